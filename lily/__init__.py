@@ -1,0 +1,26 @@
+"""Lily fills in the missing top of a recording: any audio in, 48 kHz out.
+
+Axes, everywhere: B batch, C channels, T samples or log-mel frames of a whole recording, L frames,
+M mel bins, N tokens. Importing this module loads nothing; the names below load what they need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["InferenceEngine", "LatentDiffusion", "UpsampleResult", "load_config"]
+
+_HOMES = {
+    "InferenceEngine": "lily.engine",
+    "LatentDiffusion": "lily.model.latent_diffusion",
+    "UpsampleResult": "lily.events",
+    "load_config": "lily.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lily' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

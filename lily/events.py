@@ -1,0 +1,111 @@
+"""What the engine is asked and what it tells: options in, events out, one result at the end.
+
+The command line, the page and the library read the same stream; nothing here computes. Times are in
+seconds from the start of the recording, frequencies in Hz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class UpsampleOptions:
+    """How one recording is filled in; ``None`` means the preset's own default."""
+
+    encoder: bool = True  # False: exactly AudioSR's path, the global encoder is never run
+    steps: int | None = None  # sampler evaluations; past 50 few ears hear a difference
+    sampler: str | None = None  # "dpmpp2m" or "ddim"
+    guidance: float | None = None  # 1.0 turns guidance off and halves the work
+    seed: int | None = None  # None draws one; the result tells which
+    cutoff_hz: float | None = None  # None: the detected wall
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Pass 1 is done: what the recording is."""
+
+    name: str
+    sample_rate: int
+    channels: int
+    seconds: float
+    cutoff_hz: float
+    full_band: bool
+
+
+@dataclass(frozen=True)
+class ContextRead:
+    """Pass 2 reads the whole recording for the encoder; ``done`` runs from 0 to 1."""
+
+    done: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The chunks that will be filled, as (start, stop) in seconds, and the settings in force."""
+
+    chunks: tuple[tuple[float, float], ...]
+    steps: int
+    sampler: str
+    guidance: float
+    seed: int
+    encoder: bool
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """These chunks (indices into the plan) have finished ``step`` of ``steps``."""
+
+    chunks: tuple[int, ...]
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class ChunksDone:
+    """These chunks are generated; ``done`` of ``total`` are finished so far."""
+
+    chunks: tuple[int, ...]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class UpsampleResult:
+    """One finished 48 kHz file and the figures that describe it."""
+
+    output: Path
+    sample_rate: int
+    channels: int
+    samples: int
+    cutoff_hz: float
+    chunks: int  # 0: the band was already full and the recording is returned as it was
+    seed: int
+    steps: int
+    sampler: str
+    guidance: float
+    encoder: bool
+    model: str
+    seconds: float  # of audio
+    compute_seconds: float
+    input_sample_rate: int
+    subtype: str  # PCM_24, or FLOAT where 24 bits would have clipped
+    message: str = ""  # a sentence for the user, empty when all is ordinary
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def real_time_factor(self) -> float:
+        """Compute time divided by audio time; below 1 is faster than listening."""
+        return self.compute_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The file is in place."""
+
+    result: UpsampleResult
+
+
+Event = Measured | ContextRead | Planned | Sampling | ChunksDone | Finished
