@@ -1,0 +1,121 @@
+"""Decide how Lily filters: linear-phase Kaiser FIR kernels, applied to streams of blocks.
+
+Frequencies are in Hz, signals are (C, n) float32, kernels are odd so that their delay is a whole
+number of samples and can be taken out exactly. Source: J. F. Kaiser, "Nonrecursive digital filter
+design using the I0-sinh window function" (1974), through `scipy.signal`.
+"""
+
+import torch
+from scipy.signal import firwin, kaiser_beta, kaiserord
+from torch import Tensor
+
+from lily.errors import InputError
+
+# One FFT covers this many kernel lengths: past 4 the time per sample hardly falls any more.
+FFT_PER_KERNEL = 4
+MIN_FFT = 16_384  # a third of a second at 48 kHz; shorter ones pay more for calls than for sums
+
+
+def lowpass_kernel(
+    pass_hz: float, stop_hz: float, sample_rate: int, attenuation_db: float = 90.0
+) -> Tensor:
+    """Design a linear-phase low-pass (taps,), float64, odd taps, that is flat up to `pass_hz`.
+
+    Ripple below `pass_hz` and gain above `stop_hz` are both under -`attenuation_db`. Raises
+    InputError unless 0 < pass_hz < stop_hz <= sample_rate / 2.
+    """
+    nyquist = sample_rate / 2
+    if not 0 < pass_hz < stop_hz <= nyquist:
+        raise InputError(
+            f"A filter passing {pass_hz:g} Hz and stopping {stop_hz:g} Hz cannot be made at "
+            f"{sample_rate} Hz; give 0 < pass < stop <= {nyquist:g} Hz."
+        )
+    taps, _ = kaiserord(attenuation_db, (stop_hz - pass_hz) / nyquist)
+    # Where half the transition would leave the band, the centre is still below Nyquist.
+    centre = (pass_hz + stop_hz) / 2
+    window = ("kaiser", kaiser_beta(attenuation_db))
+    return torch.from_numpy(firwin(taps | 1, centre, window=window, fs=sample_rate))
+
+
+def highpass_kernel(
+    stop_hz: float, pass_hz: float, sample_rate: int, attenuation_db: float = 90.0
+) -> Tensor:
+    """Design the complement of `lowpass_kernel` (taps,): the two sum to a delayed impulse.
+
+    Raises InputError unless 0 < stop_hz < pass_hz <= sample_rate / 2.
+    """
+    kernel = -lowpass_kernel(stop_hz, pass_hz, sample_rate, attenuation_db)
+    kernel[kernel.numel() // 2] += 1.0
+    return kernel
+
+
+class StreamingFir:
+    """Filter a stream of blocks (C, n) with one odd kernel (taps,), delay taken out.
+
+    Everything pushed and flushed, joined, is the 'same' convolution of the whole signal with zeros
+    around it. The FFT blocks are cut at fixed places of the stream, so the size of the blocks that
+    are pushed does not change one bit. Sums are in float64: a long kernel's error stays below the
+    last bit of float32. After `flush` the filter is as new.
+    """
+
+    def __init__(self, kernel: Tensor) -> None:
+        if kernel.dim() != 1 or kernel.numel() % 2 == 0:
+            raise InputError(f"A kernel of shape {tuple(kernel.shape)} is not (odd taps,).")
+        self._kernel = kernel.double()
+        self._half = kernel.numel() // 2
+        size = max(MIN_FFT, 1 << (FFT_PER_KERNEL * kernel.numel() - 1).bit_length())
+        self._fft_size = size
+        self._hop = size - 2 * self._half  # samples that one FFT yields free of wrap-around
+        self._spectrum = torch.fft.rfft(self._kernel, n=size)
+        self._buffer: Tensor | None = None  # (C, n) float64, begins `half` before the next output
+        self._owed = 0  # samples pushed whose output has not left yet
+
+    def push(self, block: Tensor) -> Tensor:
+        """Take a block (C, n) and return the output (C, m) that is final by now; m may be 0."""
+        block = block.double()
+        if self._buffer is None:
+            self._buffer = block.new_zeros(block.shape[0], self._half)
+        self._buffer = torch.cat([self._buffer, block], dim=-1)
+        self._owed += block.shape[-1]
+        out = [block.new_zeros(block.shape[0], 0)]
+        while self._buffer.shape[-1] >= self._fft_size:
+            out.append(self._filter(self._buffer[:, : self._fft_size]))
+            self._buffer = self._buffer[:, self._hop :]
+        joined = torch.cat(out, dim=-1)
+        self._owed -= joined.shape[-1]
+        return joined.float()
+
+    def flush(self) -> Tensor:
+        """Return the rest (C, m), so that the total length out is the total length in.
+
+        Raises InputError if nothing was pushed, as the number of channels is then unknown.
+        """
+        if self._buffer is None:
+            raise InputError("Nothing was pushed into the filter; push at least one block.")
+        owed, out = self._owed, [self._buffer.new_zeros(self._buffer.shape[0], 0)]
+        for start in range(0, owed, self._hop):
+            rest = self._buffer[:, start : start + self._fft_size]
+            padded = torch.nn.functional.pad(rest, (0, self._fft_size - rest.shape[-1]))
+            out.append(self._filter(padded))
+        self._buffer, self._owed = None, 0
+        return torch.cat(out, dim=-1)[:, :owed].float()
+
+    def _filter(self, window: Tensor) -> Tensor:
+        """Overlap-save: (C, fft_size) -> (C, hop)."""
+        spectrum = torch.fft.rfft(window) * self._spectrum
+        return torch.fft.irfft(spectrum, n=self._fft_size)[:, 2 * self._half :]
+
+
+def filter_whole(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter a whole signal (C, T) -> (C, T), the same bits as `StreamingFir`."""
+    fir = StreamingFir(kernel)
+    return torch.cat([fir.push(x), fir.flush()], dim=-1)
+
+
+def band_limit_kernel(cutoff_hz: float, sample_rate: int) -> Tensor:
+    """The low-pass (taps,) before the networks, in training as in inference.
+
+    It makes sure that they never see what lies above the cutoff; half an amplitude is left there.
+    """
+    nyquist = sample_rate / 2
+    return lowpass_kernel(0.95 * cutoff_hz, min(1.05 * cutoff_hz, nyquist), sample_rate)

@@ -1,0 +1,118 @@
+"""The log-mel: one front end for data, loss, encoder and inference.
+
+Natural log of the magnitude mel, floor ln 1e-5, frames of 2048 samples every 480 at 48 kHz, the
+first centred on sample 240; the recording's ends are mirrored by 784 samples so that L = T / hop.
+Source: AudioSR, ``utils.py: mel_spectrogram_train`` (librosa's Slaney mels, area-normalised).
+"""
+
+from __future__ import annotations
+
+import torch
+import torchaudio.functional as AF
+from torch import Tensor
+from torch.nn import functional as F
+
+from lily.config import MelConfig
+
+FLOOR = 1e-5  # AudioSR clamps the mel here before the log
+LOG_FLOOR = -11.512925464970229  # ln FLOOR: what silence reads as
+
+
+class LogMel:
+    """Turn samples into log-mel frames; the filter bank and window are made once per device."""
+
+    def __init__(self, config: MelConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.edge = (config.n_fft - config.hop) // 2  # samples of real or mirrored neighbours
+        self.basis = AF.melscale_fbanks(
+            config.n_fft // 2 + 1,
+            config.fmin,
+            config.fmax,
+            config.n_mels,
+            config.sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        ).to(device)  # (F, M)
+        self.window = torch.hann_window(config.n_fft, device=device)
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Samples (..., L * hop + 2 * edge), neighbours included, to log-mel (..., L, M)."""
+        lead = samples.shape[:-1]
+        spectrum = torch.stft(
+            samples.reshape(-1, samples.shape[-1]),
+            self.config.n_fft,
+            self.config.hop,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        ).abs()  # (B, F, L)
+        mel = spectrum.transpose(-1, -2) @ self.basis
+        return mel.clamp(min=FLOOR).log().reshape(*lead, -1, self.config.n_mels)
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """A whole recording (..., T) to log-mel (..., ceil(T / hop), M).
+
+        Recordings shorter than the mirrored edge are continued with silence instead.
+        """
+        length = samples.shape[-1]
+        samples = F.pad(samples, (0, -length % self.config.hop))
+        if samples.shape[-1] > self.edge:
+            lead = samples.shape[:-1]
+            flat = samples.reshape(-1, 1, samples.shape[-1])
+            padded = F.pad(flat, (self.edge, self.edge), mode="reflect")
+            return self.frames(padded.reshape(*lead, -1))
+        return self.frames(F.pad(samples, (self.edge, self.edge)))
+
+    def first_bin_above(self, frequency_hz: float) -> int:
+        """The first mel bin whose filter lies wholly above ``frequency_hz``."""
+        width = self.config.sample_rate / self.config.n_fft
+        below = self.basis[: int(frequency_hz / width) + 1].sum(dim=0) > 0
+        empty_low = self.basis.sum(dim=0) == 0
+        touched = (below | empty_low).nonzero()
+        return int(touched.max()) + 1 if len(touched) else 0
+
+
+class MelStream:
+    """The same log-mel for a recording that arrives in blocks; memory is one window and a block."""
+
+    def __init__(self, mel: LogMel) -> None:
+        self.mel = mel
+        self._held: Tensor | None = None
+        self._started = False
+
+    def push(self, block: Tensor) -> Tensor:
+        """Samples (C, n) in, the log-mel frames (C, l, M) that are complete out."""
+        self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
+        edge = self.mel.edge
+        if not self._started:
+            if self._held.shape[-1] <= edge + self.mel.config.hop:
+                return self._none()
+            mirrored = self._held[:, 1 : edge + 1].flip(-1)
+            self._held = torch.cat([mirrored, self._held], dim=-1)
+            self._started = True
+        # One window more than needed stays back: the end is mirrored in flush().
+        ready = (self._held.shape[-1] - 2 * edge - self.mel.config.n_fft) // self.mel.config.hop
+        return self._take(ready) if ready > 0 else self._none()
+
+    def flush(self) -> Tensor:
+        """The last frames (C, l, M); a fraction of a hop counts as a whole frame."""
+        if self._held is None:
+            raise ValueError("flush() before the first push()")
+        if not self._started:
+            return self.mel(self._held)
+        edge, hop = self.mel.edge, self.mel.config.hop
+        held = F.pad(self._held, (0, -(self._held.shape[-1] - edge) % hop))
+        mirrored = held[:, -edge - 1 : -1].flip(-1)
+        self._held = torch.cat([held, mirrored], dim=-1)
+        return self._take((self._held.shape[-1] - 2 * edge) // hop)
+
+    def _take(self, count: int) -> Tensor:
+        hop, edge = self.mel.config.hop, self.mel.edge
+        assert self._held is not None
+        frames = self.mel.frames(self._held[:, : count * hop + 2 * edge])
+        self._held = self._held[:, count * hop :]
+        return frames
+
+    def _none(self) -> Tensor:
+        assert self._held is not None
+        return self._held.new_zeros(self._held.shape[0], 0, self.mel.config.n_mels)
