@@ -1,0 +1,248 @@
+"""The Global Audio Encoder: read the whole recording once, say what it is in 128 tokens at most.
+
+Three convolutions (12.5 tokens/s), a projection that keeps where in frequency things are, two
+transformer layers, average pooling with true centre times. Normalisation never crosses time, so
+blocks with a halo give what one pass gives; memory is bounded and time linear in the duration.
+Shapes: log-mel (B, 1, M, T); tokens (B, N, 64) with centre times in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lily.config import GlobalEncoderConfig
+from lily.model.layers import unit_variance
+from lily.model.rotary import rotate, rotation
+
+SILENCE = math.log(1e-5)  # the log-mel's floor; shifted to 0, so that padding reads as silence
+FRAME_SECONDS = 0.01  # one log-mel frame
+STRIDE = 8  # log-mel frames per token: three convolutions of stride 2
+HALO = 16  # frames a block needs on each side: the convolutions see 7 frames, rounded to strides
+AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
+BLOCK = 1024  # frames read at a time by ContextReader: 10.24 s
+
+
+@dataclass(frozen=True)
+class GlobalContext:
+    """What the encoder knows of a recording: one vector, and tokens that know their time."""
+
+    vector: Tensor  # (B, 64)
+    tokens: Tensor  # (B, N, 64)
+    times: Tensor  # (B, N) float64, centres in seconds
+    spacing: float  # seconds between tokens
+    valid: Tensor | None = None  # (B, N) bool where recordings of a batch differ in length
+
+
+class FrameNorm(nn.Module):
+    """Normalise over channels and frequency within a frame, then scale and shift each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, F, T) to the same shape."""
+        variance, mean = torch.var_mean(x, dim=(1, 2), keepdim=True, correction=0)
+        x = (x - mean) * torch.rsqrt(variance + 1e-5)
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class EncoderLayer(nn.Module):
+    """A pre-norm transformer layer whose only positions are rotations of queries and keys."""
+
+    def __init__(self, hidden: int, heads: int, feed_forward: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(hidden)
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+        self.up = nn.Linear(hidden, feed_forward)
+        self.down = nn.Linear(feed_forward, hidden)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        """(B, N, D) to the same shape; ``mask`` (B, 1, 1, N) is True where tokens are real."""
+        batch, count, hidden = x.shape
+        q, k, v = (
+            self.qkv(self.norm1(x))
+            .view(batch, count, 3, self.heads, hidden // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )  # each (B, H, N, D / H)
+        mixed = F.scaled_dot_product_attention(
+            rotate(q, *turn), rotate(k, *turn), v, attn_mask=mask
+        )
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, hidden))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class GlobalAudioEncoder(nn.Module):
+    """Log-mel of a whole recording in, GlobalContext out."""
+
+    kernels = ((8, 3), (4, 3), (4, 3))  # (frequency, time)
+    strides = ((4, 2), (2, 2), (4, 2))
+    paddings = ((2, 1), (1, 1), (0, 1))
+
+    def __init__(self, config: GlobalEncoderConfig, context_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        widths = (1, *config.channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], self.kernels[i], self.strides[i], self.paddings[i])
+            for i in range(len(config.channels))
+        )
+        self.norms = nn.ModuleList(FrameNorm(width) for width in config.channels)
+        bands = config.mel_bins // math.prod(stride for stride, _ in self.strides)
+        heard = config.channels[-1] * bands
+        self.project = unit_variance(nn.Linear(heard, config.hidden, bias=False), AFTER_GATE)
+        self.layers = nn.ModuleList(
+            EncoderLayer(config.hidden, config.heads, config.feed_forward)
+            for _ in range(config.layers)
+        )
+        self.token_mlp = nn.Sequential(
+            unit_variance(nn.Linear(config.hidden, config.hidden)),
+            nn.GELU(),
+            unit_variance(nn.Linear(config.hidden, context_dim), AFTER_GATE),
+        )
+        self.vector_head = unit_variance(nn.Linear(context_dim, context_dim))
+
+    def forward(
+        self, log_mel: Tensor, lengths: Tensor | None = None, pooling: int = 1
+    ) -> GlobalContext:
+        """Log-mel (B, 1, M, T) to context; ``lengths`` (B,) are frames that are real.
+
+        ``pooling`` tokens are averaged before the transformer even if there is no need to, so that
+        training meets the coarse tokens of long recordings.
+        """
+        if lengths is None:
+            lengths = torch.full((log_mel.shape[0],), log_mel.shape[-1], device=log_mel.device)
+        features = self.features(log_mel, 0, lengths)  # (B, N, D)
+        factor = max(pooling, self.pooling_for(log_mel.shape[-1]))
+        sums, counts = _pool_sums(features, _token_counts(lengths, features.shape[1]), factor)
+        return self.contextualise(sums / counts.clamp(min=1)[..., None], counts, lengths, factor)
+
+    def pooling_for(self, frames: int) -> int:
+        """Tokens averaged into one, so that at most ``tokens_in`` reach the transformer."""
+        return max(1, -(-math.ceil(frames / STRIDE) // self.config.tokens_in))
+
+    def features(self, log_mel: Tensor, first: int, lengths: Tensor) -> Tensor:
+        """Log-mel frames (B, 1, M, T) from frame ``first`` on, to (B, ceil(T / 8), hidden).
+
+        ``lengths`` (B,) counts the recording's real frames; what lies outside is held at zero after
+        every layer, exactly as a convolution's own padding would be.
+        """
+        x = _masked(log_mel - SILENCE, first, lengths)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            first, lengths = first // 2, (lengths + 1) // 2
+            x = _masked(F.silu(norm(convolution(x))), first, lengths)
+        return self.project(x.flatten(1, 2).transpose(1, 2))  # (B, N, hidden)
+
+    def contextualise(
+        self, x: Tensor, counts: Tensor, lengths: Tensor, factor: int
+    ) -> GlobalContext:
+        """Pooled features (B, N, hidden), of ``counts`` (B, N) tokens each, to the context."""
+        valid = None if bool((counts > 0).all()) else counts > 0
+        mask = None if valid is None else valid[:, None, None, :]
+        places = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
+        pairs = self.config.hidden // self.config.heads // 2
+        turn = rotation(places, 2.0, pairs)  # token steps: shortest period is two tokens
+        for layer in self.layers:
+            x = layer(x, turn, mask)
+        tokens = self.token_mlp(x)  # (B, N, 64)
+        step = max(1, -(-x.shape[1] // self.config.tokens_out))
+        weights = counts.to(tokens.dtype)
+        sums, _ = _pool_sums(tokens * weights[..., None], None, step)
+        counts, _ = _pool_sums(weights[..., None], None, step)  # (B, N', 1)
+        pooled = sums / counts.clamp(min=1)
+        mean = sums.sum(1) / counts.sum(1).clamp(min=1)
+        return GlobalContext(
+            vector=self.vector_head(mean),
+            tokens=pooled,
+            times=_bin_centres(lengths, pooled.shape[1], factor * step),
+            spacing=factor * step * STRIDE * FRAME_SECONDS,
+            valid=None if valid is None else counts[..., 0] > 0,
+        )
+
+
+class ContextReader:
+    """Read a recording of known length block by block; memory does not grow with it."""
+
+    def __init__(self, encoder: GlobalAudioEncoder, frames: int) -> None:
+        self.encoder = encoder
+        self.frames = frames
+        parameter = next(encoder.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.factor = encoder.pooling_for(frames)
+        self._lengths = torch.tensor([frames], device=self.device)
+        bins = -(-math.ceil(frames / STRIDE) // self.factor)
+        self._sums = torch.zeros(1, bins, encoder.config.hidden, device=self.device)
+        self._counts = torch.zeros(1, bins, device=self.device)
+        # Frames before the start are masked to zero whatever they hold.
+        self._held = torch.zeros(HALO, encoder.config.mel_bins)
+        self._next = 0  # first frame of the next block
+
+    def push(self, log_mel: Tensor) -> None:
+        """Take the next log-mel frames (L, M)."""
+        self._held = torch.cat([self._held, log_mel.float().cpu()])
+        while self._held.shape[0] >= BLOCK + 2 * HALO:
+            self._read()
+
+    def finish(self) -> GlobalContext:
+        """The context of the whole recording; every frame must have been pushed."""
+        while self._next < self.frames:
+            missing = BLOCK + 2 * HALO - self._held.shape[0]
+            self._held = F.pad(self._held, (0, 0, 0, max(missing, 0)))
+            self._read()
+        means = self._sums / self._counts.clamp(min=1)[..., None]
+        with torch.inference_mode():
+            return self.encoder.contextualise(
+                means.to(self.dtype), self._counts, self._lengths, self.factor
+            )
+
+    def _read(self) -> None:
+        block = self._held[: BLOCK + 2 * HALO].T[None, None].to(self.device, self.dtype)
+        with torch.inference_mode():
+            features = self.encoder.features(block, self._next - HALO, self._lengths)
+        features = features[:, HALO // STRIDE : (HALO + BLOCK) // STRIDE]
+        first = self._next // STRIDE
+        last = min(first + BLOCK // STRIDE, math.ceil(self.frames / STRIDE))
+        places = torch.arange(first, last, device=self.device) // self.factor
+        self._sums.index_add_(1, places, features[:, : last - first].float())
+        self._counts.index_add_(1, places, torch.ones(1, last - first, device=self.device))
+        self._held = self._held[BLOCK:]
+        self._next += BLOCK
+
+
+def _masked(x: Tensor, first: int, lengths: Tensor) -> Tensor:
+    places = torch.arange(first, first + x.shape[-1], device=x.device)
+    real = (places >= 0) & (places < lengths[:, None])  # (B, T)
+    return x * real[:, None, None, :].to(x.dtype)
+
+
+def _token_counts(lengths: Tensor, tokens: int) -> Tensor:
+    """1 where a token is real, 0 where it is padding, (B, N)."""
+    places = torch.arange(tokens, device=lengths.device)
+    return (places * STRIDE < lengths[:, None]).float()
+
+
+def _pool_sums(x: Tensor, weights: Tensor | None, factor: int) -> tuple[Tensor, Tensor]:
+    """Sums over bins of ``factor`` tokens, (B, N, D) to (B, ceil(N / factor), D), and weights."""
+    weights = torch.ones(x.shape[:2], device=x.device) if weights is None else weights
+    extra = -x.shape[1] % factor
+    x = F.pad(x * weights[..., None].to(x.dtype), (0, 0, 0, extra))
+    weights = F.pad(weights, (0, extra))
+    bins = x.shape[1] // factor
+    return x.unflatten(1, (bins, factor)).sum(2), weights.unflatten(1, (bins, factor)).sum(2)
+
+
+def _bin_centres(lengths: Tensor, bins: int, factor: int) -> Tensor:
+    """Centre times (B, bins) in float64 seconds; a recording's last bin ends where it ends."""
+    width = factor * STRIDE
+    starts = torch.arange(bins, dtype=torch.float64, device=lengths.device) * width
+    stops = torch.minimum(starts + width, lengths.double()[:, None])
+    return (starts + torch.maximum(stops, starts)) / 2 * FRAME_SECONDS

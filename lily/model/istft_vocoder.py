@@ -1,0 +1,129 @@
+"""The small preset's vocoder: filter noise and add what is predictable, in one inverse STFT.
+
+ConvNeXt blocks over the log-mel (Vocos, Siuzdak 2023, arXiv:2306.00814) predict, for every bin of a
+shorter STFT, how loud its share of a given white noise is and which complex value to add. Noise of
+the right envelope is where it starts before any training: most of what lies above a cutoff *is*
+noise, and tones are added where they can be known. The noise is an input, so the caller decides
+that it is a function of seed and place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torchaudio.functional as AF
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lily.config import IstftVocoderConfig, MelConfig
+
+RAYLEIGH_MEAN = math.sqrt(math.pi) / 2  # mean magnitude of a complex normal of unit power
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise convolution over time, then a two-layer perceptron per frame, added back."""
+
+    def __init__(self, width: int, inner: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, L) to the same shape."""
+        h = self.norm(self.depthwise(x).transpose(1, 2))
+        h = self.down(F.gelu(self.up(h))) * self.scale
+        return x + h.transpose(1, 2)
+
+
+class IstftVocoder(nn.Module):
+    """Log-mel and white noise in, samples out; linear in the noise."""
+
+    uses_noise = True
+
+    def __init__(self, config: IstftVocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.hop = config.hop // config.frames_per_mel  # samples between synthesis frames
+        self.edge = (config.n_fft - self.hop) // 2
+        self.bins = config.n_fft // 2 + 1
+        self.embed = nn.Conv1d(config.n_mels, config.dim, 7, padding=3)
+        self.norm_in = nn.LayerNorm(config.dim)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(config.dim, config.intermediate, 1 / config.layers)
+            for _ in range(config.layers)
+        )
+        self.norm_out = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(config.dim, config.frames_per_mel * self.bins * 3)
+        nn.init.normal_(self.head.weight, std=1e-3)  # start as shaped noise
+        nn.init.zeros_(self.head.bias)
+        # Constants, computed even where parameters are only described (the meta device).
+        with torch.device("cpu"):
+            window = torch.hann_window(config.n_fft)
+            spread, offset = _mel_to_bins(config, window)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)  # (M, bins)
+        self.register_buffer("offset", offset, persistent=False)  # (bins,)
+
+    def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Log-mel (B, M, L) and unit white noise (B, L * hop) to samples (B, L * hop)."""
+        if noise is None:
+            raise ValueError("IstftVocoder needs noise of shape (B, L * hop)")
+        h = self.norm_in(self.embed((log_mel + 5) / 5).transpose(1, 2)).transpose(1, 2)
+        for block in self.blocks:
+            h = block(h)
+        h = self.head(self.norm_out(h.transpose(1, 2))).float()  # (B, L, frames * bins * 3)
+        h = h.unflatten(2, (self.config.frames_per_mel, 3, self.bins)).flatten(1, 2)
+        gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
+        base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
+        base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)
+        carrier = self._analyse(noise.float())
+        # exp(4) = 35 dB more than the mel says is more than any envelope needs.
+        spectrum = base * (gain.clamp(max=4.0).exp() * carrier + torch.complex(real, imaginary))
+        return self._synthesise(spectrum)
+
+    def _analyse(self, noise: Tensor) -> Tensor:
+        """Noise (B, T) to a carrier (B, S, bins) of mean magnitude about 1."""
+        padded = F.pad(noise, (self.edge, self.edge))
+        frames = padded.unfold(-1, self.config.n_fft, self.hop) * self.window
+        scale = RAYLEIGH_MEAN * math.sqrt(float(self.window.square().sum()))
+        return torch.fft.rfft(frames) / scale
+
+    def _synthesise(self, spectrum: Tensor) -> Tensor:
+        """Weighted overlap-add of (B, S, bins) to (B, S * hop), normalised by the windows' sum."""
+        count, size = spectrum.shape[1], self.config.n_fft
+        frames = torch.fft.irfft(spectrum, n=size) * self.window
+        total = (count - 1) * self.hop + size
+        shape = {"output_size": (1, total), "kernel_size": (1, size), "stride": (1, self.hop)}
+        samples = F.fold(frames.transpose(1, 2), **shape)[:, 0, 0]
+        squares = self.window.square()[None, :, None].expand(1, size, count)
+        weight = F.fold(squares, **shape)[0, 0, 0]
+        inner = slice(self.edge, total - self.edge)
+        return samples[:, inner] / weight[inner].clamp(min=1e-3)
+
+
+def _mel_to_bins(config: IstftVocoderConfig, window: Tensor) -> tuple[Tensor, Tensor]:
+    """A log-linear inverse of the mel: log magnitude per bin = log_mel @ spread + offset.
+
+    The offset undoes the mel filters' areas and carries the level from the front end's window to
+    this one, so that ``exp`` of the result is the mean STFT magnitude here.
+    """
+    mel = MelConfig(n_mels=config.n_mels)
+    bins = config.n_fft // 2 + 1
+
+    def bank(count: int) -> Tensor:
+        return AF.melscale_fbanks(
+            count, mel.fmin, mel.fmax, mel.n_mels, mel.sample_rate, "slaney", "slaney"
+        )
+
+    areas = bank(mel.n_fft // 2 + 1).sum(0).clamp(min=1e-8)  # (M,)
+    shape = bank(bins)  # (bins, M)
+    centres = (shape.T / shape.sum(1).clamp(min=1e-8)).T
+    empty = shape.sum(1) == 0  # bins no filter touches follow the nearest mel
+    nearest = torch.linspace(0, 1, bins)[empty].round().long() * (mel.n_mels - 1)
+    centres[empty] = F.one_hot(nearest, mel.n_mels).float()
+    level = 0.5 * math.log(float(window.square().sum() / torch.hann_window(mel.n_fft).square().sum()))
+    return centres.T.contiguous(), level - centres @ areas.log()

@@ -1,0 +1,191 @@
+"""AudioSR's latent diffusion, whole: U-Net, autoencoder, vocoder, and the loss that trains it.
+
+``LatentDiffusion(**config["model"]["params"])``, then ``loss, logs = model(batch)`` on AudioSR's
+own batch keys (``fbank``, ``lowpass_mel``). The context is read from ``context_mel`` or, when that
+is absent, from ``lowpass_mel``: never from the clean target. State-dict names are AudioSR's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lily.config import AUDIOSR_UNUSED, unet_config
+from lily.errors import ConfigError
+from lily.model.attention import Conditioning
+from lily.model.autoencoder import AutoencoderKL
+from lily.model.global_encoder import GlobalContext
+from lily.model.unet import UNet
+
+UNCONDITIONAL = -11.4981  # AudioSR's low-pass latent where guidance has no condition
+ENCODER_PREFIX = "model.diffusion_model.global_encoder."
+
+
+class DiffusionWrapper(nn.Module):
+    """Holds the U-Net under AudioSR's name ``model.diffusion_model``."""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.diffusion_model = unet
+
+    def forward(
+        self, x: Tensor, low: Tensor, steps: Tensor, conditioning: Conditioning | None = None
+    ) -> Tensor:
+        """Noisy latent and low-pass latent, each (B, z, L, M'), to v of the same shape."""
+        return self.diffusion_model(torch.cat([x, low], dim=1), steps, conditioning)
+
+
+class LatentDiffusion(nn.Module):
+    """The networks and their training loss; sampling is the engine's."""
+
+    def __init__(
+        self,
+        *,
+        first_stage_config: Mapping[str, Any],
+        unet_config: Mapping[str, Any],
+        timesteps: int = 1000,
+        beta_schedule: str = "cosine",
+        parameterization: str = "v",
+        channels: int = 16,
+        unconditional_prob_cfg: float = 0.1,
+        context_dropout: float = 0.3,
+        scale_by_std: bool = True,
+        **unused: Any,
+    ) -> None:
+        super().__init__()
+        unknown = set(unused) - AUDIOSR_UNUSED
+        if unknown:
+            raise ConfigError(f"model.params: unknown {', '.join(sorted(unknown))}.")
+        if (parameterization, beta_schedule) != ("v", "cosine"):
+            raise ConfigError(
+                f"parameterization {parameterization!r} with beta_schedule {beta_schedule!r}: "
+                "only 'v' with 'cosine' is what AudioSR was trained with."
+            )
+        self.timesteps = timesteps
+        self.channels = channels
+        self.unconditional = unconditional_prob_cfg
+        self.context_dropout = context_dropout
+        self.scale_by_std = scale_by_std
+        self.model = DiffusionWrapper(UNet(_unet_config(unet_config["params"])))
+        self.first_stage_model = AutoencoderKL(**first_stage_config["params"])
+        self.register_buffer("scale_factor", torch.tensor(1.0))
+        signal = cosine_alphas_cumprod(timesteps)
+        self.register_buffer("signal_scale", signal.sqrt().float(), persistent=False)
+        self.register_buffer("noise_scale", (1 - signal).sqrt().float(), persistent=False)
+
+    @property
+    def unet(self) -> UNet:
+        """The U-Net, encoder included."""
+        return self.model.diffusion_model
+
+    @property
+    def encoder_is_trained(self) -> bool:
+        """Whether any conditioning layer has left its neutral start."""
+        return any(bool(m.global_out.weight.any()) for m in self.unet.conditioned())
+
+    def encode_target(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Log-mel (B, T, M) to a scaled latent draw (B, z, L, M')."""
+        return self.first_stage_model.encode(log_mel[:, None]).sample(generator) * self.scale_factor
+
+    def encode_low(self, log_mel: Tensor) -> Tensor:
+        """Band-limited log-mel (B, T, M) to its mean latent; AudioSR does not scale this one."""
+        return self.first_stage_model.encode(log_mel[:, None]).mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Scaled latents (B, z, L, M') to log-mel (B, T, M)."""
+        return self.first_stage_model.decode(z / self.scale_factor)[:, 0]
+
+    def read_context(self, log_mel: Tensor, lengths: Tensor | None, pooling: int) -> GlobalContext:
+        """Band-limited log-mel of whole recordings (B, T, M) to their context."""
+        encoder = self.unet.global_encoder
+        if encoder is None:
+            raise ConfigError("This model has no global encoder; set use_global_encoder: true.")
+        return encoder(log_mel.transpose(1, 2)[:, None], lengths, pooling)
+
+    def forward(
+        self, batch: Mapping[str, Any], generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The v-prediction loss of a batch, and figures to log.
+
+        Keys: ``fbank`` (B, T, M) the target and ``lowpass_mel`` (B, T, M) the input, or their
+        latents already encoded as ``fbank_latent`` and ``lowpass_latent``; optional
+        ``context_mel`` (R, T', M) of whole recordings with ``context_lengths`` (R,) frames,
+        ``context_index`` (B,) saying which recording a row is cut from (absent: R = B, in order),
+        ``chunk_start`` (B,) seconds, and ``pooling``. Source: AudioSR ``ddpm.py: p_losses``.
+        """
+        with torch.no_grad():
+            z = batch.get("fbank_latent")
+            z = self.encode_target(batch["fbank"], generator) if z is None else z
+            low = batch.get("lowpass_latent")
+            low = self.encode_low(batch["lowpass_mel"]) if low is None else low
+        draw = _Draw(generator, z.device)
+        steps = draw.integers(self.timesteps, z.shape[0])
+        noise = draw.normal(z.shape)
+        conditional = draw.uniform(z.shape[0]) >= self.unconditional
+        low = torch.where(conditional[:, None, None, None], low, UNCONDITIONAL)
+        informed = conditional & (draw.uniform(z.shape[0]) >= self.context_dropout)
+        signal = self.signal_scale[steps][:, None, None, None]
+        spread = self.noise_scale[steps][:, None, None, None]
+        target = signal * noise - spread * z
+        conditioning = self._training_conditioning(batch, informed)
+        v = self.model(signal * z + spread * noise, low, steps, conditioning)
+        losses = F.mse_loss(v.float(), target, reduction="none").mean((1, 2, 3))
+        loss = losses.mean()
+        return loss, {"loss": loss.detach(), "informed": informed.float().mean()}
+
+    def _training_conditioning(
+        self, batch: Mapping[str, Any], informed: Tensor
+    ) -> Conditioning | None:
+        rows = informed.nonzero()[:, 0]
+        if self.unet.global_encoder is None or not len(rows):
+            return None
+        mel, lengths, index = batch.get("context_mel"), batch.get("context_lengths"), None
+        if mel is None:
+            mel, lengths = batch["lowpass_mel"], None
+        elif "context_index" in batch:
+            index = batch["context_index"].to(mel.device)[rows]
+        if index is None:  # one recording a row: read only those that are used
+            mel, lengths = mel[rows], None if lengths is None else lengths[rows]
+            index = torch.arange(len(rows), device=mel.device)
+        context = self.read_context(mel, lengths, int(batch.get("pooling", 1)))
+        starts = batch.get("chunk_start")
+        starts = torch.zeros(len(informed)) if starts is None else starts
+        return Conditioning(
+            cache=self.unet.context_cache(context).select(index),
+            starts=starts.to(mel.device, torch.float64)[rows],
+            rows=rows,
+        )
+
+
+class _Draw:
+    """Random numbers for training, from one explicit generator when there is one."""
+
+    def __init__(self, generator: torch.Generator | None, device: torch.device) -> None:
+        self.generator, self.device = generator, device
+        self.source = device if generator is None else generator.device
+
+    def normal(self, shape: torch.Size) -> Tensor:
+        noise = torch.randn(shape, generator=self.generator, device=self.source)
+        return noise.to(self.device)
+
+    def uniform(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self.generator, device=self.source).to(self.device)
+
+    def integers(self, high: int, count: int) -> Tensor:
+        numbers = torch.randint(high, (count,), generator=self.generator, device=self.source)
+        return numbers.to(self.device)
+
+
+def cosine_alphas_cumprod(timesteps: int, offset: float = 8e-3) -> Tensor:
+    """Signal power (timesteps,) in float64: Nichol and Dhariwal 2021, equation 17, uncapped."""
+    places = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + offset
+    alphas = torch.cos(places / (1 + offset) * (math.pi / 2)).square()
+    return alphas[1:] / alphas[0]
+
+
+_unet_config = unet_config  # the constructor's argument has AudioSR's name

@@ -1,0 +1,31 @@
+"""What every network here shares: normalisation for narrow widths, and how layers start."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def group_norm(channels: int, eps: float) -> nn.GroupNorm:
+    """AudioSR's 32 groups, or the most that divide a narrower layer evenly."""
+    return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """Start a layer at exact zero, so that what it adds begins as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def unit_variance(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """Start a layer so that inputs of variance 1 leave with variance ``gain`` squared.
+
+    PyTorch's own start loses two thirds of the variance. Six such layers from sound to score left
+    the encoder's tokens alike and the gradients of keys and queries at 1e-8 of the largest.
+    """
+    nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

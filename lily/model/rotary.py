@@ -1,0 +1,35 @@
+"""Rotary positions in time: a score depends on the distance between two moments, on nothing else.
+
+Angles come from float64 times, so that an hour into a recording is as exact as its first second.
+Source: Su et al. 2021, arXiv:2104.09864, equation 34, with periods stated in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LONGEST = 512.0  # longest period over the shortest: past it a whole context lies in one turn
+
+
+def rotation(times: Tensor, shortest: float, pairs: int) -> tuple[Tensor, Tensor]:
+    """Times (..., N) float64 in seconds to cosines and sines (..., N, pairs) in float32.
+
+    The periods run geometrically from ``shortest`` seconds to ``LONGEST`` times that.
+    """
+    exponents = torch.arange(pairs, dtype=torch.float64, device=times.device) / max(pairs - 1, 1)
+    periods = shortest * LONGEST**exponents
+    # Whole turns are removed in float64: what is left keeps full precision in float32.
+    turns = torch.remainder(times.double()[..., None] / periods, 1.0)
+    angles = (turns * (2 * math.pi)).float()
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn the first 2 x pairs of the last axis of (B, H, N, D); the rest passes unturned."""
+    pairs = cosines.shape[-1]
+    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
+    return torch.cat([a * cosines - b * sines, a * sines + b * cosines, rest], dim=-1)

@@ -1,0 +1,165 @@
+"""The encoder reads a recording the same way whole, in blocks, or padded in a batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lily.config import GlobalEncoderConfig
+from lily.model.global_encoder import STRIDE, ContextReader, GlobalAudioEncoder
+
+SMALL = {"channels": (4, 8, 8), "hidden": 16, "layers": 2, "heads": 2, "feed_forward": 32}
+
+
+@pytest.fixture(scope="module")
+def encoder_of(seeded):
+    def make(**changes) -> GlobalAudioEncoder:
+        config = GlobalEncoderConfig(**{**SMALL, **changes})
+        return seeded(lambda: GlobalAudioEncoder(config, context_dim=12))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def encoder(encoder_of) -> GlobalAudioEncoder:
+    return encoder_of()
+
+
+def recording(randn, frames: int) -> torch.Tensor:
+    """A log-mel (frames, 256) that wanders as music does."""
+    return randn(frames, 256) * 2 + randn(1, 256) - 6
+
+
+def whole(encoder, log_mel, **options):
+    with torch.inference_mode():
+        return encoder(log_mel.T[None, None], **options)
+
+
+def in_blocks(encoder, log_mel, block=37):
+    reader = ContextReader(encoder, len(log_mel))
+    for part in log_mel.split(block):
+        reader.push(part)
+    return reader.finish()
+
+
+def assert_same(a, b):
+    torch.testing.assert_close(a.vector, b.vector, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(a.tokens, b.tokens, atol=1e-5, rtol=1e-5)
+    assert torch.equal(a.times, b.times)
+    assert a.spacing == b.spacing
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 9, 100, 1023, 1024, 1025, 1040, 2048, 5000])
+def test_blocks_with_a_halo_give_what_one_pass_gives(encoder, randn, frames):
+    log_mel = recording(randn, frames)
+    assert_same(whole(encoder, log_mel), in_blocks(encoder, log_mel))
+
+
+@pytest.mark.parametrize("block", [1, 999, 5000])
+def test_how_the_recording_arrives_does_not_matter(encoder, randn, block):
+    log_mel = recording(randn, 1100)
+    assert_same(in_blocks(encoder, log_mel), in_blocks(encoder, log_mel, block))
+
+
+@pytest.mark.parametrize("frames", [129, 1025, 3001])
+def test_pooling_before_the_transformer_is_the_same_in_blocks(encoder_of, randn, frames):
+    encoder = encoder_of(tokens_in=16, tokens_out=5)
+    log_mel = recording(randn, frames)
+    context = whole(encoder, log_mel)
+    assert context.tokens.shape[1] <= 5
+    assert_same(context, in_blocks(encoder, log_mel))
+
+
+def test_a_padded_batch_gives_what_each_recording_gives_alone(encoder, randn):
+    lengths = [1000, 613, 8, 1]
+    padded = randn(4, 1000, 256) * 50  # what lies past a recording's end must not matter
+    for row, length in enumerate(lengths):
+        padded[row, :length] = recording(randn, length)
+    with torch.inference_mode():
+        batch = encoder(padded.transpose(1, 2)[:, None], torch.tensor(lengths))
+    for row, length in enumerate(lengths):
+        alone = whole(encoder, padded[row, :length])
+        count = alone.tokens.shape[1]
+        torch.testing.assert_close(batch.vector[row], alone.vector[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(batch.tokens[row, :count], alone.tokens[0], atol=1e-5, rtol=1e-5)
+        assert torch.equal(batch.times[row, :count], alone.times[0])
+        assert batch.valid[row].tolist() == [place < count for place in range(125)]
+
+
+@pytest.mark.parametrize("frames", [1, 8, 1003, 1024, 1025, 8192, 8193, 20_001])
+def test_tokens_are_at_most_128_and_know_their_true_centres(encoder, randn, frames):
+    context = in_blocks(encoder, recording(randn, frames), block=1024)
+    count = context.tokens.shape[1]
+    assert count <= 128
+    width = round(context.spacing * 100)  # frames
+    assert width % STRIDE == 0
+    assert (count - 1) * width < frames <= count * width
+    edges = [min(i * width, frames) for i in range(count + 1)]
+    centres = [(a + b) / 200 for a, b in zip(edges, edges[1:], strict=False)]
+    torch.testing.assert_close(context.times[0], torch.tensor(centres, dtype=torch.float64))
+
+
+def test_at_most_1024_tokens_reach_the_transformer(encoder):
+    for frames in [1, 8191, 8192, 8193, 16_384, 16_385, 100_000, 360_000, 8_640_000]:
+        tokens = -(-frames // STRIDE)
+        factor = encoder.pooling_for(frames)
+        assert -(-tokens // factor) <= 1024
+        assert factor == 1 or -(-tokens // (factor - 1)) > 1024  # no coarser than it must be
+
+
+def test_the_reader_holds_no_more_for_a_longer_recording(encoder):
+    def held(frames: int) -> int:
+        reader = ContextReader(encoder, frames)
+        for _ in range(3):
+            reader.push(torch.zeros(1024, 256))
+        return sum(t.numel() for t in vars(reader).values() if isinstance(t, torch.Tensor))
+
+    assert held(8_640_000) <= held(8192) * 1.01  # a day against 82 seconds
+
+
+def test_asked_for_pooling_makes_tokens_coarser(encoder, randn):
+    log_mel = recording(randn, 640)
+    fine, coarse = whole(encoder, log_mel), whole(encoder, log_mel, pooling=4)
+    assert (fine.tokens.shape[1], coarse.tokens.shape[1]) == (80, 20)
+    assert coarse.spacing == pytest.approx(4 * fine.spacing)
+    assert coarse.times[0, 0] == pytest.approx(0.16)
+
+
+def test_tokens_change_where_the_recording_changes_and_how(encoder, randn):
+    log_mel = recording(randn, 800)
+    quiet = log_mel.clone()
+    quiet[400:440] = -11.5
+    features = [encoder.features(x.T[None, None], 0, torch.tensor([800])) for x in (log_mel, quiet)]
+    moved = (features[0] - features[1]).abs().amax(dim=(0, 2)) > 1e-6
+    # 40 frames are five tokens; the convolutions reach one further on each side at most.
+    assert moved.nonzero().flatten().tolist() in (
+        [*range(49, 56)],
+        [*range(50, 56)],
+        [*range(50, 55)],
+    )
+
+
+def test_where_in_frequency_things_are_is_not_averaged_away(encoder, randn):
+    log_mel = recording(randn, 160)
+    flipped = log_mel.flip(1)
+    a, b = whole(encoder, log_mel), whole(encoder, flipped)
+    assert (a.tokens - b.tokens).abs().max() > 1e-3
+
+
+def test_order_in_time_matters_to_the_transformer(encoder, randn):
+    features = randn(1, 20, 16)
+    counts, lengths = torch.ones(1, 20), torch.tensor([160])
+    straight = encoder.contextualise(features, counts, lengths, 1)
+    turned = encoder.contextualise(features.flip(1), counts, lengths, 1)
+    assert (straight.tokens - turned.tokens.flip(1)).abs().max() > 1e-4
+
+
+def test_the_first_second_is_read_as_the_hundredth_is(encoder, randn):
+    # No position is stored: the same sound gives the same features at any place.
+    sound = recording(randn, 320)
+    silence = torch.full((10_000, 256), -11.512925464970229)
+    early = torch.cat([silence[:160], sound, silence[:160]])
+    late = torch.cat([silence, sound, silence[:160]])
+    with torch.inference_mode():
+        a, b = (encoder.features(x.T[None, None], 0, torch.tensor([len(x)])) for x in (early, late))
+    torch.testing.assert_close(a[:, 20:60], b[:, 1250:1290], atol=1e-5, rtol=1e-5)
