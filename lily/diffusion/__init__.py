@@ -1,0 +1,1 @@
+"""Diffusion over callables: noise, samplers, guidance; no mel, no checkpoint, no progress bar."""
