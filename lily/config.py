@@ -22,11 +22,15 @@ Config = dict[str, Any]
 
 # Written by AudioSR's own configuration and read by nothing that infers or trains here.
 AUDIOSR_UNUSED = frozenset(
-    "target base_learning_rate warmup_steps optimize_ddpm_parameter sampling_rate batchsize "
-    "linear_start linear_end num_timesteps_cond log_every_t first_stage_key latent_t_size "
-    "latent_f_size monitor evaluation_params reload_from_ckpt image_key subband time_shuffle "
-    "double_z resolution downsample_time attn_resolutions image_size use_spatial_transformer "
-    "lossconfig cond_stage_config extra_film_condition_dim context_dim legacy".split()
+    [
+        "target", "base_learning_rate", "warmup_steps", "optimize_ddpm_parameter",
+        "sampling_rate", "batchsize", "linear_start", "linear_end", "num_timesteps_cond",
+        "log_every_t", "first_stage_key", "latent_t_size", "latent_f_size", "monitor",
+        "evaluation_params", "reload_from_ckpt", "image_key", "subband", "time_shuffle",
+        "double_z", "resolution", "downsample_time", "attn_resolutions", "image_size",
+        "use_spatial_transformer", "lossconfig", "cond_stage_config",
+        "extra_film_condition_dim", "context_dim", "legacy",
+    ]
 )
 
 
@@ -281,7 +285,8 @@ def validate(config: Any, where: str) -> Config:
     params = config["model"]["params"]
     unet_config(params.get("unet_config", {}).get("params", {}))
     first_stage = params.get("first_stage_config", {}).get("params", {})
-    autoencoder = build(AutoencoderConfig, first_stage.get("ddconfig", {}), "ddconfig", AUDIOSR_UNUSED)
+    ddconfig = first_stage.get("ddconfig", {})
+    autoencoder = build(AutoencoderConfig, ddconfig, "ddconfig", AUDIOSR_UNUSED)
     if autoencoder.frames != MEL_FRAMES_PER_LATENT:
         raise ConfigError(
             f"{where}: the autoencoder makes one latent frame of {autoencoder.frames} mel frames; "

@@ -1,0 +1,375 @@
+"""The whole path of a recording, as one stream of events: measure, read, fill, write.
+
+    measure   file -> level, cutoff                                               (pass 1)
+    read      file -> low-pass -> log-mel -> global encoder -> context, once      (pass 2)
+    fill      file -> low-pass -> log-mel -> chunks -> latents -> sampler -> log-mel
+                   -> vocoder -> splice: input below the cutoff, generated above  (pass 3)
+
+Every pass decodes the file again in blocks, so memory does not grow with duration. ``stream`` is
+the only way through; ``run_inference``, the command line and the page are built on it.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lily.config import Config, InferenceConfig, build, mel_config
+from lily.dsp.audio import AudioInfo, AudioWriter, probe, read_blocks
+from lily.dsp.bandwidth import BandwidthMeter
+from lily.dsp.filters import StreamingFir, band_limit_kernel
+from lily.dsp.mel import LogMel, MelStream
+from lily.dsp.resample import Resampler
+from lily.dsp.splice import Splicer
+from lily.errors import InputError
+from lily.events import (
+    ChunksDone,
+    ContextRead,
+    Event,
+    Finished,
+    Measured,
+    Planned,
+    Sampling,
+    UpsampleOptions,
+    UpsampleResult,
+)
+from lily.fill import Filler, FillSettings
+from lily.model.global_encoder import ContextReader, GlobalContext
+from lily.weights import load_model
+
+SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
+CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What pass 1 finds, at 48 kHz."""
+
+    name: str
+    info: AudioInfo
+    samples: int
+    peak: float  # around the mean of each channel
+    means: Tensor  # (C, 1): the DC of each channel, kept from the networks
+    cutoff_hz: float
+    full_band: bool
+
+    @property
+    def seconds(self) -> float:
+        """The recording's duration."""
+        return self.samples / 48_000
+
+
+class InferenceEngine:
+    """A loaded model and everything needed to run recordings through it, one at a time."""
+
+    def __init__(self, config: Config, device: str = "auto", precision: str = "auto") -> None:
+        """Load the configuration's weights; raises WeightsError, ConfigError and InputError."""
+        self.config = config
+        self.name = str(config.get("name", "model"))
+        self.settings = build(InferenceConfig, config["inference"], "inference")
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.model = load_model(config, self.device)
+        self.mel = LogMel(mel_config(config.get("preprocessing", {})))
+        self.sample_rate = self.mel.config.sample_rate
+        self.contexts_computed = 0  # how often the encoder read a recording
+
+    def run_inference(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        progress_callback: Callable[[int, int], None] | None = None,
+        **options: object,
+    ) -> UpsampleResult:
+        """Fill in one recording and write ``output_dir/<stem>.wav``.
+
+        ``options`` are UpsampleOptions' fields; ``progress_callback(done_chunks, total_chunks)``.
+        Raises InputError, and leaves nothing half-written.
+        """
+        for event in self.stream(audio_path, output_dir, UpsampleOptions(**options)):  # type: ignore[arg-type]
+            if isinstance(event, ChunksDone) and progress_callback is not None:
+                progress_callback(event.done, event.total)
+            if isinstance(event, Finished):
+                return event.result
+        raise RuntimeError("the stream ended without a result")
+
+    def stream(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None = None,
+    ) -> Iterator[Event]:
+        """Fill in one recording, telling what happens; closing the generator cancels the run."""
+        began = time.perf_counter()
+        audio_path, output_dir = Path(audio_path), Path(output_dir)
+        chosen = self.completed(options or UpsampleOptions())
+        output = self._output_path(audio_path, output_dir)
+        measured = self.measure(audio_path, chosen)
+        yield Measured(
+            measured.name,
+            measured.info.sample_rate,
+            measured.info.channels,
+            measured.seconds,
+            measured.cutoff_hz,
+            measured.full_band,
+        )
+        message = self._nothing_to_do(measured)
+        with AudioWriter(output, self.sample_rate, measured.info.channels) as writer:
+            chunks = 0
+            if message:
+                for block in self.blocks(audio_path):
+                    writer.write(block)
+            else:
+                context = None
+                if chosen.encoder:
+                    context = yield from self.read_context(audio_path, measured)
+                chunks = yield from self.fill(audio_path, measured, context, chosen, writer)
+                message = self._remark(chosen)
+        yield Finished(
+            UpsampleResult(
+                output=output,
+                sample_rate=self.sample_rate,
+                channels=measured.info.channels,
+                samples=writer.frames,
+                cutoff_hz=measured.cutoff_hz,
+                chunks=chunks,
+                seed=chosen.seed or 0,
+                steps=chosen.steps or 0,
+                sampler=chosen.sampler or "",
+                guidance=chosen.guidance or 1.0,
+                encoder=chosen.encoder,
+                model=self.name,
+                seconds=measured.seconds,
+                compute_seconds=time.perf_counter() - began,
+                input_sample_rate=measured.info.sample_rate,
+                subtype=writer.subtype,
+                message=message,
+                figures={"peak": writer.peak},
+            )
+        )
+
+    def completed(self, options: UpsampleOptions) -> UpsampleOptions:
+        """The options with the preset's defaults filled in; raises InputError for a wrong one."""
+        s = self.settings
+        steps = s.steps["default"] if options.steps is None else options.steps
+        guidance = s.guidance["default"] if options.guidance is None else options.guidance
+        sampler = options.sampler or s.sampler
+        seed = secrets.randbelow(s.seed_max) if options.seed is None else options.seed
+        within("steps", steps, s.steps["min"], s.steps["max"])
+        within("guidance", guidance, s.guidance["min"], s.guidance["max"])
+        within("seed", seed, 0, s.seed_max)
+        if options.cutoff_hz is not None:
+            within("cutoff in Hz", options.cutoff_hz, *CUTOFFS_HZ)
+        if sampler not in s.samplers:
+            raise InputError(f"Sampler {sampler!r} is not known; choose {' or '.join(s.samplers)}.")
+        if options.encoder and self.model.unet.global_encoder is None:
+            raise InputError(f"{self.name} has no global encoder; choose encoder off.")
+        return replace(
+            options, steps=steps, guidance=float(guidance), sampler=sampler, seed=int(seed)
+        )
+
+    # ---- pass 1 ---------------------------------------------------------------------------------
+
+    def measure(self, path: Path, options: UpsampleOptions) -> Measurement:
+        """Read the recording for its length, level and cutoff."""
+        info = probe(path)
+        meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
+        samples = 0
+        sums = torch.zeros(info.channels, 1, dtype=torch.float64)
+        lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
+        for block in self.blocks(path):
+            meter.push(block)
+            samples += block.shape[-1]
+            if block.shape[-1]:
+                sums += block.double().sum(dim=1, keepdim=True)
+                lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
+                highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
+        found = meter.result()
+        cutoff = options.cutoff_hz or found.cutoff_hz
+        means = (sums / max(samples, 1)).float()
+        return Measurement(
+            name=path.name,
+            info=info,
+            samples=samples,
+            peak=float(torch.maximum(highest - means, means - lowest).max()),
+            means=means,
+            cutoff_hz=cutoff,
+            full_band=options.cutoff_hz is None and found.full,
+        )
+
+    def blocks(self, path: Path) -> Iterator[Tensor]:
+        """The recording at 48 kHz in blocks (C, n), the same ones at every pass."""
+        info = probe(path)
+        resampler = Resampler(info.sample_rate, self.sample_rate)
+        for block in read_blocks(path):
+            yield resampler.push(block)
+        yield resampler.flush()
+
+    def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
+        """What the networks may know: one gain for the recording, nothing above the cutoff."""
+        gain = self.gain(measured)
+        kernel = band_limit_kernel(measured.cutoff_hz, self.sample_rate)
+        low_pass = StreamingFir(kernel)
+        for block in self.blocks(path):
+            yield low_pass.push((block - measured.means) * gain)
+        yield low_pass.flush()
+
+    def gain(self, measured: Measurement) -> float:
+        """The factor that brings the recording to the level the networks were trained at."""
+        return self.settings.level_peak / measured.peak
+
+    # ---- pass 2 ---------------------------------------------------------------------------------
+
+    def read_context(
+        self, path: Path, measured: Measurement
+    ) -> Generator[ContextRead, None, GlobalContext]:
+        """Read the whole recording, mixed to one channel, into its context."""
+        frames = -(-measured.samples // self.mel.config.hop)
+        encoder = self.model.unet.global_encoder
+        assert encoder is not None  # completed() has refused otherwise
+        reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
+        for block in self.network_blocks(path, measured):
+            seen += block.shape[-1]
+            reader.push(stream.push(block.mean(0, keepdim=True))[0])
+            yield ContextRead(min(1.0, seen / measured.samples))
+        reader.push(stream.flush()[0])
+        self.contexts_computed += 1
+        return reader.finish()
+
+    # ---- pass 3 ---------------------------------------------------------------------------------
+
+    def fill(
+        self,
+        path: Path,
+        measured: Measurement,
+        context: GlobalContext | None,
+        options: UpsampleOptions,
+        writer: AudioWriter,
+    ) -> Generator[Event, None, int]:
+        """Generate every chunk, write the recording with its top filled in; returns their count."""
+        filler = Filler(
+            self.model,
+            self.mel,
+            self.settings,
+            FillSettings(
+                samples=measured.samples,
+                channels=measured.info.channels,
+                cutoff_hz=measured.cutoff_hz,
+                steps=options.steps or 0,
+                sampler=options.sampler or "",
+                guidance=options.guidance or 1.0,
+                seed=options.seed or 0,
+            ),
+            context,
+            self.device,
+            self.precision,
+        )
+        yield Planned(
+            chunks=filler.spans(),
+            steps=options.steps or 0,
+            sampler=options.sampler or "",
+            guidance=options.guidance or 1.0,
+            seed=options.seed or 0,
+            encoder=context is not None,
+        )
+        splicer = Splicer(measured.cutoff_hz, self.sample_rate, measured.info.channels)
+        pairs = _InStep(self.blocks(path))
+        stream, gain = MelStream(self.mel), self.gain(measured)
+        for frames in _mel_frames(stream, self.network_blocks(path, measured)):
+            for made in filler.push(frames):
+                if isinstance(made, Sampling | ChunksDone):
+                    yield made
+                    continue
+                # Without the DC, which would ring where the recording starts and stops.
+                recording = pairs.take(made.shape[-1]) - measured.means
+                writer.write(splicer.push(recording, made / gain) + measured.means)
+        writer.write(splicer.flush() + measured.means)
+        return len(filler.chunks)
+
+    # ---- the edges ------------------------------------------------------------------------------
+
+    def _output_path(self, audio_path: Path, output_dir: Path) -> Path:
+        output = output_dir / f"{audio_path.stem}.wav"
+        if output.exists():
+            raise InputError(
+                f"{output} exists already and is not overwritten; give another output folder."
+            )
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The folder {output_dir} cannot be made ({error.strerror}); give another."
+            ) from error
+        return output
+
+    def _nothing_to_do(self, measured: Measurement) -> str:
+        if measured.peak < SILENT_PEAK:
+            return "The recording is silent: it is returned as it was, at 48 kHz."
+        if measured.full_band:
+            return (
+                f"The band is already full (it ends at {measured.cutoff_hz / 1000:.1f} kHz): the "
+                "recording is returned as it was. Give a cutoff to replace its top all the same."
+            )
+        return ""
+
+    def _remark(self, options: UpsampleOptions) -> str:
+        if options.encoder and not self.model.encoder_is_trained:
+            return "This model's global encoder is untrained: on and off give the same samples."
+        return ""
+
+
+class _InStep:
+    """Hand out a stream of blocks in the lengths another stream asks for."""
+
+    def __init__(self, blocks: Iterator[Tensor]) -> None:
+        self._blocks = blocks
+        self._held: Tensor | None = None
+
+    def take(self, count: int) -> Tensor:
+        """The next ``count`` samples (C, count)."""
+        while self._held is None or self._held.shape[-1] < count:
+            block = next(self._blocks)
+            self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
+        taken, self._held = self._held[:, :count], self._held[:, count:]
+        return taken
+
+
+def _mel_frames(stream: MelStream, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Log-mel frames (C, l, M) as they become complete."""
+    for block in blocks:
+        yield stream.push(block)
+    yield stream.flush()
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise InputError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value:g}; give {low:g} to {high:g}.")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU if there is one; raises InputError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"Device {name!r} is not known; give auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("No CUDA device is available here; give --device cpu.")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 on a GPU and float32 on a CPU; raises InputError for another name."""
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in known:
+        raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(known)}.")
+    return known[name]

@@ -1,0 +1,217 @@
+"""Laws of the engine: length, level, the input's band, the same bits whatever stands beside it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from lily.config import load_config
+from lily.dsp.audio import read_audio
+from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.engine import InferenceEngine
+from lily.errors import InputError
+from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Sampling
+from lily.events import UpsampleOptions as Options
+from lily.model.latent_diffusion import LatentDiffusion
+from lily.weights import read_folder_config, save_model_folder
+
+
+def make_folder(path: Path, seed: int = 0, trained: bool = True) -> Path:
+    """A tiny model folder with weights from a seed; ``trained`` gives the conditioning a say."""
+    config = load_config("tiny")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LatentDiffusion(**config["model"]["params"])
+        if trained:
+            for module in model.unet.conditioned():
+                torch.nn.init.normal_(module.global_out.weight, std=0.5)
+    save_model_folder(model, config, path, dtype=torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> InferenceEngine:
+    folder = make_folder(tmp_path_factory.mktemp("model"))
+    return InferenceEngine(read_folder_config(folder), device="cpu")
+
+
+def band_limited(seconds: float, cutoff: float, channels: int = 1, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(channels, round(seconds * 48_000), generator=generator) * 0.1
+    return filter_whole(noise, lowpass_kernel(0.97 * cutoff, 1.03 * cutoff, 48_000))
+
+
+def write(path: Path, samples: torch.Tensor, rate: int = 48_000, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, samples.T.numpy(), rate, subtype=subtype)
+    return path
+
+
+def run(engine: InferenceEngine, path: Path, out: Path, **options) -> torch.Tensor:
+    options = {"seed": 3, "steps": 2, **options}
+    result = engine.run_inference(path, out, **options)
+    return read_audio(result.output)
+
+
+def decibels(x: torch.Tensor) -> float:
+    return 10 * math.log10(float(x.double().square().mean()) + 1e-30)
+
+
+def test_input_band_is_the_input_and_the_band_above_is_filled(engine, tmp_path):
+    recording = band_limited(4.0, 6000.0, channels=2)
+    output = run(engine, write(tmp_path / "a.wav", recording), tmp_path / "o", cutoff_hz=6000.0)
+    assert output.shape == recording.shape
+    below = lowpass_kernel(0.8 * 6000, 0.9 * 6000, 48_000)
+    difference = filter_whole(output - recording, below)
+    assert decibels(difference) < decibels(recording) - 45  # random weights are loud
+    above = output - filter_whole(output, lowpass_kernel(6000, 6600, 48_000))
+    assert decibels(above) > -120
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 96_000])
+def test_length_is_exact_at_every_rate(engine, tmp_path, rate):
+    count = round(1.37 * rate) + 1
+    samples = 0.1 * torch.randn(1, count, generator=torch.Generator().manual_seed(1))
+    path = write(tmp_path / "a.wav", samples, rate)
+    result = engine.run_inference(path, tmp_path / "o", seed=1, steps=1)
+    assert result.samples == -(-count * 48_000 // rate)
+    assert result.sample_rate == 48_000 and soundfile.info(result.output).samplerate == 48_000
+
+
+def test_same_seed_same_bits_and_another_seed_others(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(3.0, 4000.0))
+    first, again, other = (
+        run(engine, path, tmp_path / name, seed=seed, cutoff_hz=4000.0)
+        for name, seed in (("1", 7), ("2", 7), ("3", 8))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_channel_does_not_feel_its_neighbour_beyond_the_shared_context(engine, tmp_path):
+    stereo = band_limited(3.0, 4000.0, channels=2)
+    stereo[1] *= stereo[0].abs().max() / stereo[1].abs().max()
+    options = {"cutoff_hz": 4000.0, "encoder": False}
+    both = run(engine, write(tmp_path / "both.wav", stereo), tmp_path / "o", **options)
+    alone = run(engine, write(tmp_path / "left.wav", stereo[:1]), tmp_path / "o", **options)
+    assert torch.equal(both[:1], alone)
+
+
+def test_identical_channels_stay_identical(engine, tmp_path):
+    mono = band_limited(3.0, 4000.0)
+    path = write(tmp_path / "a.wav", mono.repeat(2, 1))
+    output = run(engine, path, tmp_path / "o", cutoff_hz=4000.0)
+    assert torch.equal(output[0], output[1])
+
+
+def test_encoder_reads_the_recording_once_and_changes_the_output(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(6.0, 4000.0))
+    before = engine.contexts_computed
+    on = run(engine, path, tmp_path / "on", cutoff_hz=4000.0)
+    assert engine.contexts_computed == before + 1
+    off = run(engine, path, tmp_path / "off", cutoff_hz=4000.0, encoder=False)
+    assert engine.contexts_computed == before + 1
+    assert not torch.equal(on, off)
+
+
+def test_untrained_encoder_changes_no_bit(tmp_path):
+    folder = make_folder(tmp_path / "model", trained=False)
+    engine = InferenceEngine(read_folder_config(folder), device="cpu")
+    path = write(tmp_path / "a.wav", band_limited(3.0, 4000.0))
+    on = run(engine, path, tmp_path / "on", cutoff_hz=4000.0)
+    off = run(engine, path, tmp_path / "off", cutoff_hz=4000.0, encoder=False)
+    assert torch.equal(on, off)
+
+
+def test_events_come_in_order_and_cover_every_chunk(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(5.0, 4000.0, channels=2))
+    events = list(engine.stream(path, tmp_path / "o", Options(seed=1, steps=2, cutoff_hz=4000.0)))
+    kinds = [type(event) for event in events]
+    assert kinds[0] is Measured and kinds[-1] is Finished
+    assert kinds.index(ContextRead) < kinds.index(Planned) < kinds.index(Sampling)
+    planned = next(e for e in events if isinstance(e, Planned))
+    done = [i for e in events if isinstance(e, ChunksDone) for i in e.chunks]
+    assert done == list(range(len(planned.chunks)))
+    assert planned.chunks[0][0] == 0 and planned.chunks[-1][1] == pytest.approx(5.0)
+
+
+def test_closing_the_stream_leaves_nothing_behind(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(5.0, 4000.0))
+    stream = engine.stream(path, tmp_path / "o", Options(seed=1, steps=2, cutoff_hz=4000.0))
+    for event in stream:
+        if isinstance(event, ChunksDone):
+            break
+    stream.close()
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_level_and_offset_are_kept_at_any_level(engine, tmp_path):
+    recording = band_limited(2.0, 4000.0)
+    loud = run(engine, write(tmp_path / "l.wav", recording), tmp_path / "o", cutoff_hz=4000.0)
+    path = write(tmp_path / "q.wav", recording / 64 + 0.01)
+    quiet = run(engine, path, tmp_path / "o", cutoff_hz=4000.0)
+    assert torch.allclose((quiet - 0.01) * 64, loud, atol=2e-3)
+
+
+def test_full_band_and_silence_come_back_unchanged(engine, tmp_path):
+    noise = 0.1 * torch.randn(2, 96_000, generator=torch.Generator().manual_seed(0))
+    for name, samples in (("full", noise), ("silent", torch.zeros(1, 4_800))):
+        path = write(tmp_path / f"{name}.wav", samples, subtype="PCM_24")
+        result = engine.run_inference(path, tmp_path / "o", seed=0)
+        assert result.chunks == 0 and result.message
+        assert torch.equal(read_audio(result.output), read_audio(path))
+
+
+def test_one_sample_and_five_channels_work(engine, tmp_path):
+    for name, shape in (("one", (1, 1)), ("five", (6, 30_000))):
+        samples = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        path = write(tmp_path / f"{name}.wav", samples)
+        result = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=5000.0)
+        assert (result.channels, result.samples) == shape
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 0}, {"guidance": 99.0}, {"sampler": "magic"}, {"cutoff_hz": 10.0}, {"seed": -1}],
+)
+def test_impossible_options_are_one_sentence(engine, tmp_path, options):
+    path = write(tmp_path / "a.wav", band_limited(1.0, 4000.0))
+    with pytest.raises(InputError):
+        engine.run_inference(path, tmp_path / "o", **options)
+    assert not (tmp_path / "o").exists()
+
+
+def test_bad_files_leave_nothing_behind(engine, tmp_path):
+    text = tmp_path / "text.wav"
+    text.write_text("not audio at all")
+    nan = np.zeros((4_800, 1), np.float32)
+    nan[100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", nan, 48_000, subtype="FLOAT")
+    for path in (text, tmp_path / "nan.wav", tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(InputError):
+            engine.run_inference(path, tmp_path / "o")
+        assert not (tmp_path / "o").exists() or not any((tmp_path / "o").iterdir())
+
+
+def test_an_existing_output_is_never_overwritten(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(1.0, 4000.0))
+    with pytest.raises(InputError, match="exists already"):
+        engine.run_inference(path, tmp_path)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    config = read_folder_config(make_folder(tmp_path / "model"))
+    path = write(tmp_path / "a.wav", band_limited(4.0, 4000.0))
+    outputs = [
+        run(InferenceEngine(config, device, "fp32"), path, tmp_path / device, cutoff_hz=4000.0)
+        for device in ("cpu", "cuda")
+    ]
+    scale = outputs[0].abs().max()
+    assert (outputs[0] - outputs[1]).abs().max() < 1e-4 * scale
