@@ -1,0 +1,58 @@
+"""The pinned distance: known answers for known differences, and the baseline it is read against."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.errors import InputError
+from lily.evaluation.baselines import fit_tilt, shaped_noise
+from lily.evaluation.metrics import distances
+
+
+def noise(seconds: float = 2.0, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(1, round(seconds * 48_000), generator=generator)
+
+
+def test_a_gain_is_its_own_distance():
+    found = distances(noise(), 10 * noise(), 8000.0)
+    assert found.lsd == pytest.approx(2.0, abs=1e-3)  # 20 dB are 2 in log10 of power
+    assert found.lsd_hf == pytest.approx(2.0, abs=1e-3)
+
+
+def test_identical_recordings_have_no_distance():
+    assert distances(noise(), noise(), 8000.0).lsd == 0
+
+
+def test_two_draws_of_the_same_noise_differ_by_the_known_floor():
+    # For two independent exponential powers, log10 differs by 0.7876 root mean square.
+    found = distances(noise(4.0, 0), noise(4.0, 1), 8000.0)
+    assert found.lsd_hf == pytest.approx(0.78, abs=0.02)
+
+
+def test_the_split_separates_what_is_missing_from_what_is_kept():
+    low = filter_whole(noise(), lowpass_kernel(8150, 8350, 48_000))
+    found = distances(noise(), low, 8100.0)
+    assert found.lsd_hf > 3 and found.lsd_lf < 0.3
+
+
+def test_silent_frames_are_left_out_and_counted():
+    samples = noise()
+    samples[:, 48_000:] = 0
+    found = distances(samples, samples + 1e-3, 8000.0)
+    assert found.silent > 80 and found.frames > 80
+
+
+def test_lengths_must_agree():
+    with pytest.raises(InputError):
+        distances(noise(), noise()[:, 1:], 8000.0)
+
+
+def test_shaped_noise_continues_white_noise_to_the_floor_of_chance():
+    white = noise(4.0)
+    low = filter_whole(white, lowpass_kernel(5_900, 6_100, 48_000))
+    tilt = fit_tilt([noise(4.0, 5)], 6_000.0)
+    filled = shaped_noise(low, 6_000.0, tilt, seed=1)
+    assert distances(white, filled, 6_400.0).lsd_hf < 0.9
