@@ -43,7 +43,7 @@ def describe(config: Config) -> dict[str, Any]:
     }
 
 
-def profile_encoder(config: Config, durations: tuple[int, ...] = PROFILE_SECONDS) -> list[dict]:
+def profile_encoder(config: Config) -> list[dict[str, Any]]:
     """Measure reading the context and caching its keys, with random weights, on the CPU.
 
     For each duration in seconds: compute seconds, and bytes of the cached keys and values, of the
@@ -55,7 +55,7 @@ def profile_encoder(config: Config, durations: tuple[int, ...] = PROFILE_SECONDS
     if encoder is None:
         return []
     rows = []
-    for seconds in durations:
+    for seconds in PROFILE_SECONDS:
         generator = torch.Generator().manual_seed(0)
         largest = _Largest(encoder)
         began = time.perf_counter()

@@ -46,6 +46,15 @@ def model_folder(config: Config) -> Path:
     return folder
 
 
+def is_available(config: Config) -> bool:
+    """Whether a preset's weights are on this machine."""
+    try:
+        model_folder(config)
+    except WeightsError:
+        return False
+    return True
+
+
 def read_folder_config(folder: Path) -> Config:
     """The configuration frozen in a model folder, with its weights set to that folder."""
     path = folder / "config.json"

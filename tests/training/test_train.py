@@ -1,0 +1,160 @@
+"""Laws of training: sources never cross the split, a stopped run continues to the same bits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from lily.config import load_config, mel_config, training_config
+from lily.dsp.mel import LOG_FLOOR
+from lily.errors import InputError, TrainingError
+from lily.training.dataset import find_recordings, prepare, split_by_source
+from lily.training.losses import energy_distance
+from lily.training.train import train
+from lily.weights import load_model, read_folder_config, read_tensors
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Four sources of noise bursts, and one file that is not audio."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = torch.Generator().manual_seed(0)
+    for source in "abcd":
+        samples = 0.2 * torch.randn(1, 80_000, generator=generator)
+        samples *= torch.linspace(0.1, 1, 80_000)
+        soundfile.write(folder / f"{source}__1.flac", samples.T.numpy(), 48_000)
+    (folder / "broken__0.wav").write_bytes(b"RIFF not audio")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, tmp_path_factory) -> Path:
+    """The corpus degraded and analysed once, for every run of this file to start from."""
+    folder, config = tmp_path_factory.mktemp("prepared"), load_config("tiny")
+    recipe = training_config(config["training"])
+    list(prepare(find_recordings(corpus), folder, recipe, mel_config(config["preprocessing"])))
+    return folder
+
+
+@pytest.fixture
+def new_run(prepared, tmp_path):
+    """Make run folders whose cache is already filled."""
+
+    def make(name: str = "run") -> Path:
+        shutil.copytree(prepared, tmp_path / name / "cache")
+        return tmp_path / name
+
+    return make
+
+
+def test_no_source_is_in_both_parts(corpus):
+    recordings = find_recordings(corpus)
+    training, validation = split_by_source(recordings, 0.3, seed=1)
+    assert validation and training
+    assert not {r.source for r in training} & {r.source for r in validation}
+    assert len(training) + len(validation) == len(recordings)
+
+
+def test_an_empty_or_missing_folder_is_one_sentence(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError):
+            find_recordings(folder)
+
+
+def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
+    out = tmp_path / "run"  # the one run here that prepares for itself
+    events = list(train(load_config("tiny"), corpus, out))
+    stages = [e.stage for e in events]
+    assert {"prepare", "autoencoder", "vocoder", "encode", "diffusion", "export"} <= set(stages)
+    assert all(torch.isfinite(torch.tensor(v)) for e in events for v in e.figures.values())
+    model = load_model(read_folder_config(out / "model"))
+    assert model.scale_factor != 1
+    assert model.encoder_is_trained
+    split = json.loads((out / "split.json").read_text())
+    assert not set(split["training"]) & set(split["validation"])
+
+
+def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monkeypatch):
+    whole, halves = new_run("whole"), new_run("halves")
+    config = load_config("tiny")
+    list(train(config, corpus, whole))
+    # Save at every step, and stop in the middle of each stage.
+    monkeypatch.setattr("lily.training.train.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("lily.training.train.REPORT_STEPS", 1)
+    for stop in ("autoencoder", "vocoder", "diffusion"):
+        run = train(config, corpus, halves, resume=True)
+        for event in run:
+            if event.stage == stop and event.done == 2:
+                run.close()
+                break
+    list(train(config, corpus, halves, resume=True))
+    a = read_tensors(whole / "model" / "model.safetensors")
+    b = read_tensors(halves / "model" / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_encoder_only_training_moves_nothing_else(corpus, new_run):
+    out = new_run()
+    config = load_config("tiny")
+    list(train(config, corpus, out, stages=("autoencoder", "vocoder")))
+    before = read_tensors(out / "model" / "model.safetensors")
+    list(train(config, corpus, out, stages=("diffusion",), encoder_only=True, resume=True))
+    after = read_tensors(out / "model" / "model.safetensors")
+    moved = {key for key in after if not torch.equal(after[key], before[key])}
+    assert moved - {"scale_factor"}
+    assert all("global_" in key for key in moved - {"scale_factor"})
+
+
+def test_a_run_folder_is_not_overwritten_and_other_settings_are_refused(corpus, new_run):
+    out = new_run()
+    config = load_config("tiny")
+    list(train(config, corpus, out, stages=("autoencoder",)))
+    with pytest.raises(TrainingError, match="--resume"):
+        next(iter(train(config, corpus, out)))
+    other = load_config("tiny")
+    other["training"]["autoencoder"]["learning_rate"] = 1.0
+    with pytest.raises(TrainingError, match="other settings"):
+        list(train(other, corpus, out, resume=True))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, new_run, monkeypatch):
+    out = new_run()
+    config = load_config("tiny")
+    list(train(config, corpus, out, stages=("autoencoder",)))
+    good = (out / "autoencoder.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match="last good one is kept"):
+        list(train(config, corpus, out, stages=("autoencoder",), resume=True))
+    assert (out / "autoencoder.pt").read_bytes() == good
+
+
+def test_a_later_stage_without_the_earlier_says_which(corpus, new_run):
+    with pytest.raises(TrainingError, match="needs autoencoder first"):
+        list(train(load_config("tiny"), corpus, new_run(), stages=("diffusion",)))
+
+
+def test_energy_distance_prefers_noise_to_a_smooth_answer():
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda: torch.randn(4, 24_000, generator=generator)  # noqa: E731
+    target = draw()
+    right, _ = energy_distance(target, draw(), draw())
+    silent, _ = energy_distance(target, torch.zeros(4, 24_000), torch.zeros(4, 24_000))
+    quiet, _ = energy_distance(target, 0.5 * draw(), 0.5 * draw())
+    assert right < quiet < silent
+
+
+def test_the_floor_is_what_silence_reads_as():
+    from lily.config import MelConfig
+    from lily.dsp.mel import LogMel
+
+    assert LogMel(MelConfig())(torch.zeros(1, 48_000)).max() == pytest.approx(LOG_FLOOR)
