@@ -202,7 +202,9 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
             return x
         count = len(conditioning.starts)
         if conditioning.rows is not None:
-            return x.index_add(0, conditioning.rows, self._answer(x[conditioning.rows], conditioning))
+            return x.index_add(
+                0, conditioning.rows, self._answer(x[conditioning.rows], conditioning)
+            )
         answer = self._answer(x[:count], conditioning)
         if count == x.shape[0]:
             return x + answer

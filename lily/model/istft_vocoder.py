@@ -125,5 +125,7 @@ def _mel_to_bins(config: IstftVocoderConfig, window: Tensor) -> tuple[Tensor, Te
     empty = shape.sum(1) == 0  # bins no filter touches follow the nearest mel
     nearest = torch.linspace(0, 1, bins)[empty].round().long() * (mel.n_mels - 1)
     centres[empty] = F.one_hot(nearest, mel.n_mels).float()
-    level = 0.5 * math.log(float(window.square().sum() / torch.hann_window(mel.n_fft).square().sum()))
+    level = 0.5 * math.log(
+        float(window.square().sum() / torch.hann_window(mel.n_fft).square().sum())
+    )
     return centres.T.contiguous(), level - centres @ areas.log()

@@ -176,9 +176,7 @@ class UNet(nn.Module):
             valid=valid,
         )
 
-    def forward(
-        self, x: Tensor, steps: Tensor, conditioning: Conditioning | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, steps: Tensor, conditioning: Conditioning | None = None) -> Tensor:
         """Latents (B, in, L, M') at diffusion times (B,) to v (B, out, L, M')."""
         time = self.time_embed(timestep_embedding(steps, self.config.model_channels).to(x.dtype))
         skips = []

@@ -55,6 +55,18 @@ def test_blocks_with_a_halo_give_what_one_pass_gives(encoder, randn, frames):
     assert_same(whole(encoder, log_mel), in_blocks(encoder, log_mel))
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 9, 101])
+def test_what_lies_outside_is_zero_exactly_as_a_convolution_pads(encoder, randn, frames):
+    log_mel = recording(randn, frames).T[None, None]
+    x = log_mel + 11.512925464970229  # the floor of the log-mel reads as zero
+    for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
+        x = torch.nn.functional.silu(norm(convolution(x)))
+    plain = encoder.project(x.flatten(1, 2).transpose(1, 2))
+    features = encoder.features(log_mel, 0, torch.tensor([frames]))
+    assert features.shape[1] == -(-frames // STRIDE)
+    torch.testing.assert_close(features, plain, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("block", [1, 999, 5000])
 def test_how_the_recording_arrives_does_not_matter(encoder, randn, block):
     log_mel = recording(randn, 1100)

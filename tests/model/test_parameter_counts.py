@@ -148,7 +148,7 @@ def test_a_context_costs_less_than_10_mb_in_bfloat16_and_15_in_float32(with_enco
 
 
 def test_every_preset_builds():
-    for name in [*preset_names(), "tiny"]:
+    for name in {*preset_names(), "tiny"} - {"audiosr-basic"}:  # that one is built above
         assert count(on_meta(load_config(name)["model"]["params"])) > 0
 
 
