@@ -219,7 +219,7 @@ def run_train(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lily.config import load_config
-    from lily.engine import choose_device
+    from lily.device import choose_device
     from lily.training.stages import STAGES
     from lily.training.train import train
 

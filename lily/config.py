@@ -277,7 +277,8 @@ def load_config(name_or_path: str | Path) -> Config:
 def validate(config: Any, where: str) -> Config:
     """Check every section of a configuration; returns it unchanged; raises ConfigError."""
     known = ("name", "preprocessing", "model", "inference", "training", "weights")
-    if not isinstance(config, Mapping) or "params" not in config.get("model", {}):
+    model = config.get("model") if isinstance(config, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(model.get("params"), Mapping):
         raise ConfigError(f"{where}: a configuration needs a section model with params.")
     for key in config:
         if key not in (*known, "augmentation"):
@@ -303,7 +304,7 @@ def validate(config: Any, where: str) -> Config:
 def _check_inference(inference: InferenceConfig, where: str) -> None:
     for name in ("steps", "guidance"):
         section = getattr(inference, name)
-        if set(section) != {"default", "min", "max"}:
+        if not isinstance(section, Mapping) or set(section) != {"default", "min", "max"}:
             raise ConfigError(f"{where}: inference.{name} needs default, min and max.")
     if inference.sampler not in inference.samplers:
         raise ConfigError(f"{where}: inference.sampler must be one of inference.samplers.")

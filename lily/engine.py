@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from lily.config import Config, InferenceConfig, build, mel_config
+from lily.device import choose_device, choose_precision
 from lily.dsp.audio import AudioInfo, AudioWriter, probe, read_blocks
 from lily.dsp.bandwidth import BandwidthMeter
+from lily.dsp.blocks import InStep
 from lily.dsp.filters import StreamingFir, band_limit_kernel
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
@@ -280,9 +282,9 @@ class InferenceEngine:
             encoder=context is not None,
         )
         splicer = Splicer(measured.cutoff_hz, self.sample_rate, measured.info.channels)
-        pairs = _InStep(self.blocks(path))
+        pairs = InStep(self.blocks(path))
         stream, gain = MelStream(self.mel), self.gain(measured)
-        for frames in _mel_frames(stream, self.network_blocks(path, measured)):
+        for frames in stream.over(self.network_blocks(path, measured)):
             for made in filler.push(frames):
                 if isinstance(made, Sampling | ChunksDone):
                     yield made
@@ -325,51 +327,7 @@ class InferenceEngine:
         return ""
 
 
-class _InStep:
-    """Hand out a stream of blocks in the lengths another stream asks for."""
-
-    def __init__(self, blocks: Iterator[Tensor]) -> None:
-        self._blocks = blocks
-        self._held: Tensor | None = None
-
-    def take(self, count: int) -> Tensor:
-        """The next ``count`` samples (C, count)."""
-        while self._held is None or self._held.shape[-1] < count:
-            block = next(self._blocks)
-            self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
-        taken, self._held = self._held[:, :count], self._held[:, count:]
-        return taken
-
-
-def _mel_frames(stream: MelStream, blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Log-mel frames (C, l, M) as they become complete."""
-    for block in blocks:
-        yield stream.push(block)
-    yield stream.flush()
-
-
 def within(name: str, value: float, low: float, high: float) -> None:
     """Raise InputError unless low <= value <= high."""
     if not low <= value <= high:
         raise InputError(f"{name} is {value:g}; give {low:g} to {high:g}.")
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one; raises InputError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"Device {name!r} is not known; give auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("No CUDA device is available here; give --device cpu.")
-    return torch.device(name)
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a GPU and float32 on a CPU; raises InputError for another name."""
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in known:
-        raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(known)}.")
-    return known[name]

@@ -81,7 +81,7 @@ class Filler:
             self.cache = None if context is None else model.unet.context_cache(context)
         self._low = _Buffer(settings.channels, mel.config.n_mels)
         self._made = _Buffer(settings.channels, mel.config.n_mels)
-        self._voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device)
+        self._voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device, precision)
         self._rows: list[_Row] = []
         self._results: dict[int, dict[int, Tensor]] = {}
         self._cut = 0  # chunks whose rows were taken from the input
@@ -198,12 +198,10 @@ class Filler:
             final = self.chunks[self._blended].start * MEL_FRAMES_PER_LATENT
         start = self._made.start
         if final > start:
-            with self._networks():
-                yield from self._voiced.push(self._made.read(start, final))
+            yield from self._voiced.push(self._made.read(start, final))
             self._made.forget(final)
         if self._blended == len(self.chunks):
-            with self._networks():
-                yield from self._voiced.flush()
+            yield from self._voiced.flush()
 
     def _networks(self) -> _Networks:
         return _Networks(self.device, self.precision)
@@ -219,9 +217,11 @@ class VoicedStream:
         settings: FillSettings,
         hop: int,
         device: torch.device,
+        precision: torch.dtype,
     ) -> None:
         self.vocoder = model.first_stage_model.vocoder
-        self.noise, self.settings, self.hop, self.device = noise, settings, hop, device
+        self.noise, self.settings, self.hop = noise, settings, hop
+        self.device, self.precision = device, precision
         self._held: Tensor | None = None  # frames from HALO before the next block on
         self._next = 0  # first frame of the next block
         self._frames = 0  # pushed so far
@@ -253,7 +253,8 @@ class VoicedStream:
         rows = []
         for channel in self._held[:, :count]:  # one row a call: a shape for any channel count
             log_mel = channel.T[None].to(self.device)
-            rows.append(self.vocoder(log_mel, white)[0].float().cpu())
+            with _Networks(self.device, self.precision):
+                rows.append(self.vocoder(log_mel, white)[0].float().cpu())
         samples = torch.stack(rows)[:, HALO * self.hop : -HALO * self.hop]
         first = self._next * self.hop
         self._held = self._held[:, VOCODER_FRAMES:]
@@ -262,13 +263,14 @@ class VoicedStream:
 
 
 class _Networks:
-    """Where networks run: no gradients, in the engine's precision."""
+    """Where networks run: no gradients, in the engine's precision.
+
+    Never held across a ``yield``: what the caller does meanwhile is not ours to cast.
+    """
 
     def __init__(self, device: torch.device, precision: torch.dtype) -> None:
         self._inference = torch.inference_mode()
-        self._cast = torch.autocast(
-            device.type, precision, enabled=precision is not torch.float32
-        )
+        self._cast = torch.autocast(device.type, precision, enabled=precision is not torch.float32)
 
     def __enter__(self) -> None:
         self._inference.__enter__()

@@ -7,6 +7,8 @@ Source: AudioSR, ``utils.py: mel_spectrogram_train`` (librosa's Slaney mels, are
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torchaudio.functional as AF
 from torch import Tensor
@@ -105,6 +107,12 @@ class MelStream:
         mirrored = held[:, -edge - 1 : -1].flip(-1)
         self._held = torch.cat([held, mirrored], dim=-1)
         return self._take((self._held.shape[-1] - 2 * edge) // hop)
+
+    def over(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Push every block and flush: the frames (C, l, M) as they become complete."""
+        for block in blocks:
+            yield self.push(block)
+        yield self.flush()
 
     def _take(self, count: int) -> Tensor:
         hop, edge = self.mel.config.hop, self.mel.edge
