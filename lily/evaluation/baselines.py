@@ -49,7 +49,7 @@ def shaped_noise(recording: Tensor, cutoff_hz: float, tilt: Tilt, seed: int) -> 
     power = power_spectrum(recording)
     split = round(cutoff_hz * N_FFT / SAMPLE_RATE)
     below = log_power(power[split // 2 : split].mean(0, keepdim=True))
-    bins = torch.arange(power.shape[0], dtype=torch.float64).clamp(min=1)
+    bins = torch.arange(power.shape[0], dtype=torch.float64).clamp(min=split)
     # The mean of log power of noise lies 0.25 under the log of its mean power.
     level = below + tilt.offset + 0.25 + tilt.slope * (bins / split).log2()[:, None]
     generator = torch.Generator().manual_seed(seed)
