@@ -27,6 +27,7 @@ __all__ = ["AudioInfo", "AudioWriter", "probe", "read_audio", "read_blocks"]
 MAX_CHANNELS = 8  # 7.1, the most that the written WAV has speaker names for
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz: a telegraph and the fastest converter sold
 BLOCK_FRAMES = 1 << 16  # 1.4 s at 48 kHz: 256 kB a channel
+MAX_FAILURES = 500  # packets in a row that do not decode, 10 s of AAC: what follows is no sound
 # Containers that hold sound themselves. Playlists (HLS, concat, DASH) are left out: they name
 # other files and addresses, which a file somebody sends must not be able to open.
 CONTAINERS = (
@@ -87,6 +88,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give an audio file.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, which can be read once; give a file.")
     try:
         size = path.stat().st_size
         with path.open("rb"):
@@ -205,7 +208,7 @@ def _read_av(path: Path) -> Iterator[tuple[AudioInfo, np.ndarray]]:
         return
     with container:
         stream = container.streams.best("audio")
-        if stream is None:
+        if stream is None or stream.codec_context is None:
             return
         info = held = None  # one frame back: an MP4's last is cut to its packet's duration
         for frame in _frames(container, stream):
@@ -230,8 +233,8 @@ def _frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
     """Decode packet by packet: a damaged packet loses its own samples, not the rest of the file."""
-    packets = container.demux(stream)
-    while True:
+    packets, failures = container.demux(stream), 0
+    while failures < MAX_FAILURES:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError:
@@ -240,8 +243,9 @@ def _frames(
             return
         try:
             yield from packet.decode()
+            failures = 0
         except av.error.FFmpegError:
-            continue
+            failures += 1
 
 
 def _describe(

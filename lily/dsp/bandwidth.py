@@ -42,7 +42,7 @@ SILENCE_DB = -110.0  # under the 16-bit floor there is nothing to measure
 # 17.7, 24.6, 26.8, 26.9, 30.3, 39.2, 45.9, 45.2, 60.8 dB.
 FALLS = ((4, 19.0), (8, 26.0), (12, 28.5), (16, 29.0), (24, 32.0), (36, 41.0), (48, 47.5))
 FALLS += ((72, 49.0), (96, 62.0))
-SHARPNESS = 1.5  # a window's end counts by 1.5 x its width: short windows place the fall better
+SHARPNESS = 1.4  # a start counts with 1.4 x its width: short windows place the fall better
 
 ORDERS = np.array([4, 6, 8, 10, 12, 14, 17, 20, 24, 32, 40, 60, 100, 200])  # Butterworth, fitted
 # Where each order's cutoff is read, dB below its line: shallow filters are named by their -3 dB
@@ -188,7 +188,7 @@ def _fit_knee(smooth: np.ndarray, start: int, width: int) -> float:
     for _ in range(2):  # the second time, the line is fitted just below the knee that was found
         low = max(0, knee - FIT_BELOW)
         places = np.arange(low, end + 1)
-        knees = np.arange(max(low + 6, start - 2 - max(0, width - 12)), min(end, start + width) + 1)
+        knees = np.arange(max(low + 6, start + 2 - width), min(end, start + width) + 1)
         knees, orders = (a.ravel() for a in np.meshgrid(knees, ORDERS, indexing="ij"))
         exponents = 2 * orders * (places[:, None] - knees) / GRID * math.log(2)
         response = np.logaddexp(0.0, exponents) * (10 / math.log(10))  # 10 log10(1 + ratio^2n)

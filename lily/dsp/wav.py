@@ -19,7 +19,8 @@ from torch import Tensor
 from lily.errors import InputError, LilyError
 
 FULL_SCALE = 1 << 23  # 24-bit steps from 0 to 1.0
-LARGEST_RIFF = (1 << 32) - 1  # bytes that a RIFF header can count
+UNKNOWN_SIZE = (1 << 32) - 1  # what RF64 writes where the 32-bit size would be
+LARGEST_RIFF = UNKNOWN_SIZE - 1  # bytes that a RIFF header can count
 COPY_SAMPLES = 1 << 20  # samples rewritten at once when 24 bits turn out to be too few
 # Speaker masks by number of channels: centre, stereo, 3.0, quad, 5.0, 5.1, 6.1, 7.1.
 SPEAKERS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x13F, 8: 0x63F}
@@ -151,7 +152,7 @@ class AudioWriter:
             form += extra + GUID_TAIL
         body = b"fmt " + struct.pack("<I", len(form)) + form
         if kind == FLOAT:
-            body += b"fact" + struct.pack("<II", 4, min(self.frames, LARGEST_RIFF))
+            body += b"fact" + struct.pack("<II", 4, min(self.frames, UNKNOWN_SIZE))
         data = self._data_bytes()
         # "WAVE", the 36 bytes of JUNK or ds64, the chunks, "data" and its size, the padded samples.
         riff = 4 + 36 + len(body) + 8 + data + data % 2
@@ -159,5 +160,5 @@ class AudioWriter:
             head = b"RIFF" + struct.pack("<I", riff) + b"WAVE" + b"JUNK" + struct.pack("<I", 28)
             return head + bytes(28) + body + b"data" + struct.pack("<I", data)
         sizes = struct.pack("<QQQI", riff, data, self.frames, 0)
-        head = b"RF64" + struct.pack("<I", LARGEST_RIFF) + b"WAVE" + b"ds64" + struct.pack("<I", 28)
-        return head + sizes + body + b"data" + struct.pack("<I", LARGEST_RIFF)
+        head = b"RF64" + struct.pack("<I", UNKNOWN_SIZE) + b"WAVE" + b"ds64" + struct.pack("<I", 28)
+        return head + sizes + body + b"data" + struct.pack("<I", UNKNOWN_SIZE)

@@ -1,0 +1,116 @@
+"""Laws of writing: whole or not at all, rounded to nearest, float only where 24 bits would clip."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from lily.dsp import wav
+from lily.dsp.audio import AudioWriter, read_audio
+from lily.errors import InputError, LilyError
+
+
+def noise(channels: int, length: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(length)
+    return torch.rand(channels, length, generator=generator) * 1.9 - 0.95
+
+
+def write(path: Path, x: torch.Tensor, block: int = 1_000, rate: int = 48_000) -> AudioWriter:
+    with AudioWriter(path, rate, x.shape[0]) as writer:
+        for piece in x.split(block, dim=-1):
+            writer.write(piece)
+    return writer
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("length", [1, 4_321])
+def test_24_bits_round_to_nearest(tmp_path: Path, channels: int, length: int) -> None:
+    x, path = noise(channels, length), tmp_path / "out.wav"
+    writer = write(path, x)
+    assert (writer.subtype, writer.frames) == ("PCM_24", length)
+    assert writer.peak == float(x.abs().max())
+    info = soundfile.info(path)
+    assert (info.samplerate, info.channels, info.frames) == (48_000, channels, length)
+    assert info.subtype == "PCM_24"
+    assert np.abs(soundfile.read(path, always_2d=True)[0].T - x.numpy()).max() <= 2.0**-24
+    assert torch.equal(read_audio(path), (x * 2**23).round() / 2**23)
+    assert path.stat().st_size % 2 == 0
+
+
+def test_float_only_where_24_bits_would_clip_and_nothing_is_lost(tmp_path: Path) -> None:
+    x = (noise(2, 5_000) * 2**23).round() / 2**23
+    x[1, 3_210] = -1.25
+    writer = write(tmp_path / "out.wav", x)
+    assert (writer.subtype, writer.peak, writer.frames) == ("FLOAT", 1.25, 5_000)
+    assert soundfile.info(tmp_path / "out.wav").subtype == "FLOAT"
+    assert torch.equal(read_audio(tmp_path / "out.wav"), x)
+
+
+@pytest.mark.parametrize(
+    ("extreme", "subtype"),
+    [(1 - 2.0**-23, "PCM_24"), (-1.0, "PCM_24"), (1.0, "FLOAT"), (-1 - 2.0**-22, "FLOAT")],
+)
+def test_full_scale_is_where_the_integers_end(tmp_path: Path, extreme: float, subtype: str) -> None:
+    writer = write(tmp_path / "out.wav", torch.tensor([[0.0, extreme]]))
+    assert writer.subtype == subtype
+    assert float(read_audio(tmp_path / "out.wav")[0, 1]) == extreme
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    with AudioWriter(path, 48_000, 1) as writer:
+        writer.write(noise(1, 100))
+        assert not path.exists()
+    assert [item.name for item in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_an_exception_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), AudioWriter(path, 48_000, 1) as writer:
+        writer.write(torch.full((1, 10), 2.0))  # a switch to float has its own file
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_nothing_written_is_a_valid_empty_file(tmp_path: Path) -> None:
+    write(tmp_path / "out.wav", torch.zeros(2, 0))
+    assert soundfile.info(tmp_path / "out.wav").frames == 0
+
+
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_past_the_limit_of_riff_the_header_becomes_rf64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float
+) -> None:
+    x = noise(2, 3_000)
+    x[0, 0] = peak
+    monkeypatch.setattr(wav, "LARGEST_RIFF", 10_000)
+    write(tmp_path / "out.wav", x)
+    head = (tmp_path / "out.wav").read_bytes()
+    assert head[:4] == b"RF64" and head[12:16] == b"ds64"
+    assert int.from_bytes(head[28:36], "little") == 3_000 * 2 * (3 if peak < 1 else 4)
+    assert int.from_bytes(head[36:44], "little") == 3_000
+
+
+def test_rf64_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(1, 3_001)
+    monkeypatch.setattr(wav, "LARGEST_RIFF", 5_000)
+    write(tmp_path / "out.wav", x)
+    assert soundfile.info(tmp_path / "out.wav").format == "RF64"
+    assert torch.equal(read_audio(tmp_path / "out.wav"), (x * 2**23).round() / 2**23)
+
+
+def test_impossible_files_and_samples_are_refused(tmp_path: Path) -> None:
+    for rate, channels in ((0, 1), (48_000, 0), (48_000, 9)):
+        with pytest.raises(InputError):
+            AudioWriter(tmp_path / "out.wav", rate, channels)
+    with pytest.raises(InputError, match="folder that exists"):
+        AudioWriter(tmp_path / "none" / "out.wav", 48_000, 1)
+    with AudioWriter(tmp_path / "out.wav", 48_000, 2) as writer:
+        with pytest.raises(InputError):
+            writer.write(torch.zeros(1, 5))
+        with pytest.raises(LilyError, match="not numbers"):
+            writer.write(torch.full((2, 5), torch.nan))
