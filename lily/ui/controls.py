@@ -1,0 +1,135 @@
+"""The left column: the question. Every default, minimum and maximum comes from the preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from lily.config import InferenceConfig
+from lily.ui.progress import clock_time
+from lily.ui.settings import Settings
+from lily.ui.shelf import EngineShelf
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components a visitor sets, in the order of ``lily.ui.handlers.Handlers.page``."""
+
+    recording: gr.Audio
+    preset: gr.Dropdown
+    encoder: gr.Radio
+    steps: gr.Slider
+    seed: gr.Textbox
+    sampler: gr.Dropdown
+    guidance: gr.Slider
+    cutoff: gr.Textbox
+    run: gr.Button
+    stop: gr.Button
+
+    @property
+    def inputs(self) -> list[gr.Component]:
+        """The eight that describe a request."""
+        return [
+            self.recording,
+            self.preset,
+            self.encoder,
+            self.steps,
+            self.seed,
+            self.sampler,
+            self.guidance,
+            self.cutoff,
+        ]
+
+
+def controls(shelf: EngineShelf, settings: Settings) -> Controls:
+    """Build the column inside the current Blocks context."""
+    first = shelf.presets[0]
+    bounds = shelf.bounds(first)
+    recording = gr.Audio(
+        label=f"Recording (up to {clock_time(settings.max_seconds)})",
+        sources=["upload", "microphone"],
+        type="filepath",
+        editable=False,
+        buttons=[],  # Gradio's share button would send the recording to another host
+        elem_id="recording",
+    )
+    preset = gr.Dropdown(
+        shelf.presets,
+        value=first,
+        label="Model preset",
+        info="Larger models invent finer highs and take longer.",
+        interactive=True,
+    )
+    encoder = gr.Radio(
+        ["on", "off", "both"],
+        value="on",
+        label="Encoder",
+        info="On: each chunk is filled in knowing the whole recording. "
+        "Both: two results from one noise.",
+    )
+    with gr.Row():
+        steps = gr.Slider(**steps_bounds(bounds), interactive=True, min_width=200, scale=3)
+        seed = gr.Textbox(**seed_field(bounds), min_width=140, scale=2)
+    with gr.Accordion("More settings", open=False):
+        sampler = gr.Dropdown(**sampler_choices(bounds), interactive=True)
+        guidance = gr.Slider(**guidance_bounds(bounds), interactive=True)
+        # Fields that may stay empty are text: Gradio's number field shows and sends 0 for empty.
+        cutoff = gr.Textbox(
+            label="Cutoff (Hz)",
+            info="Below it the recording is kept, above it sound is generated.",
+            placeholder="detected",
+            max_lines=1,
+        )
+    with gr.Row():
+        run = gr.Button("Run", variant="primary", elem_id="run", min_width=120, scale=2)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
+    return Controls(recording, preset, encoder, steps, seed, sampler, guidance, cutoff, run, stop)
+
+
+def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:
+    """What the steps slider shows for a preset."""
+    low, high = bounds.steps["min"], bounds.steps["max"]
+    return {
+        "minimum": low,
+        "maximum": high,
+        "step": 1,
+        "value": bounds.steps["default"],
+        "label": "Steps",
+        "info": f"{low} to {high}. More: cleaner highs, longer wait.",
+    }
+
+
+def seed_field(bounds: InferenceConfig) -> dict[str, Any]:
+    """What the seed field shows for a preset."""
+    return {
+        "label": "Seed",
+        "info": f"0 to {bounds.seed_max}. Same seed, same result.",
+        "placeholder": "random",
+        "max_lines": 1,
+    }
+
+
+def guidance_bounds(bounds: InferenceConfig) -> dict[str, Any]:
+    """What the guidance slider shows for a preset."""
+    low, high = bounds.guidance["min"], bounds.guidance["max"]
+    return {
+        "minimum": low,
+        "maximum": high,
+        "step": 0.1,
+        "value": bounds.guidance["default"],
+        "label": "Guidance",
+        "info": f"{low:g} to {high:g}. Higher holds the highs closer to the recording; 1 turns it "
+        "off and halves the work.",
+    }
+
+
+def sampler_choices(bounds: InferenceConfig) -> dict[str, Any]:
+    """What the sampler menu shows for a preset."""
+    return {
+        "choices": list(bounds.samplers),
+        "value": bounds.sampler,
+        "label": "Sampler",
+        "info": "How noise becomes sound; the preset's own is the one it was tuned with.",
+    }

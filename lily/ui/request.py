@@ -1,0 +1,88 @@
+"""Decide what a visitor asked for: the widgets' values, typed and checked, become one request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lily.errors import InputError
+from lily.events import UpsampleOptions
+
+ENCODERS = {"on": (True,), "off": (False,), "both": (False, True)}
+NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."
+
+
+@dataclass(frozen=True)
+class Request:
+    """One recording and how to fill it in; ``None`` leaves a choice to the preset or to chance."""
+
+    recording: Path
+    preset: str
+    encoder: str = "on"  # "on", "off" or "both"
+    steps: int | None = None
+    seed: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    cutoff_hz: float | None = None
+
+    def options(self) -> list[UpsampleOptions]:
+        """One set of options per run; raises InputError for an unknown encoder choice."""
+        if self.encoder not in ENCODERS:
+            raise InputError(f"Encoder is {self.encoder!r}; choose one of {', '.join(ENCODERS)}.")
+        base = UpsampleOptions(
+            steps=self.steps,
+            sampler=self.sampler,
+            guidance=self.guidance,
+            seed=self.seed,
+            cutoff_hz=self.cutoff_hz,
+        )
+        return [replace(base, encoder=encoder) for encoder in ENCODERS[self.encoder]]
+
+
+def request_of(
+    recording: str | None,
+    preset: str,
+    encoder: str,
+    steps: float | None,
+    seed: str | float | None,
+    sampler: str | None,
+    guidance: float | None,
+    cutoff: str | float | None,
+) -> Request:
+    """Give values from a page or a program their types; raises InputError.
+
+    Bounds are the engine's business: it knows the preset, and the recording's sample rate.
+    """
+    if not recording:
+        raise InputError(NO_RECORDING)
+    return Request(
+        recording=Path(recording),
+        preset=preset,
+        encoder=encoder,
+        steps=_whole("Steps", steps),
+        seed=_whole("Seed", seed),
+        sampler=sampler or None,
+        guidance=_number("Guidance", guidance),
+        cutoff_hz=_number("Cutoff", cutoff, " in Hz"),
+    )
+
+
+def _whole(name: str, value: str | float | None) -> int | None:
+    number = _number(name, value)
+    if number is not None and number != int(number):
+        raise InputError(f"{name} is {value}; give a whole number, or leave it empty.")
+    return None if number is None else int(number)
+
+
+def _number(name: str, value: str | float | None, unit: str = "") -> float | None:
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name} is {text!r}; give a number{unit}, or leave it empty.")
+    return number

@@ -1,0 +1,53 @@
+"""Decide the limits and addresses of the page: one place, each with an environment variable.
+
+Durations are in seconds, sizes in megabytes (10^6 bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lily.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the page accepts, how long it keeps files, and where it listens."""
+
+    max_seconds: float = 3600.0  # one hour: what the tests of the engine cover
+    max_mb: int = 1200  # an hour of 24-bit stereo at 48 kHz is 1037 MB
+    keep_seconds: int = 21_600  # uploads and results; longer than an hour's run on two cores
+    queue_places: int = 20  # visitors who may wait; the next one is told that the page is full
+    server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
+    port: int | None = None  # None: the first free one from 7860
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read LILY_MAX_SECONDS, LILY_MAX_MB, PORT and GRADIO_SERVER_NAME; raises ConfigError."""
+        port = environment.get("PORT") or environment.get("GRADIO_SERVER_PORT")
+        return cls(
+            max_seconds=_positive(environment, "LILY_MAX_SECONDS", cls.max_seconds),
+            max_mb=round(_positive(environment, "LILY_MAX_MB", cls.max_mb)) or 1,
+            server_name=environment.get("GRADIO_SERVER_NAME") or None,
+            port=_port(port) if port else None,
+        )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{name} is {text!r}; give a positive number or leave it unset.")
+    return value
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise ConfigError(f"The port is {text!r}; give a number from 1 to 65535.")
+    return int(text)

@@ -1,0 +1,142 @@
+"""Draw a recording before and after: two pictures of one size, one dB scale, one cutoff line.
+
+Every recording is analysed with windows of 2048 / 48000 s at its own sample rate, so that a bin is
+23.4 Hz wide in both pictures and levels compare; a full-scale sine reads 0 dB. Reading is streamed
+and at most 4 windows make one column, so an hour costs little more than its decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lily.dsp.audio import probe, read_blocks
+
+WINDOW_SECONDS = 2048 / 48_000
+TOP_HZ = 24_000.0  # the output's Nyquist frequency
+COLUMNS = 800  # more than the picture has pixels for at its usual width
+WINDOWS_PER_COLUMN = 4
+FLOOR_DB = -140.0  # below 24-bit quantisation in one bin
+RANGE_DB = 90.0  # what a listener may hear between loud and silence
+# A dark picture reads well on a light and on a dark page, as the page's theme is not known here.
+INK, PAPER, LINE = "#e8eaf0", "#14161c", "#ffffff"
+INCHES, DPI = (6.4, 4.2), 150  # 960 x 630 pixels; 11-point type stays legible at 390
+# Left, bottom, width, height as shares of the picture: fixed, so that both pictures' axes coincide.
+AXES, BAR = (0.095, 0.125, 0.755, 0.8), (0.865, 0.125, 0.018, 0.8)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Levels in dB, frequencies by columns (F, N), spanning ``seconds`` and ``top_hz``."""
+
+    levels_db: np.ndarray
+    seconds: float
+    top_hz: float
+
+
+def picture_of(path: Path, seconds: float) -> Picture:
+    """Analyse a file of about ``seconds``; raises InputError as decoding does."""
+    return analyse((b.numpy() for b in read_blocks(path)), probe(path).sample_rate, seconds)
+
+
+def analyse(blocks: Iterable[np.ndarray], sample_rate: int, seconds: float) -> Picture:
+    """Average the channels' power of blocks (C, n) into the columns of a picture."""
+    size = max(16, round(WINDOW_SECONDS * sample_rate))
+    hop = max(size // 4, int(seconds * sample_rate / (COLUMNS * WINDOWS_PER_COLUMN)))
+    spectra = list(_power_spectra(blocks, size, hop))  # each (F, m)
+    power = np.concatenate(spectra, axis=1)
+    group = -(-power.shape[1] // COLUMNS)
+    power = np.pad(power, ((0, 0), (0, -power.shape[1] % group)), mode="edge")
+    power = power.reshape(power.shape[0], -1, group).mean(axis=2)
+    levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
+    return Picture(levels.astype(np.float32), seconds, sample_rate / 2)
+
+
+def _power_spectra(blocks: Iterable[np.ndarray], size: int, hop: int) -> Iterable[np.ndarray]:
+    """Windows of ``size`` samples every ``hop``, the last one padded; power (F, m) a block."""
+    window = np.hanning(size).astype(np.float32)
+    scale = (2 / window.sum()) ** 2  # a full-scale sine has power 1
+    kept: np.ndarray | None = None
+    skip = 0  # samples still to pass over before the next window
+    for block in blocks:
+        kept = block if kept is None else np.concatenate((kept, block), axis=1)
+        passed = min(skip, kept.shape[1])
+        kept, skip = kept[:, passed:], skip - passed
+        count = (kept.shape[1] - size) // hop + 1
+        if skip or count < 1:
+            continue
+        yield _power(kept, size, hop, count, window) * scale
+        used = min(count * hop, kept.shape[1])
+        kept, skip = kept[:, used:], count * hop - used
+    if kept is not None and kept.shape[1] and not skip:
+        kept = np.pad(kept[:, :size], ((0, 0), (0, max(0, size - kept.shape[1]))))
+        yield _power(kept, size, hop, 1, window) * scale
+
+
+def _power(samples: np.ndarray, size: int, hop: int, count: int, window: np.ndarray) -> np.ndarray:
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size, axis=1)[:, ::hop][:, :count]
+    spectrum = np.fft.rfft(frames * window, axis=2)  # (C, m, F)
+    return (np.abs(spectrum) ** 2).mean(axis=0).T
+
+
+def save_pair(
+    before: tuple[Picture, str], after: tuple[Picture, str], cutoff_hz: float, folder: Path
+) -> tuple[Path, Path]:
+    """Write before.png and after.png into ``folder``; the scale's top is the input's maximum."""
+    top = before[0].levels_db.max()
+    top_db = 10 * float(np.ceil(max(top, FLOOR_DB + RANGE_DB) / 10))
+    paths = folder / "before.png", folder / "after.png"
+    # The slider shows the left of the first and the right of the second: titles go there.
+    for (picture, title), side, path in zip((before, after), ("left", "right"), paths, strict=True):
+        figure = _draw(picture, top_db, cutoff_hz)
+        figure.axes[0].set_title(title, color=INK, fontsize=12, loc=side)
+        # Noise hardly compresses: level 1 costs a fifth of the time and little more space.
+        figure.savefig(path, dpi=DPI, facecolor=PAPER, pil_kwargs={"compress_level": 1})
+    return paths
+
+
+def _draw(picture: Picture, top_db: float, cutoff_hz: float) -> Figure:
+    figure = Figure(figsize=INCHES)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes(AXES, facecolor="black")
+    image = axes.imshow(
+        picture.levels_db,
+        origin="lower",
+        aspect="auto",
+        extent=(0, picture.seconds, 0, picture.top_hz / 1000),
+        vmin=top_db - RANGE_DB,
+        vmax=top_db,
+        cmap="magma",
+    )
+    axes.set_xlim(0, picture.seconds)
+    axes.set_ylim(0, TOP_HZ / 1000)
+    axes.set_xlabel("Time (s)" if picture.seconds < 60 else "Time (min:s)", color=INK, fontsize=11)
+    axes.set_ylabel("Frequency (kHz)", color=INK, fontsize=11)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick(picture.seconds)))
+    if cutoff_hz < TOP_HZ:
+        axes.axhline(cutoff_hz / 1000, color=LINE, linestyle="--", linewidth=1)
+        text = f"cutoff {cutoff_hz / 1000:.1f} kHz"
+        box = {"facecolor": PAPER, "alpha": 0.7, "edgecolor": "none", "pad": 2}
+        place = (picture.seconds * 0.985, cutoff_hz / 1000 + 0.4)
+        axes.text(*place, text, color=LINE, ha="right", va="bottom", fontsize=10, bbox=box)
+    bar = figure.colorbar(image, cax=figure.add_axes(BAR))
+    bar.set_label("Level (dB)", color=INK, fontsize=11)
+    for part in (axes, bar.ax):
+        part.tick_params(colors=INK, labelsize=10)
+        for spine in part.spines.values():
+            spine.set_color(INK)
+    return figure
+
+
+def _tick(seconds: float):
+    def text(value: float, _position: int) -> str:
+        return f"{value:g}" if seconds < 60 else f"{int(value) // 60}:{int(value) % 60:02}"
+
+    return text

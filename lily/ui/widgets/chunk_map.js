@@ -1,0 +1,111 @@
+// Draws the chunk map from props.value (see lily/ui/progress.py). Gradio runs this file as a
+// function body with `element`, `props` and `watch` in scope. Cells are updated in place, so that
+// an hour's seven hundred chunks cost little, and text is only ever set as text.
+
+const WAITING = 0;
+const DONE = -1;
+const LARGE_UP_TO = 48; // cells that still have room for a number
+const MEDIUM_UP_TO = 240;
+
+const find = (name) => element.querySelector(`.${name}`);
+let received = performance.now(); // when the value that is on show arrived
+
+const pad = (number) => String(number).padStart(2, "0");
+
+function clock(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  const tail = `${hours ? pad(minutes) : minutes}:${pad(whole % 60)}`;
+  return hours ? `${hours}:${tail}` : tail;
+}
+
+function drawClock() {
+  const value = props.value;
+  if (!value || value.phase === "idle") {
+    find("clock").textContent = "";
+    return;
+  }
+  const since = value.running ? (performance.now() - received) / 1000 : 0;
+  let text = `${clock(value.elapsed + since)} elapsed`;
+  if (value.running && typeof value.remaining === "number") {
+    text += `, about ${clock(value.remaining - since)} left`;
+  }
+  find("clock").textContent = text;
+}
+
+function drawBar(value) {
+  const known = typeof value.fraction === "number";
+  const percent = known ? Math.round(100 * Math.min(1, Math.max(0, value.fraction))) : 0;
+  const bar = find("bar");
+  element.dataset.phase = value.phase;
+  element.dataset.busy = String(Boolean(value.running) && !known);
+  find("fill").style.width = known ? `${percent}%` : "";
+  if (known) bar.setAttribute("aria-valuenow", String(percent));
+  else bar.removeAttribute("aria-valuenow"); // indeterminate
+}
+
+function makeRow() {
+  const row = document.createElement("div");
+  row.className = "row";
+  row.innerHTML = '<div class="row-label"><b></b><span></span></div>'
+    + '<div class="cells" aria-hidden="true"></div>';
+  return row;
+}
+
+function drawCell(cell, state, index, steps, span, large) {
+  const name = state === DONE ? "done" : state === WAITING ? "waiting" : "sampling";
+  const step = state > 0 ? `, step ${state} of ${steps}` : "";
+  const time = span ? ` (${clock(span[0])} to ${clock(span[1])})` : "";
+  cell.dataset.state = name;
+  cell.dataset.step = String(Math.max(0, state));
+  cell.title = `Chunk ${index + 1}${time}: ${name}${step}`;
+  cell.textContent = large ? (state > 0 ? `${state}/${steps}` : String(index + 1)) : "";
+  cell.style.setProperty("--share", state > 0 ? `${(100 * state) / steps}%` : "0%");
+}
+
+function drawRow(row, data, times) {
+  const count = data.cells.length;
+  const size = count <= LARGE_UP_TO ? "large" : count <= MEDIUM_UP_TO ? "medium" : "small";
+  const cells = row.querySelector(".cells");
+  cells.dataset.size = size;
+  while (cells.children.length > count) cells.lastChild.remove();
+  while (cells.children.length < count) {
+    const cell = document.createElement("span");
+    cell.className = "cell";
+    cells.append(cell);
+  }
+  data.cells.forEach((state, index) => {
+    const cell = cells.children[index];
+    const mark = `${state}/${data.steps}/${count}`;
+    if (cell.dataset.mark === mark) return;
+    cell.dataset.mark = mark;
+    drawCell(cell, state, index, data.steps, times[index], size === "large");
+  });
+  const done = data.cells.filter((state) => state === DONE).length;
+  row.querySelector("b").textContent = data.label;
+  row.querySelector("span").textContent = `${done} of ${count} chunks done`;
+}
+
+function draw() {
+  const value = props.value;
+  if (!value || !Array.isArray(value.rows)) return;
+  received = performance.now();
+  find("text").textContent = value.text;
+  const spoken = String(value.text).split(";")[0]; // chunks are spoken, single steps are not
+  if (find("live").textContent !== spoken) find("live").textContent = spoken;
+  drawBar(value);
+  drawClock();
+  const rows = find("rows");
+  while (rows.children.length > value.rows.length) rows.lastChild.remove();
+  while (rows.children.length < value.rows.length) rows.append(makeRow());
+  value.rows.forEach((data, index) => drawRow(rows.children[index], data, value.times));
+  find("legend").hidden = value.rows.length === 0;
+}
+
+const ticking = setInterval(() => {
+  if (!element.isConnected) clearInterval(ticking);
+  else drawClock();
+}, 1000);
+watch("value", draw);
+draw();

@@ -1,0 +1,137 @@
+"""Laws of a run: one engine at a time, one seed for both, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import soundfile
+
+from lily.errors import InputError
+from lily.ui.request import Request
+from lily.ui.run import LEFTOVER_SECONDS, Run
+from lily.ui.shelf import EngineShelf
+
+
+@pytest.fixture
+def start(shelf, tmp_path):
+    """Start a run whose files go to a cache folder of the test."""
+
+    def make(recording, pictures=False, max_seconds=60.0, **choices):
+        request = Request(recording, choices.pop("preset", "small"), **choices)
+        cache = tmp_path / "cache"
+        return Run(request, shelf, cache, max_seconds=max_seconds, pictures=pictures)
+
+    return make
+
+
+def free(shelf: EngineShelf) -> bool:
+    """True if nobody holds the engine."""
+    taken = shelf.acquire(0)
+    if taken:
+        shelf.release()
+    return taken
+
+
+def test_a_run_ends_with_one_readable_file(start, recording):
+    last = list(start(recording, seed=5).snapshots())[-1]
+    (take,) = last.takes
+    assert take.result.output.name == "speech.wav"
+    assert soundfile.info(take.result.output).frames == 12 * 48_000
+    assert last.progress["phase"] == "done"
+    assert "--seed 5" in last.command
+
+
+def test_both_takes_share_the_seed_that_was_drawn(start, recording, engine):
+    takes = list(start(recording, encoder="both").snapshots())[-1].takes
+    assert [take.label for take in takes] == ["encoder off", "encoder on"]
+    assert [take.result.output.name for take in takes] == ["speech.off.wav", "speech.on.wav"]
+    assert engine.asked[0].seed is None
+    assert engine.asked[1].seed == takes[0].result.seed
+
+
+def test_a_full_band_recording_is_run_once_and_says_so(start, full_band, engine):
+    last = list(start(full_band, encoder="both").snapshots())[-1]
+    assert len(engine.asked) == 1
+    assert "full band" in last.progress["text"]
+    assert last.takes[0].label == "unchanged"
+
+
+def test_pictures_are_drawn_for_every_take(start, recording):
+    takes = list(start(recording, pictures=True, encoder="both").snapshots())[-1].takes
+    assert all(path.stat().st_size > 10_000 for take in takes for path in take.pictures)
+
+
+def test_stopping_closes_the_engine_frees_it_and_leaves_nothing(start, recording, engine, shelf):
+    snapshots = start(recording).snapshots()
+    while next(snapshots).progress["phase"] != "filling":
+        pass
+    assert not free(shelf)
+    snapshots.close()
+    assert engine.closed == 1
+    assert free(shelf)
+
+
+def test_a_stopped_or_failed_run_leaves_no_folder(start, recording, tmp_path, bad_file):
+    snapshots = start(recording).snapshots()
+    next(snapshots)
+    next(snapshots)
+    snapshots.close()
+    with pytest.raises(InputError, match="not audio"):
+        list(start(bad_file).snapshots())
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_second_run_waits_for_the_first(start, recording):
+    first, second = start(recording).snapshots(), start(recording).snapshots()
+    next(first)
+    assert next(second).progress["phase"] == "waiting"
+    first.close()
+    assert next(second).progress["phase"] != "waiting"
+    second.close()
+
+
+def test_too_long_a_recording_is_refused_before_it_is_filled(start, recording, engine, shelf):
+    with pytest.raises(InputError, match=r"speech.wav is 12.0 s long; this page takes up to 5.0 s"):
+        list(start(recording, max_seconds=5.0).snapshots())
+    assert engine.closed == 1
+    assert free(shelf)
+
+
+def test_old_empty_folders_are_tidied_away_and_full_ones_kept(start, recording, tmp_path):
+    empty, kept = tmp_path / "cache" / "lily-old" / "0", tmp_path / "cache" / "lily-kept"
+    empty.mkdir(parents=True)
+    kept.mkdir()
+    (kept / "a.wav").write_bytes(b"x")
+    for folder in (empty, empty.parent, kept):
+        os.utime(folder, (0, 0))
+    list(start(recording).snapshots())
+    assert kept.exists()
+    assert not empty.exists()
+    assert LEFTOVER_SECONDS > 0
+
+
+def test_one_model_in_memory_and_loaded_once(recording, start):
+    alive, made = set(), []
+
+    class Loud:
+        def __init__(self, config):
+            assert not alive, "two models in memory"
+            alive.add(id(self))
+            made.append(config["name"])
+
+        def __del__(self):
+            alive.clear()
+
+    shelf = EngineShelf({"small": {"name": "small"}, "large": {"name": "large"}}, Loud)
+    for preset in ("small", "small", "large", "small"):
+        assert shelf.acquire(0)
+        shelf.engine(preset)
+        shelf.release()
+    assert made == ["small", "large", "small"]
+
+
+def test_an_unknown_preset_names_the_known_ones(start, recording, shelf):
+    with pytest.raises(InputError, match="small, large"):
+        list(start(recording, preset="huge").snapshots())
+    assert free(shelf)
