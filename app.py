@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from lily.config import load_config, preset_names
 from lily.engine import InferenceEngine
+from lily.errors import LilyError
 from lily.ui.page import build_page
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
@@ -39,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LilyError as error:
+        raise SystemExit(f"lily: {error}") from error

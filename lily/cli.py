@@ -88,8 +88,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="lily-mini", metavar="NAME_OR_YAML")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of audio")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder")
-    parser.add_argument("--stage", default="all", help="autoencoder, vocoder, diffusion or all")
-    parser.add_argument("--train", choices=("all", "encoder"), default="all", dest="part")
+    parser.add_argument("--stage", default="all", help="one stage of the recipe; default: all")
+    parser.add_argument(
+        "--train",
+        choices=("all", "encoder"),
+        default="all",
+        dest="part",
+        help="encoder: its stage alone, everything else frozen as --out has it",
+    )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.set_defaults(run=run_train)
@@ -226,12 +232,12 @@ def run_train(options: argparse.Namespace) -> int:
     if options.stage not in (*STAGES, "all"):
         raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
     stages = STAGES if options.stage == "all" else (options.stage,)
+    stages = ("encoder",) if options.part == "encoder" else stages
     progress = train(
         load_config(options.preset),
         options.data,
         options.out,
         stages=stages,
-        encoder_only=options.part == "encoder",
         resume=options.resume,
         device=choose_device(options.device),
     )

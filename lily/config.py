@@ -23,13 +23,36 @@ Config = dict[str, Any]
 # Written by AudioSR's own configuration and read by nothing that infers or trains here.
 AUDIOSR_UNUSED = frozenset(
     [
-        "target", "base_learning_rate", "warmup_steps", "optimize_ddpm_parameter",
-        "sampling_rate", "batchsize", "linear_start", "linear_end", "num_timesteps_cond",
-        "log_every_t", "first_stage_key", "latent_t_size", "latent_f_size", "monitor",
-        "evaluation_params", "reload_from_ckpt", "image_key", "subband", "time_shuffle",
-        "double_z", "resolution", "downsample_time", "attn_resolutions", "image_size",
-        "use_spatial_transformer", "lossconfig", "cond_stage_config",
-        "extra_film_condition_dim", "context_dim", "legacy",
+        "target",
+        "base_learning_rate",
+        "warmup_steps",
+        "optimize_ddpm_parameter",
+        "sampling_rate",
+        "batchsize",
+        "linear_start",
+        "linear_end",
+        "num_timesteps_cond",
+        "log_every_t",
+        "first_stage_key",
+        "latent_t_size",
+        "latent_f_size",
+        "monitor",
+        "evaluation_params",
+        "reload_from_ckpt",
+        "image_key",
+        "subband",
+        "time_shuffle",
+        "double_z",
+        "resolution",
+        "downsample_time",
+        "attn_resolutions",
+        "image_size",
+        "use_spatial_transformer",
+        "lossconfig",
+        "cond_stage_config",
+        "extra_film_condition_dim",
+        "context_dim",
+        "legacy",
     ]
 )
 
@@ -166,16 +189,18 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The recipe of a preset: three stages, in this order."""
+    """The recipe of a preset: four stages, in this order."""
 
     autoencoder: StageConfig
     vocoder: StageConfig
     diffusion: StageConfig
+    encoder: StageConfig  # the encoder alone, everything else frozen
     seed: int = 0
     validation_fraction: float = 0.12  # of the sources, never of the clips
     variants: int = 4  # degraded versions of every recording
     cutoff_hz: tuple[float, float] = (2_000.0, 16_000.0)
     context_seconds: float = 30.0
+    changing_bandwidth: float = 0.5  # share of recordings that are wide in one part, narrow in one
     pooling: tuple[int, int] = (1, 32)
 
 
@@ -238,9 +263,9 @@ def mel_config(preprocessing: Mapping[str, Any]) -> MelConfig:
 
 
 def training_config(section: Mapping[str, Any]) -> TrainingConfig:
-    """Read the ``training`` section with its three stages."""
+    """Read the ``training`` section with its stages."""
     section = dict(section)
-    for stage in ("autoencoder", "vocoder", "diffusion"):
+    for stage in ("autoencoder", "vocoder", "diffusion", "encoder"):
         section[stage] = build(StageConfig, section.get(stage, {}), f"training.{stage}")
     return build(TrainingConfig, section, "training")
 

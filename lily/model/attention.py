@@ -180,6 +180,10 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         self.global_v = unit_variance(nn.Linear(width, width))
         self.global_out = zeroed(nn.Linear(width, width))
 
+    def global_layers(self) -> list[nn.Module]:
+        """The layers that read the context: what training the encoder alone moves."""
+        return [self.global_proj, self.global_q, self.global_k, self.global_v, self.global_out]
+
     def keys_values(self, context: GlobalContext) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, 1 + N, D) of a context; the vector comes first."""
         tokens = torch.cat([context.vector[:, None], context.tokens], dim=1)

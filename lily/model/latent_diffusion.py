@@ -108,9 +108,15 @@ class LatentDiffusion(nn.Module):
         return encoder(log_mel.transpose(1, 2)[:, None], lengths, pooling)
 
     def forward(
-        self, batch: Mapping[str, Any], generator: torch.Generator | None = None
+        self,
+        batch: Mapping[str, Any],
+        generator: torch.Generator | None = None,
+        *,
+        always_informed: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The v-prediction loss of a batch, and figures to log.
+
+        ``always_informed`` drops neither the input nor the context of any row.
 
         Keys: ``fbank`` (B, T, M) the target and ``lowpass_mel`` (B, T, M) the input, or their
         latents already encoded as ``fbank_latent`` and ``lowpass_latent``; optional
@@ -126,9 +132,10 @@ class LatentDiffusion(nn.Module):
         draw = _Draw(generator, z.device)
         steps = draw.integers(self.timesteps, z.shape[0])
         noise = draw.normal(z.shape)
-        conditional = draw.uniform(z.shape[0]) >= self.unconditional
+        conditional = draw.uniform(z.shape[0]) >= (0.0 if always_informed else self.unconditional)
         low = torch.where(conditional[:, None, None, None], low, UNCONDITIONAL)
-        informed = conditional & (draw.uniform(z.shape[0]) >= self.context_dropout)
+        dropout = 0.0 if always_informed else self.context_dropout
+        informed = conditional & (draw.uniform(z.shape[0]) >= dropout)
         signal = self.signal_scale[steps][:, None, None, None]
         spread = self.noise_scale[steps][:, None, None, None]
         target = signal * noise - spread * z

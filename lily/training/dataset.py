@@ -167,9 +167,7 @@ def prepare(
         yield recording
 
 
-def _prepare_one(
-    recording: Recording, folder: Path, config: TrainingConfig, mel: LogMel
-) -> None:
+def _prepare_one(recording: Recording, folder: Path, config: TrainingConfig, mel: LogMel) -> None:
     samples = read_audio(recording.path, mel.config.sample_rate).mean(0, keepdim=True)
     if samples.shape[-1] < mel.config.sample_rate or samples.abs().max() < 1e-4:
         raise InputError(f"{recording.path.name}: shorter than a second or silent.")

@@ -1,8 +1,8 @@
-"""The three stages of the recipe: what each trains, on which batch, with which loss.
+"""The four stages of the recipe: what each trains, on which batch, with which loss.
 
 A stage is a loss over a generator: everything random in a step comes from that generator, so a
 saved generator state resumes the stage exactly. Autoencoder first, then the vocoder on what the
-autoencoder makes of the log-mel, then the diffusion on latents encoded once.
+autoencoder makes of the log-mel, the diffusion on latents encoded once, at last the encoder alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch.nn import functional as F
 
 from lily.config import MEL_FRAMES_PER_LATENT, MelConfig, StageConfig, TrainingConfig
 from lily.dsp.mel import LogMel
+from lily.errors import TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.dataset import LEVEL_PEAK, Corpus
 from lily.training.losses import energy_distance
 
-STAGES = ("autoencoder", "vocoder", "diffusion")
+STAGES = ("autoencoder", "vocoder", "diffusion", "encoder")
 KL_WEIGHT = 1e-2  # keeps latents near unit variance; the reconstruction does not feel it
 CHUNKS_PER_RECORDING = 4  # rows of a diffusion batch that share one context: it is read once
 Logs = dict[str, Tensor]
@@ -90,6 +91,8 @@ class VocoderStage:
 class DiffusionStage:
     """Predict v on cached latents; several chunks of a recording share its context."""
 
+    always_informed = False
+
     def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
         self.model, self.config, self.device = model, config, device
         self.modules: list[nn.Module] = [model.model]
@@ -97,7 +100,7 @@ class DiffusionStage:
     def loss(self, corpus: Corpus, generator: torch.Generator) -> tuple[Tensor, Logs]:
         """One batch's loss and figures."""
         batch = self.batch(corpus, generator)
-        loss, logs = self.model(batch, generator)
+        loss, logs = self.model(batch, generator, always_informed=self.always_informed)
         return loss, {"v_mse": logs["loss"], "informed": logs["informed"]}
 
     def batch(self, corpus: Corpus, generator: torch.Generator) -> dict[str, object]:
@@ -111,11 +114,20 @@ class DiffusionStage:
             index, variant = corpus.draw(generator)
             first = corpus.start(index, window, generator, MEL_FRAMES_PER_LATENT)
             length = min(window, corpus.frames[index] - first)
-            contexts.append(corpus.crop(index, f"low.{variant}", first, window))
+            context = corpus.crop(index, f"low.{variant}", first, window)
+            narrow = (0, length)
+            if float(torch.rand((), generator=generator)) < training.changing_bandwidth:
+                narrow = _narrow_part(length, frames, generator)
+                whole = corpus.crop(index, f"target.{variant}", first, window)
+                whole[narrow[0] : narrow[1]] = context[narrow[0] : narrow[1]]
+                context = whole
+            contexts.append(context)
             lengths.append(length)
             for _ in range(CHUNKS_PER_RECORDING):
-                room = max(length - frames, 0) // MEL_FRAMES_PER_LATENT
+                # Only from where the recording is narrow: elsewhere there is nothing to fill in.
+                room = max(narrow[1] - narrow[0] - frames, 0) // MEL_FRAMES_PER_LATENT
                 place = int(torch.randint(room + 1, (), generator=generator))
+                place += narrow[0] // MEL_FRAMES_PER_LATENT
                 row = first // MEL_FRAMES_PER_LATENT + place
                 count = frames // MEL_FRAMES_PER_LATENT
                 targets.append(corpus.crop(index, f"target.{variant}.latent", row, count))
@@ -134,9 +146,32 @@ class DiffusionStage:
         }
 
 
+class EncoderStage(DiffusionStage):
+    """Train the encoder and its conditioning alone, on rows that all have their context.
+
+    The rest is frozen, so that encoder off stays what it was, and only what the context knows can
+    lower the loss.
+    """
+
+    always_informed = True
+
+    def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
+        super().__init__(model, config, device)
+        if model.unet.global_encoder is None:
+            raise TrainingError("This preset has no global encoder; set use_global_encoder: true.")
+        self.modules = [model.unet.global_encoder]
+        for transformer in model.unet.conditioned():
+            self.modules += transformer.global_layers()
+
+
 Stage = AutoencoderStage | VocoderStage | DiffusionStage
 _MEL = MelConfig()
-KINDS = {"autoencoder": AutoencoderStage, "vocoder": VocoderStage, "diffusion": DiffusionStage}
+KINDS = {
+    "autoencoder": AutoencoderStage,
+    "vocoder": VocoderStage,
+    "diffusion": DiffusionStage,
+    "encoder": EncoderStage,
+}
 
 
 def encode_corpus(model: LatentDiffusion, corpus: Corpus, device: torch.device) -> Iterator[int]:
@@ -177,6 +212,22 @@ def _frames(seconds: float) -> int:
     """Mel frames of a crop: whole latent frames, and enough of them for the U-Net's strides."""
     unit = 8 * MEL_FRAMES_PER_LATENT
     return max(1, round(seconds * 100 / unit)) * unit
+
+
+def _narrow_part(length: int, frames: int, generator: torch.Generator) -> tuple[int, int]:
+    """The stretch of a recording of changing bandwidth that lost its highs: its start or its end.
+
+    Between a chunk and all but a chunk of ``length`` frames, in whole latent frames; a recording
+    too short for two parts is narrow throughout.
+    """
+    unit = MEL_FRAMES_PER_LATENT
+    room = (length - 2 * frames) // unit
+    if room < 0:
+        return 0, length
+    size = frames + int(torch.randint(room + 1, (), generator=generator)) * unit
+    at_start = bool(torch.randint(2, (), generator=generator))
+    start = (length - size) // unit * unit
+    return (0, size) if at_start else (start, length)
 
 
 def _inclusive(bounds: tuple[int, int]) -> tuple[int, int]:

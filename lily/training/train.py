@@ -48,7 +48,6 @@ def train(
     out: Path,
     *,
     stages: tuple[str, ...] = STAGES,
-    encoder_only: bool = False,
     resume: bool = False,
     device: torch.device | None = None,
 ) -> Iterator[Progress]:
@@ -76,11 +75,11 @@ def train(
         if name not in stages:
             _load_finished(model, out, name, stages)
             continue
-        if name == "diffusion":
+        if name in ("diffusion", "encoder"):
             for index in encode_corpus(model, corpus, device):
                 yield Progress("encode", index + 1, len(corpus.recordings), {})
         stage = KINDS[name](model, stage_config(recipe, name), device)
-        loop = _Loop(name, stage, out, recipe.seed, encoder_only and name == "diffusion")
+        loop = _Loop(name, stage, out, recipe.seed)
         yield from loop.run(corpus, resume)
         yield from _export(model, config, out)
 
@@ -134,18 +133,12 @@ def _export(model: LatentDiffusion, config: Config, out: Path) -> Iterator[Progr
 class _Loop:
     """One stage's steps."""
 
-    def __init__(
-        self, name: str, stage: Stage, out: Path, seed: int, encoder_only: bool
-    ) -> None:
+    def __init__(self, name: str, stage: Stage, out: Path, seed: int) -> None:
         self.name, self.stage, self.path = name, stage, out / f"{name}.pt"
         self.log = out / f"{name}.csv"
         self.config: StageConfig = stage.config
         wanted = {id(p) for module in stage.modules for p in module.parameters()}
-        self.parameters = {
-            key: p
-            for key, p in stage.model.named_parameters()
-            if id(p) in wanted and (not encoder_only or "global_" in key)
-        }
+        self.parameters = {key: p for key, p in stage.model.named_parameters() if id(p) in wanted}
         for key, p in stage.model.named_parameters():
             p.requires_grad_(key in self.parameters)
         self.ema = {key: p.detach().clone() for key, p in self.parameters.items()}
@@ -156,9 +149,7 @@ class _Loop:
         digest = hashlib.blake2b(tag, digest_size=7).digest()
         self.generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         self.step = 0
-        self.fingerprint = json.dumps(
-            {"stage": asdict(self.config), "encoder_only": encoder_only}, sort_keys=True
-        )
+        self.fingerprint = json.dumps({"stage": asdict(self.config)}, sort_keys=True)
 
     def run(self, corpus: Corpus, resume: bool) -> Iterator[Progress]:
         """Step to the end, reporting and saving; leaves the averaged weights in place."""

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from lily.config import InferenceConfig
-from lily.ui.progress import clock_time
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
@@ -48,7 +47,7 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
     first = shelf.presets[0]
     bounds = shelf.bounds(first)
     recording = gr.Audio(
-        label=f"Recording (up to {clock_time(settings.max_seconds)})",
+        label=f"Recording (up to {settings.max_seconds / 60:g} min)",
         sources=["upload", "microphone"],
         type="filepath",
         editable=False,
@@ -66,8 +65,7 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         ["on", "off", "both"],
         value="on",
         label="Encoder",
-        info="On: each chunk is filled in knowing the whole recording. "
-        "Both: two results from one noise.",
+        info="On: chunks know the whole recording. Both: two results to compare.",
     )
     with gr.Row():
         steps = gr.Slider(**steps_bounds(bounds), interactive=True, min_width=200, scale=3)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lily.config import Config, InferenceConfig, build
-from lily.errors import InputError
+from lily.errors import ConfigError, InputError
 from lily.events import Event, UpsampleOptions
 
 
@@ -30,7 +30,12 @@ class EngineShelf:
     """At most one engine in memory; asking for another preset drops the one that is there."""
 
     def __init__(self, configs: Mapping[str, Config], make: Callable[[Config], Engine]) -> None:
-        """Offer ``configs``, a preset's name to its configuration; the first is the default."""
+        """Offer ``configs``, a preset's name to its configuration; the first is the default.
+
+        Raises ConfigError if there is none.
+        """
+        if not configs:
+            raise ConfigError("No preset has its weights here, so there is nothing to run.")
         self._configs = dict(configs)
         self._make = make
         self._lock = threading.Lock()  # not an RLock: a generator may be closed by another thread

@@ -7,7 +7,7 @@ import os
 import pytest
 import soundfile
 
-from lily.errors import InputError
+from lily.errors import ConfigError, InputError
 from lily.ui.request import Request
 from lily.ui.run import LEFTOVER_SECONDS, Run
 from lily.ui.shelf import EngineShelf
@@ -129,6 +129,11 @@ def test_one_model_in_memory_and_loaded_once(recording, start):
         shelf.engine(preset)
         shelf.release()
     assert made == ["small", "large", "small"]
+
+
+def test_a_shelf_with_nothing_on_it_says_so():
+    with pytest.raises(ConfigError, match="No preset has its weights"):
+        EngineShelf({}, lambda _config: None)
 
 
 def test_an_unknown_preset_names_the_known_ones(start, recording, shelf):
