@@ -38,14 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return options.run(options)
+    except BrokenPipeError:  # whoever read the output has enough
+        return 1
     except LilyError as error:
         print(f"lily: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a file where a folder should be
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"lily: {error.strerror or error}{place}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lily: cancelled, nothing half-written is left behind.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -231,6 +235,10 @@ def run_train(options: argparse.Namespace) -> int:
 
     if options.stage not in (*STAGES, "all"):
         raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
+    if options.part == "encoder" and options.stage not in ("all", "encoder"):
+        raise InputError(
+            f"--train encoder is a stage of its own; leave out --stage {options.stage}."
+        )
     stages = STAGES if options.stage == "all" else (options.stage,)
     stages = ("encoder",) if options.part == "encoder" else stages
     progress = train(

@@ -22,38 +22,13 @@ Config = dict[str, Any]
 
 # Written by AudioSR's own configuration and read by nothing that infers or trains here.
 AUDIOSR_UNUSED = frozenset(
-    [
-        "target",
-        "base_learning_rate",
-        "warmup_steps",
-        "optimize_ddpm_parameter",
-        "sampling_rate",
-        "batchsize",
-        "linear_start",
-        "linear_end",
-        "num_timesteps_cond",
-        "log_every_t",
-        "first_stage_key",
-        "latent_t_size",
-        "latent_f_size",
-        "monitor",
-        "evaluation_params",
-        "reload_from_ckpt",
-        "image_key",
-        "subband",
-        "time_shuffle",
-        "double_z",
-        "resolution",
-        "downsample_time",
-        "attn_resolutions",
-        "image_size",
-        "use_spatial_transformer",
-        "lossconfig",
-        "cond_stage_config",
-        "extra_film_condition_dim",
-        "context_dim",
-        "legacy",
-    ]
+    """
+    target base_learning_rate warmup_steps optimize_ddpm_parameter sampling_rate batchsize
+    linear_start linear_end num_timesteps_cond log_every_t first_stage_key latent_t_size
+    latent_f_size monitor evaluation_params reload_from_ckpt image_key subband time_shuffle
+    double_z resolution downsample_time attn_resolutions image_size use_spatial_transformer
+    lossconfig cond_stage_config extra_film_condition_dim context_dim legacy scale_by_std
+    """.split()  # noqa: SIM905
 )
 
 
@@ -251,15 +226,25 @@ def vocoder_config(params: Mapping[str, Any]) -> HifiganConfig | IstftVocoderCon
 
 def mel_config(preprocessing: Mapping[str, Any]) -> MelConfig:
     """Read AudioSR's ``preprocessing`` section."""
-    audio, stft, mel = (preprocessing.get(k, {}) for k in ("audio", "stft", "mel"))
-    return MelConfig(
-        sample_rate=audio.get("sampling_rate", 48_000),
-        n_fft=stft.get("filter_length", 2048),
-        hop=stft.get("hop_length", 480),
-        n_mels=mel.get("n_mel_channels", 256),
-        fmin=mel.get("mel_fmin", 20),
-        fmax=mel.get("mel_fmax", 24_000),
-    )
+    names = {
+        "audio": {"sampling_rate": "sample_rate", "duration": "", "max_wav_value": ""},
+        "stft": {"filter_length": "n_fft", "hop_length": "hop", "win_length": ""},
+        "mel": {"n_mel_channels": "n_mels", "mel_fmin": "fmin", "mel_fmax": "fmax"},
+    }
+    chosen = {}
+    for section, values in preprocessing.items():
+        if section not in names:
+            raise ConfigError(f"preprocessing: unknown key {section!r}{_nearest(section, names)}.")
+        for key, value in values.items():
+            if key not in names[section]:
+                nearest = _nearest(key, names[section])
+                raise ConfigError(f"preprocessing.{section}: unknown key {key!r}{nearest}.")
+            if names[section][key]:  # the others are AudioSR's, and read by nothing
+                chosen[names[section][key]] = value
+    mel = MelConfig(**chosen)
+    if mel != MelConfig():
+        raise ConfigError(f"preprocessing is {mel}; every network here reads {MelConfig()}.")
+    return mel
 
 
 def training_config(section: Mapping[str, Any]) -> TrainingConfig:
@@ -294,9 +279,12 @@ def load_config(name_or_path: str | Path) -> Config:
         )
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not valid YAML: {error}") from error
-    return validate(config, path.name)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path.name} cannot be read as YAML: {error}") from error
+    try:
+        return validate(config, path.name)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path.name} has a value of the wrong kind: {error}.") from error
 
 
 def validate(config: Any, where: str) -> Config:
@@ -308,7 +296,11 @@ def validate(config: Any, where: str) -> Config:
     for key in config:
         if key not in (*known, "augmentation"):
             raise ConfigError(f"{where}: unknown section {key!r}{_nearest(key, known)}.")
+    mel_config(config.get("preprocessing", {}))
     params = config["model"]["params"]
+    for key in ("first_stage_config", "unet_config"):
+        if not isinstance(params.get(key, {}), Mapping):
+            raise ConfigError(f"{where}: model.params.{key} must be a mapping.")
     unet_config(params.get("unet_config", {}).get("params", {}))
     first_stage = params.get("first_stage_config", {}).get("params", {})
     ddconfig = first_stage.get("ddconfig", {})

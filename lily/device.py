@@ -20,6 +20,9 @@ def choose_device(name: str) -> torch.device:
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 on a GPU and float32 on a CPU; raises InputError for another name."""
+    if device.type == "cuda":
+        # TF32 keeps ten bits: what is called float32 here is float32.
+        torch.backends.cudnn.allow_tf32 = False
     known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32

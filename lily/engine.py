@@ -123,6 +123,7 @@ class InferenceEngine:
             measured.full_band,
         )
         message = self._nothing_to_do(measured)
+        make_folder(output_dir)  # not before: what cannot be read leaves no folder behind
         with AudioWriter(output, self.sample_rate, measured.info.channels) as writer:
             chunks = 0
             if message:
@@ -182,6 +183,8 @@ class InferenceEngine:
     def measure(self, path: Path, options: UpsampleOptions) -> Measurement:
         """Read the recording for its length, level and cutoff."""
         info = probe(path)
+        if options.cutoff_hz is not None:
+            within("cutoff in Hz", options.cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
         samples = 0
         sums = torch.zeros(info.channels, 1, dtype=torch.float64)
@@ -303,12 +306,6 @@ class InferenceEngine:
             raise InputError(
                 f"{output} exists already and is not overwritten; give another output folder."
             )
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"The folder {output_dir} cannot be made ({error.strerror}); give another."
-            ) from error
         return output
 
     def _nothing_to_do(self, measured: Measurement) -> str:
@@ -327,7 +324,17 @@ class InferenceEngine:
         return ""
 
 
+def make_folder(path: Path) -> None:
+    """Make the output folder; raises InputError if that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {path} cannot be made ({error.strerror}); give another."
+        ) from error
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
     """Raise InputError unless low <= value <= high."""
     if not low <= value <= high:
-        raise InputError(f"{name} is {value:g}; give {low:g} to {high:g}.")
+        raise InputError(f"{name} is {value:.10g}; give {low:.10g} to {high:.10g}.")

@@ -6,7 +6,6 @@ A model folder holds ``config.json`` (the preset's model part, frozen), ``model.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -131,17 +130,9 @@ def save_model_folder(
     }
     partial = folder / (WEIGHTS + ".part")
     save_file(state, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors makes it private; a model folder is for sharing
     os.replace(partial, folder / WEIGHTS)
     frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
     partial = folder / "config.json.part"
     partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, folder / "config.json")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

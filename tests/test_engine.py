@@ -12,11 +12,12 @@ import torch
 
 from lily.config import load_config
 from lily.dsp.audio import read_audio
-from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.engine import InferenceEngine
 from lily.errors import InputError
 from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Sampling
 from lily.events import UpsampleOptions as Options
+from lily.fill import Filler
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.weights import read_folder_config, save_model_folder
 
@@ -68,8 +69,8 @@ def test_input_band_is_the_input_and_the_band_above_is_filled(engine, tmp_path):
     below = lowpass_kernel(0.8 * 6000, 0.9 * 6000, 48_000)
     difference = filter_whole(output - recording, below)
     assert decibels(difference) < decibels(recording) - 45  # random weights are loud
-    above = output - filter_whole(output, lowpass_kernel(6000, 6600, 48_000))
-    assert decibels(above) > -120
+    above = highpass_kernel(6600, 7200, 48_000)
+    assert decibels(filter_whole(output, above)) > decibels(filter_whole(recording, above)) + 20
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 96_000])
@@ -166,12 +167,48 @@ def test_full_band_and_silence_come_back_unchanged(engine, tmp_path):
         assert torch.equal(read_audio(result.output), read_audio(path))
 
 
-def test_one_sample_and_five_channels_work(engine, tmp_path):
-    for name, shape in (("one", (1, 1)), ("five", (6, 30_000))):
+def test_very_short_and_surround_recordings_work(engine, tmp_path):
+    for name, shape in (("one", (1, 1)), ("two", (1, 2)), ("surround", (6, 30_000))):
         samples = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
         path = write(tmp_path / f"{name}.wav", samples)
         result = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=5000.0)
         assert (result.channels, result.samples) == shape
+        assert bool(result.chunks) is (name != "one")  # a lone sample is all offset
+
+
+def test_two_minutes_have_one_context_for_every_chunk(engine, tmp_path, monkeypatch):
+    seen = []
+    condition = Filler._conditioning
+
+    def spy(filler, starts):
+        conditioning = condition(filler, starts)
+        seen.append(conditioning.cache)
+        return conditioning
+
+    monkeypatch.setattr(Filler, "_conditioning", spy)
+    path = write(tmp_path / "a.wav", band_limited(120.0, 4000.0))
+    before = engine.contexts_computed
+    result = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)
+    assert engine.contexts_computed == before + 1
+    assert len(seen) > 50 and result.chunks > 100
+    assert all(cache is seen[0] for cache in seen)
+
+
+def test_a_cutoff_above_the_recordings_own_nyquist_is_refused(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(1.0, 3000.0)[:, ::6].contiguous(), 8_000)
+    with pytest.raises(InputError, match="4000"):
+        engine.run_inference(path, tmp_path / "o", cutoff_hz=12_000.0)
+
+
+def test_a_full_disk_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+    def full(self, block):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lily.engine.AudioWriter.write", full)
+    path = write(tmp_path / "a.wav", band_limited(1.0, 4000.0))
+    with pytest.raises(OSError):
+        engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)
+    assert not any((tmp_path / "o").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -194,7 +231,7 @@ def test_bad_files_leave_nothing_behind(engine, tmp_path):
     for path in (text, tmp_path / "nan.wav", tmp_path / "missing.wav", tmp_path):
         with pytest.raises(InputError):
             engine.run_inference(path, tmp_path / "o")
-        assert not (tmp_path / "o").exists() or not any((tmp_path / "o").iterdir())
+        assert not (tmp_path / "o").exists()
 
 
 def test_an_existing_output_is_never_overwritten(engine, tmp_path):

@@ -5,6 +5,7 @@ renamed at a clean exit and deleted otherwise. The header keeps room for 64-bit 
 that passes 4 GB becomes RF64 in place. Source: EBU Tech 3306 (RF64), WAVEFORMATEXTENSIBLE.
 """
 
+import contextlib
 import os
 import struct
 import uuid
@@ -106,17 +107,22 @@ class AudioWriter:
         """Complete the header and give the file its name; nothing happens a second time."""
         if self._file.closed:
             return
-        if self._data_bytes() % 2:
-            self._file.write(b"\0")  # chunks are padded to even length
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.close()
-        os.replace(self._temporary, self.path)
+        try:
+            if self._data_bytes() % 2:
+                self._file.write(b"\0")  # chunks are padded to even length
+            self._file.seek(0)
+            self._file.write(self._header())
+            self._file.close()
+            os.replace(self._temporary, self.path)
+        except OSError:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Delete what was written; the file named `path`, if any, is as it was."""
-        if not self._file.closed:
-            self._file.close()
+        if self._temporary.exists() or not self._file.closed:
+            with contextlib.suppress(OSError):  # a full disk fails once more on what is buffered
+                self._file.close()
             self._temporary.unlink(missing_ok=True)
 
     def _become_float(self) -> None:
@@ -124,14 +130,19 @@ class AudioWriter:
         old_file, old_temporary, offset = self._file, self._temporary, len(self._header())
         self.subtype = "FLOAT"
         self._open()
+        try:
+            self._copy_as_float(old_file, offset)
+        finally:
+            old_file.close()
+            old_temporary.unlink(missing_ok=True)
+
+    def _copy_as_float(self, old_file: BufferedRandom, offset: int) -> None:
         old_file.seek(offset)
         while data := old_file.read(3 * COPY_SAMPLES):
             integers = np.zeros((len(data) // 3, 4), np.uint8)
             integers[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
             signed = integers.view("<i4")[:, 0] >> 8
             self._file.write((signed / np.float32(FULL_SCALE)).astype("<f4").tobytes())
-        old_file.close()
-        old_temporary.unlink()
 
     def _sample_bytes(self) -> int:
         return 3 if self.subtype == "PCM_24" else 4

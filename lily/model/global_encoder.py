@@ -180,8 +180,9 @@ class ContextReader:
         self.factor = encoder.pooling_for(frames)
         self._lengths = torch.tensor([frames], device=self.device)
         bins = -(-math.ceil(frames / STRIDE) // self.factor)
-        self._sums = torch.zeros(1, bins, encoder.config.hidden, device=self.device)
-        self._counts = torch.zeros(1, bins, device=self.device)
+        # Summed on the CPU: a GPU adds repeated indices in any order, and bits would vary.
+        self._sums = torch.zeros(1, bins, encoder.config.hidden)
+        self._counts = torch.zeros(1, bins)
         # Frames before the start are masked to zero whatever they hold.
         self._held = torch.zeros(HALO, encoder.config.mel_bins)
         self._next = 0  # first frame of the next block
@@ -201,7 +202,10 @@ class ContextReader:
         means = self._sums / self._counts.clamp(min=1)[..., None]
         with torch.inference_mode():
             return self.encoder.contextualise(
-                means.to(self.dtype), self._counts, self._lengths, self.factor
+                means.to(self.device, self.dtype),
+                self._counts.to(self.device),
+                self._lengths,
+                self.factor,
             )
 
     def _read(self) -> None:
@@ -211,9 +215,9 @@ class ContextReader:
         features = features[:, HALO // STRIDE : (HALO + BLOCK) // STRIDE]
         first = self._next // STRIDE
         last = min(first + BLOCK // STRIDE, math.ceil(self.frames / STRIDE))
-        places = torch.arange(first, last, device=self.device) // self.factor
-        self._sums.index_add_(1, places, features[:, : last - first].float())
-        self._counts.index_add_(1, places, torch.ones(1, last - first, device=self.device))
+        places = torch.arange(first, last) // self.factor
+        self._sums.index_add_(1, places, features[:, : last - first].float().cpu())
+        self._counts.index_add_(1, places, torch.ones(1, last - first))
         self._held = self._held[BLOCK:]
         self._next += BLOCK
 

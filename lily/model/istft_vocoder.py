@@ -78,7 +78,8 @@ class IstftVocoder(nn.Module):
         h = self.head(self.norm_out(h.transpose(1, 2))).float()  # (B, L, frames * bins * 3)
         h = h.unflatten(2, (self.config.frames_per_mel, 3, self.bins)).flatten(1, 2)
         gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
-        base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
+        with torch.autocast(log_mel.device.type, enabled=False):  # levels are read in float32
+            base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
         base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)
         carrier = self._analyse(noise.float())
         # exp(4) = 35 dB more than the mel says is more than any envelope needs.

@@ -54,7 +54,6 @@ class LatentDiffusion(nn.Module):
         channels: int = 16,
         unconditional_prob_cfg: float = 0.1,
         context_dropout: float = 0.3,
-        scale_by_std: bool = True,
         **unused: Any,
     ) -> None:
         super().__init__()
@@ -66,11 +65,12 @@ class LatentDiffusion(nn.Module):
                 f"parameterization {parameterization!r} with beta_schedule {beta_schedule!r}: "
                 "only 'v' with 'cosine' is what AudioSR was trained with."
             )
+        if timesteps != 1000:
+            raise ConfigError(f"timesteps is {timesteps}; the samplers are made for 1000.")
         self.timesteps = timesteps
         self.channels = channels
         self.unconditional = unconditional_prob_cfg
         self.context_dropout = context_dropout
-        self.scale_by_std = scale_by_std
         self.model = DiffusionWrapper(UNet(_unet_config(unet_config["params"])))
         self.first_stage_model = AutoencoderKL(**first_stage_config["params"])
         self.register_buffer("scale_factor", torch.tensor(1.0))

@@ -30,7 +30,7 @@ from lily.errors import InputError, TrainingError
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".w64")
 )
-LEVEL_PEAK = 0.5  # of the degraded recording, as the engine brings it to the networks
+LEVEL_PEAK = 0.5  # of the degraded recording: the engine does the same with its input
 log = logging.getLogger(__name__)
 
 
@@ -98,7 +98,10 @@ class Corpus:
             raise TrainingError(
                 f"None of {len(recordings)} recordings could be prepared; see the log for why."
             )
-        self.frames = [json.loads(self._file(i, "json").read_text())["frames"] for i in self]
+        facts = [json.loads(self._file(i, "json").read_text()) for i in self]
+        self.frames = [fact["frames"] for fact in facts]
+        self.peaks = [fact["peak"] for fact in facts]
+        self.latents = ""  # the arrays' suffix, set once they are encoded
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.recordings)))
@@ -107,7 +110,7 @@ class Corpus:
         return self.folder / f"{self.recordings[index].key}.{name}"
 
     def array(self, index: int, name: str) -> np.ndarray:
-        """A memory-mapped array: ``samples``, ``target.0``, ``low.0``, ``target.0.latent`` …"""
+        """A memory-mapped array: ``samples``, ``target.0``, ``low.0`` and their latents"""
         return np.load(self._file(index, f"{name}.npy"), mmap_mode="r")
 
     def has(self, index: int, name: str) -> bool:
@@ -143,9 +146,12 @@ class Corpus:
 def save_array(path: Path, values: np.ndarray) -> None:
     """Write an array under a temporary name, then rename it."""
     partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        np.save(file, values)
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            np.save(file, values)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def prepare(
@@ -181,7 +187,7 @@ def _prepare_one(recording: Recording, folder: Path, config: TrainingConfig, mel
             frames = len(values)
             save_array(folder / f"{recording.key}.{name}.{variant}.npy", values)
     save_array(folder / f"{recording.key}.samples.npy", samples[0].numpy())
-    facts = {"file": str(recording.path), "source": recording.source, "frames": frames}
+    facts = {"source": recording.source, "frames": frames, "peak": float(samples.abs().max())}
     (folder / f"{recording.key}.json").write_text(json.dumps(facts))
 
 

@@ -7,6 +7,7 @@ autoencoder makes of the log-mel, the diffusion on latents encoded once, at last
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import torch
@@ -72,7 +73,7 @@ class VocoderStage:
             index, _ = corpus.draw(generator)
             start = corpus.start(index, frames, generator)
             crops.append(corpus.crop(index, "samples", start * hop, frames * hop))
-            gains.append(LEVEL_PEAK / max(float(abs(corpus.array(index, "samples")).max()), 1e-5))
+            gains.append(LEVEL_PEAK / max(corpus.peaks[index], 1e-5))
         samples = torch.stack(crops).to(self.device)
         samples = samples * torch.tensor(gains, device=self.device)[:, None]
         mel = self.mel(samples)  # (B, L, M)
@@ -130,8 +131,8 @@ class DiffusionStage:
                 place += narrow[0] // MEL_FRAMES_PER_LATENT
                 row = first // MEL_FRAMES_PER_LATENT + place
                 count = frames // MEL_FRAMES_PER_LATENT
-                targets.append(corpus.crop(index, f"target.{variant}.latent", row, count))
-                lows.append(corpus.crop(index, f"low.{variant}.latent", row, count))
+                targets.append(corpus.crop(index, f"target.{variant}.{corpus.latents}", row, count))
+                lows.append(corpus.crop(index, f"low.{variant}.{corpus.latents}", row, count))
                 starts.append(place * MEL_FRAMES_PER_LATENT * 0.01)
         pooling = int(torch.randint(*_inclusive(training.pooling), (), generator=generator))
         z = torch.stack(targets).to(self.device).transpose(1, 2) * self.model.scale_factor
@@ -174,30 +175,43 @@ KINDS = {
 }
 
 
-def encode_corpus(model: LatentDiffusion, corpus: Corpus, device: torch.device) -> Iterator[int]:
-    """Encode every log-mel the cache lacks a latent for; sets the model's scale factor at the end.
+def encode_corpus(
+    model: LatentDiffusion, corpus: Corpus, device: torch.device, *, set_scale: bool
+) -> Iterator[int]:
+    """Encode every log-mel the cache lacks a latent for, by this autoencoder.
 
     Latents are kept as (L, z, M') float16 means; yields each recording's index when it is done.
+    ``set_scale`` then sets the model's scale factor, once, before the diffusion is trained.
     """
+    corpus.latents = _digest(model)
     total, square, count = 0.0, 0.0, 0
     for index in corpus:
         for variant in range(corpus.config.variants):
             for name in (f"target.{variant}", f"low.{variant}"):
-                if not corpus.has(index, f"{name}.latent"):
+                if not corpus.has(index, f"{name}.{corpus.latents}"):
                     latent = _encode(model, corpus, index, name, device)
-                    corpus.store(index, f"{name}.latent", latent)
-        values = torch.from_numpy(corpus.array(index, "target.0.latent").astype("float32"))
+                    corpus.store(index, f"{name}.{corpus.latents}", latent)
+        stored = corpus.array(index, f"target.0.{corpus.latents}")
+        values = torch.from_numpy(stored.astype("float32"))
         total, square = total + float(values.sum()), square + float(values.square().sum())
         count += values.numel()
         yield index
-    # AudioSR's scale_by_std: latents of unit variance for the diffusion.
-    model.scale_factor.fill_((square / count - (total / count) ** 2) ** -0.5)
+    if set_scale:  # AudioSR's scale_by_std: latents of unit variance for the diffusion
+        model.scale_factor.fill_((square / count - (total / count) ** 2) ** -0.5)
+
+
+def _digest(model: LatentDiffusion) -> str:
+    """Names the latents of one autoencoder, so that another's are never taken for them."""
+    digest = hashlib.blake2b(digest_size=4)
+    for parameter in model.first_stage_model.encoder.parameters():
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return f"latent-{digest.hexdigest()}"
 
 
 def _encode(
     model: LatentDiffusion, corpus: Corpus, index: int, name: str, device: torch.device
 ) -> object:
-    """Windows of 10.24 s as inference has them; the recording's end is continued, then cut."""
+    """Encode in windows of 10.24 s; what is left of a latent frame at the end is cut."""
     size, pieces = 1024, []
     mel = torch.from_numpy(corpus.array(index, name).astype("float32"))
     mel = mel[: len(mel) // MEL_FRAMES_PER_LATENT * MEL_FRAMES_PER_LATENT]

@@ -21,7 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lily.config import Config, StageConfig, mel_config, training_config
+from lily.config import (
+    Config,
+    MelConfig,
+    StageConfig,
+    TrainingConfig,
+    mel_config,
+    training_config,
+)
 from lily.errors import TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.dataset import Corpus, find_recordings, prepare, split_by_source
@@ -64,27 +71,36 @@ def train(
         raise TrainingError(f"{out} already holds checkpoints; give --resume or another folder.")
     recordings = find_recordings(data)
     out.mkdir(parents=True, exist_ok=True)
-    for done, _ in enumerate(prepare(recordings, out / "cache", recipe, _mel(config)), 1):
+    cache = out / f"cache-{_fingerprint(recipe, _mel(config))}"
+    for done, _ in enumerate(prepare(recordings, cache, recipe, _mel(config)), 1):
         yield Progress("prepare", done, len(recordings), {})
     training, validation = split_by_source(recordings, recipe.validation_fraction, recipe.seed)
     _write_split(out / "split.json", data, training, validation)
-    corpus = Corpus(out / "cache", training, recipe)
+    corpus = Corpus(cache, training, recipe)
 
-    model = _build(config, recipe.seed).to(device)
+    model = _build(config, recipe.seed).to(device).eval()
     for name in STAGES:
         if name not in stages:
             _load_finished(model, out, name, stages)
             continue
         if name in ("diffusion", "encoder"):
-            for index in encode_corpus(model, corpus, device):
+            for index in encode_corpus(model, corpus, device, set_scale=name == "diffusion"):
                 yield Progress("encode", index + 1, len(corpus.recordings), {})
         stage = KINDS[name](model, stage_config(recipe, name), device)
         loop = _Loop(name, stage, out, recipe.seed)
         yield from loop.run(corpus, resume)
-        yield from _export(model, config, out)
+    # Only now: half of the stages make no model.
+    save_model_folder(model, config, out / "model", dtype=torch.float16)
+    yield Progress("export", 1, 1, {})
 
 
-def _mel(config: Config) -> Any:
+def _fingerprint(recipe: TrainingConfig, mel: MelConfig) -> str:
+    """What the prepared arrays depend on besides the audio: other settings, another folder."""
+    facts = (recipe.seed, recipe.variants, recipe.cutoff_hz, asdict(mel))
+    return hashlib.blake2b(repr(facts).encode(), digest_size=4).hexdigest()
+
+
+def _mel(config: Config) -> MelConfig:
     return mel_config(config.get("preprocessing", {}))
 
 
@@ -105,15 +121,21 @@ def _write_split(path: Path, data: Path, training: list[Any], validation: list[A
 
 
 def _load_finished(model: LatentDiffusion, out: Path, name: str, wanted: tuple[str, ...]) -> None:
-    """Take an earlier stage's averaged weights, which a later stage builds on."""
+    """Take a finished stage's averaged weights, which later stages build on."""
     path = out / f"{name}.pt"
     later = [s for s in wanted if STAGES.index(s) > STAGES.index(name)]
     if not path.is_file():
         if later:
             raise TrainingError(f"Stage {later[0]} needs {name} first: {path} does not exist.")
         return
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    _set_weights(model, saved["ema"])
+    _set_weights(model, _read_checkpoint(path)["ema"])
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise TrainingError(f"The checkpoint {path} cannot be read: {error}") from error
 
 
 def _set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -123,11 +145,6 @@ def _set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for key, value in weights.items():
             state[key].copy_(value)
-
-
-def _export(model: LatentDiffusion, config: Config, out: Path) -> Iterator[Progress]:
-    save_model_folder(model, config, out / "model", dtype=torch.float16)
-    yield Progress("export", 1, 1, {})
 
 
 class _Loop:
@@ -231,7 +248,7 @@ class _Loop:
             ) from error
 
     def _restore(self) -> None:
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        saved = _read_checkpoint(self.path)
         if saved["fingerprint"] != self.fingerprint:
             raise TrainingError(
                 f"{self.path} was made with other settings of stage {self.name}; train into a new "

@@ -15,7 +15,7 @@ from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
 from lily.training.dataset import find_recordings, prepare, split_by_source
 from lily.training.losses import energy_distance
-from lily.training.train import train
+from lily.training.train import _fingerprint, train
 from lily.weights import load_model, read_folder_config, read_tensors
 
 
@@ -37,7 +37,9 @@ def prepared(corpus, tmp_path_factory) -> Path:
     """The corpus degraded and analysed once, for every run of this file to start from."""
     folder, config = tmp_path_factory.mktemp("prepared"), load_config("tiny")
     recipe = training_config(config["training"])
-    list(prepare(find_recordings(corpus), folder, recipe, mel_config(config["preprocessing"])))
+    mel = mel_config(config["preprocessing"])
+    cache = folder / f"cache-{_fingerprint(recipe, mel)}"
+    list(prepare(find_recordings(corpus), cache, recipe, mel))
     return folder
 
 
@@ -46,8 +48,7 @@ def new_run(prepared, tmp_path):
     """Make run folders whose cache is already filled."""
 
     def make(name: str = "run") -> Path:
-        shutil.copytree(prepared, tmp_path / name / "cache")
-        return tmp_path / name
+        return Path(shutil.copytree(prepared, tmp_path / name))
 
     return make
 
@@ -106,6 +107,7 @@ def test_the_encoder_stage_moves_nothing_else(corpus, new_run):
     list(train(config, corpus, out, stages=("autoencoder", "vocoder", "diffusion")))
     before = read_tensors(out / "model" / "model.safetensors")
     list(train(config, corpus, out, stages=("encoder",), resume=True))
+    assert (out / "encoder.pt").is_file()
     after = read_tensors(out / "model" / "model.safetensors")
     moved = {key for key in after if not torch.equal(after[key], before[key])}
     assert moved
