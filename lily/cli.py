@@ -67,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--preset", default="lily-mini", help=f"{', '.join(preset_names())} or a YAML file"
+        "--preset",
+        default="lily-mini",
+        help=f"{', '.join(preset_names())} (default: lily-mini) or a YAML file",
     )
     parser.add_argument("--weights", metavar="FOLDER", help="a model folder instead of a preset")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -76,12 +78,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_upsample(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="audio files")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
     _add_model(parser)
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
     parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
     parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
-    parser.add_argument("--guidance", type=float, help="1 turns guidance off")
+    parser.add_argument(
+        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
+    )
     parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
     parser.add_argument("--cutoff", type=float, metavar="HZ", help="default: detected")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
@@ -213,11 +217,11 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
 
 
 def _sentence(result: UpsampleResult) -> str:
-    facts = (
-        f"{result.output}: {result.seconds:.2f} s, cutoff {result.cutoff_hz:.0f} Hz, "
-        f"{result.chunks} chunks, seed {result.seed}, "
-        f"real-time factor {result.real_time_factor:.2f}"
-    )
+    facts = f"{result.output}: {result.seconds:.2f} s, cutoff {result.cutoff_hz:.0f} Hz"
+    if result.chunks:
+        chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
+        facts += f", {chunks}, seed {result.seed}"
+    facts += f", real-time factor {result.real_time_factor:.2f}"
     return f"{facts}. {result.message}".rstrip()
 
 

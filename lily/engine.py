@@ -314,7 +314,7 @@ class InferenceEngine:
         if measured.full_band:
             return (
                 f"The band is already full (it ends at {measured.cutoff_hz / 1000:.1f} kHz): the "
-                "recording is returned as it was. Give a cutoff to replace its top all the same."
+                "recording is returned as it was, at 48 kHz. Give a cutoff to replace its top."
             )
         return ""
 

@@ -7,6 +7,7 @@ Source: AudioSR, ``utils.py: mel_spectrogram_train`` (librosa's Slaney mels, are
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -26,15 +27,18 @@ class LogMel:
     def __init__(self, config: MelConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.edge = (config.n_fft - config.hop) // 2  # samples of real or mirrored neighbours
-        self.basis = AF.melscale_fbanks(
-            config.n_fft // 2 + 1,
-            config.fmin,
-            config.fmax,
-            config.n_mels,
-            config.sample_rate,
-            norm="slaney",
-            mel_scale="slaney",
-        ).to(device)  # (F, M)
+        with warnings.catch_warnings():
+            # AudioSR's lowest mels are narrower than a bin: some are empty, and known to be.
+            warnings.filterwarnings("ignore", "At least one mel filterbank")
+            self.basis = AF.melscale_fbanks(
+                config.n_fft // 2 + 1,
+                config.fmin,
+                config.fmax,
+                config.n_mels,
+                config.sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            ).to(device)  # (F, M)
         self.window = torch.hann_window(config.n_fft, device=device)
 
     def frames(self, samples: Tensor) -> Tensor:

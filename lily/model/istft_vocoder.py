@@ -10,6 +10,7 @@ that it is a function of seed and place.
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torchaudio.functional as AF
@@ -61,7 +62,8 @@ class IstftVocoder(nn.Module):
         nn.init.normal_(self.head.weight, std=1e-3)  # start as shaped noise
         nn.init.zeros_(self.head.bias)
         # Constants, computed even where parameters are only described (the meta device).
-        with torch.device("cpu"):
+        with torch.device("cpu"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "At least one mel filterbank")  # known, see below
             window = torch.hann_window(config.n_fft)
             spread, offset = _mel_to_bins(config, window)
         self.register_buffer("window", window, persistent=False)
