@@ -22,7 +22,6 @@ import soundfile
 from fakes import write_recording
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "lily" / "assets" / "lily-mini" / "model.safetensors"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
@@ -51,7 +50,6 @@ pytestmark = [
     pytest.mark.skipif(
         not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install -y chromium"
     ),
-    pytest.mark.skipif(not MODEL.exists(), reason="needs the bundled model lily/assets/lily-mini"),
 ]
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: pip install playwright"
