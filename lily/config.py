@@ -159,7 +159,6 @@ class StageConfig:
     warmup: int = 500
     ema: float = 0.999
     clip: float = 1.0
-    loss: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
