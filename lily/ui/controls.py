@@ -95,7 +95,7 @@ def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:
         "step": 1,
         "value": bounds.steps["default"],
         "label": "Steps",
-        "info": f"{low} to {high}. More: cleaner highs, longer wait.",
+        "info": f"{low} to {high}. More steps take longer.",
     }
 
 
