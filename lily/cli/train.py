@@ -1,0 +1,68 @@
+"""``lily train``: the recipe, with a progress bar a stage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lily.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--preset", default="lily-mini", metavar="NAME_OR_YAML")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of audio")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder")
+    parser.add_argument("--stage", default="all", help="one stage of the recipe; default: all")
+    parser.add_argument(
+        "--train",
+        choices=("all", "encoder"),
+        default="all",
+        dest="part",
+        help="encoder: its stage alone, everything else frozen as --out has it",
+    )
+    parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.set_defaults(run=run_train)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train the stages asked for, with a progress bar a stage."""
+    from tqdm import tqdm
+
+    from lily.config import load_config
+    from lily.device import choose_device
+    from lily.training.stages import STAGES
+    from lily.training.train import train
+
+    if options.stage not in (*STAGES, "all"):
+        raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
+    if options.part == "encoder" and options.stage not in ("all", "encoder"):
+        raise InputError(
+            f"--train encoder is a stage of its own; leave out --stage {options.stage}."
+        )
+    stages = STAGES if options.stage == "all" else (options.stage,)
+    stages = ("encoder",) if options.part == "encoder" else stages
+    progress = train(
+        load_config(options.preset),
+        options.data,
+        options.out,
+        stages=stages,
+        resume=options.resume,
+        device=choose_device(options.device),
+    )
+    bar, stage = None, ""
+    for event in progress:
+        if event.stage != stage:
+            if bar is not None:
+                bar.close()
+            stage = event.stage
+            bar = tqdm(total=event.total, desc=stage, file=sys.stderr)
+        assert bar is not None
+        bar.update(event.done - bar.n)
+        bar.set_postfix({key: f"{value:.4g}" for key, value in event.figures.items()})
+    if bar is not None:
+        bar.close()
+    print(f"The model folder is {options.out / 'model'}.")
+    return 0

@@ -1,0 +1,132 @@
+"""``lily upsample``: fill in recordings, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lily.cli.model import add_model
+from lily.errors import InputError, LilyError
+from lily.events import (
+    ChunksDone,
+    ContextRead,
+    Finished,
+    Measured,
+    Planned,
+    Sampling,
+    UpsampleOptions,
+    UpsampleResult,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="audio files")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
+    add_model(parser)
+    parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
+    parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
+    parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
+    parser.add_argument(
+        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
+    )
+    parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
+    parser.add_argument("--cutoff", type=float, metavar="HZ", help="default: detected")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    parser.set_defaults(run=run_upsample)
+
+
+def run_upsample(options: argparse.Namespace) -> int:
+    """Fill in every input; all names are checked before the model is loaded."""
+    _refuse_clashes(options.inputs, options.output)
+    upsample_options = UpsampleOptions(
+        encoder=options.encoder == "on",
+        steps=options.steps,
+        sampler=options.sampler,
+        guidance=options.guidance,
+        seed=options.seed,
+        cutoff_hz=options.cutoff,
+    )
+    from lily.engine import InferenceEngine
+    from lily.weights import resolve_config
+
+    config = resolve_config(options.preset, options.weights)
+    engine = InferenceEngine(config, options.device, options.precision)
+    failed = 0
+    for path in options.inputs:
+        try:
+            result = _follow(engine.stream(path, options.output, upsample_options), path)
+        except LilyError as error:
+            failed += 1
+            print(f"lily: {error}", file=sys.stderr)
+            continue
+        print(json.dumps(_as_json(result)) if options.json else _sentence(result), flush=True)
+    return 2 if failed else 0
+
+
+def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:
+    seen: dict[str, Path] = {}
+    for path in inputs:
+        if path.stem in seen:
+            raise InputError(
+                f"{seen[path.stem]} and {path} would both become {folder / (path.stem + '.wav')}; "
+                "give them in two runs with two output folders."
+            )
+        seen[path.stem] = path
+
+
+def _follow(events: Iterator[Any], path: Path) -> UpsampleResult:
+    from tqdm import tqdm
+
+    total = 0
+    with tqdm(desc=path.name, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
+        for event in events:
+            if isinstance(event, Measured):
+                bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
+            elif isinstance(event, ContextRead):
+                bar.set_postfix_str(f"reading the recording, {event.done:.0%}")
+            elif isinstance(event, Planned):
+                total = len(event.chunks)
+                bar.reset(total)
+                bar.unit = "chunk"
+            elif isinstance(event, Sampling):
+                bar.set_postfix_str(f"step {event.step}/{event.steps}")
+            elif isinstance(event, ChunksDone):
+                bar.update(event.done - bar.n)
+            elif isinstance(event, Finished):
+                return event.result
+    raise RuntimeError("the engine ended without a result")
+
+
+def _as_json(result: UpsampleResult) -> dict[str, Any]:
+    return {
+        "output": str(result.output),
+        "sample_rate": result.sample_rate,
+        "channels": result.channels,
+        "samples": result.samples,
+        "cutoff_hz": round(result.cutoff_hz, 1),
+        "chunks": result.chunks,
+        "seed": result.seed,
+        "steps": result.steps,
+        "sampler": result.sampler,
+        "guidance": result.guidance,
+        "real_time_factor": round(result.real_time_factor, 4),
+        "encoder": "on" if result.encoder else "off",
+        "model": result.model,
+        "input_sample_rate": result.input_sample_rate,
+        "subtype": result.subtype,
+        "message": result.message,
+    }
+
+
+def _sentence(result: UpsampleResult) -> str:
+    facts = f"{result.output}: {result.seconds:.2f} s, cutoff {result.cutoff_hz:.0f} Hz"
+    if result.chunks:
+        chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
+        facts += f", {chunks}, seed {result.seed}"
+    facts += f", real-time factor {result.real_time_factor:.2f}"
+    return f"{facts}. {result.message}".rstrip()
