@@ -15,7 +15,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,10 +23,11 @@ from torch import Tensor
 
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
-from lily.dsp.audio import AudioInfo, AudioWriter, probe, read_blocks
+from lily.dsp.audio import AudioWriter, probe, read_blocks
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep
-from lily.dsp.filters import StreamingFir, band_limit_kernel
+from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
+from lily.dsp.filters import band_limit_kernel
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
 from lily.dsp.splice import Splicer
@@ -43,29 +44,11 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
+from lily.measure import CUTOFFS_HZ, Measurement, make_folder, pieces, within
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.weights import load_model
 
 SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
-CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What pass 1 finds, at 48 kHz."""
-
-    name: str
-    info: AudioInfo
-    samples: int
-    peak: float  # around the mean of each channel
-    means: Tensor  # (C, 1): the DC of each channel, kept from the networks
-    cutoff_hz: float
-    full_band: bool
-
-    @property
-    def seconds(self) -> float:
-        """The recording's duration."""
-        return self.samples / 48_000
 
 
 class InferenceEngine:
@@ -168,8 +151,8 @@ class InferenceEngine:
         within("steps", steps, s.steps["min"], s.steps["max"])
         within("guidance", guidance, s.guidance["min"], s.guidance["max"])
         within("seed", seed, 0, s.seed_max)
-        if options.cutoff_hz is not None:
-            within("cutoff in Hz", options.cutoff_hz, *CUTOFFS_HZ)
+        for _, cutoff_hz in pieces(options.cutoff_hz):
+            within("cutoff in Hz", cutoff_hz, *CUTOFFS_HZ)
         if sampler not in s.samplers:
             raise InputError(f"Sampler {sampler!r} is not known; choose {' or '.join(s.samplers)}.")
         if options.encoder and self.model.unet.global_encoder is None:
@@ -183,8 +166,9 @@ class InferenceEngine:
     def measure(self, path: Path, options: UpsampleOptions) -> Measurement:
         """Read the recording for its length, level and cutoff."""
         info = probe(path)
-        if options.cutoff_hz is not None:
-            within("cutoff in Hz", options.cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
+        given = pieces(options.cutoff_hz)
+        for _, cutoff_hz in given:
+            within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
         samples = 0
         sums = torch.zeros(info.channels, 1, dtype=torch.float64)
@@ -197,7 +181,9 @@ class InferenceEngine:
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
                 highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
         found = meter.result()
-        cutoff = options.cutoff_hz or found.cutoff_hz
+        cutoffs = Cutoffs.constant(found.cutoff_hz)
+        if given:
+            cutoffs = Cutoffs.from_seconds(given, self.sample_rate)
         means = (sums / max(samples, 1)).float()
         return Measurement(
             name=path.name,
@@ -205,8 +191,8 @@ class InferenceEngine:
             samples=samples,
             peak=float(torch.maximum(highest - means, means - lowest).max()),
             means=means,
-            cutoff_hz=cutoff,
-            full_band=options.cutoff_hz is None and found.full,
+            cutoffs=cutoffs,
+            full_band=found.full if not given else len(given) > 1 and cutoffs.full,
         )
 
     def blocks(self, path: Path) -> Iterator[Tensor]:
@@ -220,8 +206,9 @@ class InferenceEngine:
     def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
         """What the networks may know: one gain for the recording, nothing above the cutoff."""
         gain = self.gain(measured)
-        kernel = band_limit_kernel(measured.cutoff_hz, self.sample_rate)
-        low_pass = StreamingFir(kernel)
+        low_pass = PiecewiseFir(
+            measured.cutoffs, lambda hz: band_limit_kernel(hz, self.sample_rate)
+        )
         for block in self.blocks(path):
             yield low_pass.push((block - measured.means) * gain)
         yield low_pass.flush()
@@ -266,7 +253,7 @@ class InferenceEngine:
             FillSettings(
                 samples=measured.samples,
                 channels=measured.info.channels,
-                cutoff_hz=measured.cutoff_hz,
+                cutoffs=measured.cutoffs,
                 steps=options.steps or 0,
                 sampler=options.sampler or "",
                 guidance=options.guidance or 1.0,
@@ -284,7 +271,7 @@ class InferenceEngine:
             seed=options.seed or 0,
             encoder=context is not None,
         )
-        splicer = Splicer(measured.cutoff_hz, self.sample_rate, measured.info.channels)
+        splicer = Splicer(measured.cutoffs, self.sample_rate, measured.info.channels)
         pairs = InStep(self.blocks(path))
         stream, gain = MelStream(self.mel), self.gain(measured)
         for frames in stream.over(self.network_blocks(path, measured)):
@@ -322,19 +309,3 @@ class InferenceEngine:
         if options.encoder and not self.model.encoder_is_trained:
             return "This model's global encoder is untrained: on and off give the same samples."
         return ""
-
-
-def make_folder(path: Path) -> None:
-    """Make the output folder; raises InputError if that is impossible."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {path} cannot be made ({error.strerror}); give another."
-        ) from error
-
-
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Raise InputError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value:.10g}; give {low:.10g} to {high:.10g}.")

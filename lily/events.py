@@ -20,7 +20,8 @@ class UpsampleOptions:
     sampler: str | None = None  # "dpmpp2m" or "ddim"
     guidance: float | None = None  # 1.0 turns guidance off and halves the work
     seed: int | None = None  # None draws one; the result tells which
-    cutoff_hz: float | None = None  # None: the detected wall
+    # None: the detected wall. Where it changes, pieces of (start in seconds, Hz), the first at 0.
+    cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
 
 
 @dataclass(frozen=True)

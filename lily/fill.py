@@ -19,7 +19,9 @@ from lily.config import MEL_FRAMES_PER_LATENT, InferenceConfig
 from lily.diffusion.guidance import guided
 from lily.diffusion.noise import NoiseField
 from lily.diffusion.samplers import sample
+from lily.dsp.bandwidth import FULL_BAND_HZ
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
+from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
 from lily.events import ChunksDone, Sampling
 from lily.model.attention import LATENT_SECONDS, Conditioning
@@ -36,7 +38,7 @@ class FillSettings:
 
     samples: int  # at 48 kHz
     channels: int
-    cutoff_hz: float
+    cutoffs: Cutoffs
     steps: int
     sampler: str
     guidance: float
@@ -74,7 +76,7 @@ class Filler:
         self.weights = crossfade_weights(
             self.chunks, inference.fade, MEL_FRAMES_PER_LATENT, inference.overlap
         )
-        self.low_bins = mel.first_bin_above(settings.cutoff_hz * 0.95)
+        self._known_bins = {hz: _known_bins(mel, hz) for hz in settings.cutoffs.hz}
         autoencoder = model.first_stage_model.config
         self.noise = NoiseField(settings.seed, model.channels, autoencoder.bins)
         with torch.inference_mode():
@@ -158,16 +160,21 @@ class Filler:
         with self._networks():
             made = self.model.decode(latent).float().cpu()
         for place, row in enumerate(rows):
-            log_mel = self._replaced(made[place], row.log_mel)
+            log_mel = self._replaced(made[place], row)
             self._results.setdefault(row.chunk.index, {})[row.channel] = log_mel
 
-    def _replaced(self, made: Tensor, low: Tensor) -> Tensor:
+    def _replaced(self, made: Tensor, row: _Row) -> Tensor:
         """Put what is known back: the bins below the cutoff, and silence where there is silence.
 
         Source of the first: AudioSR ``ddpm.py: mel_replace_ops``.
         """
         made = made.clamp(min=LOG_FLOOR)
-        made[:, : self.low_bins] = low[:, : self.low_bins]
+        low, first = row.log_mel, row.chunk.start * MEL_FRAMES_PER_LATENT
+        centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
+        cutoffs = self.settings.cutoffs.at(centres.long()).tolist()
+        known = torch.tensor([self._known_bins[hz] for hz in cutoffs])
+        below = torch.arange(low.shape[1]) < known[:, None]
+        made[below] = low[below]
         silent = low.amax(dim=1) <= LOG_FLOOR
         made[silent] = LOG_FLOOR
         return made
@@ -316,6 +323,13 @@ class _Buffer:
         """Drop what lies before frame ``start``."""
         self._frames = self._frames[:, start - self.start :]
         self.start = start
+
+
+def _known_bins(mel: LogMel, cutoff_hz: float) -> int:
+    """Mel bins that the recording itself fills, below a cutoff; all of them in a full band."""
+    if cutoff_hz >= FULL_BAND_HZ:
+        return mel.config.n_mels
+    return mel.first_bin_above(cutoff_hz * 0.95)
 
 
 def _silence(like: Tensor, count: int) -> Tensor:

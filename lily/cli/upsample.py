@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance", type=float, help="1 turns guidance off; default: the preset's"
     )
     parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
-    parser.add_argument("--cutoff", type=float, metavar="HZ", help="default: detected")
+    parser.add_argument(
+        "--cutoff",
+        type=_cutoff,
+        metavar="HZ",
+        help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     parser.set_defaults(run=run_upsample)
 
@@ -66,6 +71,14 @@ def run_upsample(options: argparse.Namespace) -> int:
             continue
         print(json.dumps(_as_json(result)) if options.json else _sentence(result), flush=True)
     return 2 if failed else 0
+
+
+def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
+    """``8000``, or pieces such as ``0:4000,62.5:20000``; argparse says what is wrong."""
+    if ":" not in text:
+        return float(text)
+    pairs = [piece.split(":") for piece in text.split(",")]
+    return tuple((float(second), float(hz)) for second, hz in pairs)
 
 
 def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:

@@ -116,6 +116,9 @@ def band_limit_kernel(cutoff_hz: float, sample_rate: int) -> Tensor:
     """The low-pass (taps,) before the networks, in training as in inference.
 
     It makes sure that they never see what lies above the cutoff; half an amplitude is left there.
+    A cutoff at which the low-pass would begin beyond Nyquist limits nothing.
     """
     nyquist = sample_rate / 2
+    if 0.95 * cutoff_hz >= nyquist:
+        return torch.ones(1, dtype=torch.float64)
     return lowpass_kernel(0.95 * cutoff_hz, min(1.05 * cutoff_hz, nyquist), sample_rate)

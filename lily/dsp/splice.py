@@ -9,7 +9,9 @@ Frequencies are in Hz, signals are (C, n) float32.
 import torch
 from torch import Tensor
 
-from lily.dsp.filters import StreamingFir, highpass_kernel
+from lily.dsp.bandwidth import FULL_BAND_HZ
+from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
+from lily.dsp.filters import highpass_kernel
 from lily.errors import InputError
 
 CROSSOVER_START = 0.9  # x cutoff: the recording's last tenth may already fall towards its floor
@@ -18,14 +20,19 @@ CROSSOVER_START = 0.9  # x cutoff: the recording's last tenth may already fall t
 class Splicer:
     """Join blocks of the recording (C, n) and of what was generated (C, n), in step.
 
-    Below 0.9 x `cutoff_hz` the output differs from the recording by less than -90 dB of the
-    difference; above `cutoff_hz` it is what was generated, to -90 dB. Raises InputError unless
-    0 < cutoff_hz <= sample_rate / 2.
+    Below 0.9 x the cutoff the output differs from the recording by less than -90 dB of the
+    difference; above the cutoff it is what was generated, to -90 dB. Where the cutoffs change, a
+    piece whose band is full is the recording itself. Raises InputError for a cutoff that is not
+    between 0 and half the sample rate.
     """
 
-    def __init__(self, cutoff_hz: float, sample_rate: int, channels: int) -> None:
-        kernel = highpass_kernel(CROSSOVER_START * cutoff_hz, cutoff_hz, sample_rate)
-        self._highpass = StreamingFir(kernel)
+    def __init__(self, cutoffs: Cutoffs, sample_rate: int, channels: int) -> None:
+        def kernel(cutoff_hz: float) -> Tensor:
+            if len(cutoffs.hz) > 1 and cutoff_hz >= FULL_BAND_HZ:
+                return torch.zeros(1, dtype=torch.float64)
+            return highpass_kernel(CROSSOVER_START * cutoff_hz, cutoff_hz, sample_rate)
+
+        self._highpass = PiecewiseFir(cutoffs, kernel)
         self._waiting = torch.zeros(channels, 0)  # recording whose difference is still filtered
 
     def push(self, recording: Tensor, generated: Tensor) -> Tensor:

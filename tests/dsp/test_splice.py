@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 
@@ -18,7 +19,7 @@ def noise(seed: int, length: int = 60_000, channels: int = 2) -> torch.Tensor:
 def splice(
     recording: torch.Tensor, generated: torch.Tensor, cutoff_hz: float, block: int = 10_000
 ) -> torch.Tensor:
-    splicer = Splicer(cutoff_hz, RATE, recording.shape[0])
+    splicer = Splicer(Cutoffs.constant(cutoff_hz), RATE, recording.shape[0])
     pairs = zip(recording.split(block, dim=-1), generated.split(block, dim=-1), strict=True)
     return torch.cat([splicer.push(a, b) for a, b in pairs] + [splicer.flush()], dim=-1)
 
@@ -61,14 +62,14 @@ def test_length_is_kept_and_block_sizes_change_no_bit(length: int) -> None:
 
 
 def test_shapes_out_of_step_are_refused() -> None:
-    splicer = Splicer(4_000, RATE, 2)
+    splicer = Splicer(Cutoffs.constant(4_000), RATE, 2)
     with pytest.raises(InputError, match="both must be"):
         splicer.push(torch.zeros(2, 5), torch.zeros(2, 6))
     with pytest.raises(InputError):
         splicer.push(torch.zeros(1, 5), torch.zeros(1, 5))
     with pytest.raises(InputError):
-        Splicer(30_000, RATE, 1)
+        Splicer(Cutoffs.constant(30_000), RATE, 1)
 
 
 def test_an_empty_stream_gives_an_empty_output() -> None:
-    assert Splicer(4_000, RATE, 2).flush().shape == (2, 0)
+    assert Splicer(Cutoffs.constant(4_000), RATE, 2).flush().shape == (2, 0)

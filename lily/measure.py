@@ -1,0 +1,64 @@
+"""What pass 1 tells the others, and which choices are allowed.
+
+Times are in seconds at the border and in samples at 48 kHz inside; frequencies are in Hz.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lily.dsp.audio import AudioInfo
+from lily.dsp.cutoffs import Cutoffs
+from lily.errors import InputError
+
+CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
+Pieces = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What pass 1 finds, at 48 kHz."""
+
+    name: str
+    info: AudioInfo
+    samples: int
+    peak: float  # around the mean of each channel
+    means: Tensor  # (C, 1): the DC of each channel, kept from the networks
+    cutoffs: Cutoffs
+    full_band: bool
+
+    @property
+    def cutoff_hz(self) -> float:
+        """The lowest cutoff: below it all is the recording."""
+        return self.cutoffs.lowest_hz
+
+    @property
+    def seconds(self) -> float:
+        """The recording's duration."""
+        return self.samples / 48_000
+
+
+def pieces(cutoff_hz: float | Pieces | None) -> Pieces:
+    """A cutoff as pieces of (start in seconds, Hz); none where it is to be detected."""
+    if cutoff_hz is None:
+        return ()
+    return ((0.0, cutoff_hz),) if isinstance(cutoff_hz, int | float) else cutoff_hz
+
+
+def make_folder(path: Path) -> None:
+    """Make the output folder; raises InputError if that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {path} cannot be made ({error.strerror}); give another."
+        ) from error
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise InputError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value:.10g}; give {low:.10g} to {high:.10g}.")
