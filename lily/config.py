@@ -171,11 +171,15 @@ class TrainingConfig:
     encoder: StageConfig  # the encoder alone, everything else frozen
     seed: int = 0
     validation_fraction: float = 0.12  # of the sources, never of the clips
-    variants: int = 4  # degraded versions of every recording
+    variants: int = 4  # times the corpus is joined into albums and degraded anew
+    album_seconds: tuple[float, float] = (10.0, 180.0)
     cutoff_hz: tuple[float, float] = (2_000.0, 16_000.0)
-    context_seconds: float = 30.0
-    changing_bandwidth: float = 0.5  # share of recordings that are wide in one part, narrow in one
-    pooling: tuple[int, int] = (1, 32)
+    codecs: float = 0.2  # share of albums that went through MP3, Vorbis or Opus
+    equalised: float = 0.5  # share of albums whose tone somebody has changed
+    own_bandwidth: float = 0.15  # share of albums that end below 20 kHz by themselves
+    context_seconds: tuple[float, float] = (8.0, 120.0)  # of an album, log-uniform
+    changing_bandwidth: float = 0.5  # share of contexts that are wide in parts, narrow in others
+    pooling: tuple[int, int] = (1, 32)  # tokens averaged into one, log-uniform
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str, ignored: Iterable[str] = ()) -> T:

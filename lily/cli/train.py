@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that prepare; default: one a core"
+    )
     parser.set_defaults(run=run_train)
 
 
@@ -51,6 +54,7 @@ def run_train(options: argparse.Namespace) -> int:
         stages=stages,
         resume=options.resume,
         device=choose_device(options.device),
+        workers=options.workers,
     )
     bar, stage = None, ""
     for event in progress:

@@ -1,8 +1,9 @@
-"""Decide how training takes the highs away: seeded low-passes, all of zero phase.
+"""Decide how training takes the highs away: seeded low-passes, resampling and lossy codecs.
 
 Four IIR families as AudioSR draws them (Butterworth, Chebyshev I, elliptic, Bessel; run forwards
 and backwards, so their order doubles and their delay vanishes) and resampling down and up again,
-which is what most real recordings went through. Frequencies are in Hz, signals are (C, T) float32.
+which is what most real recordings went through; round trips through MP3, Vorbis and Opus; and the
+rounding of a recording made at a low level. Frequencies are in Hz, signals are (C, T) float32.
 Source: AudioSR (arXiv:2309.07314), section 3; the ripples are its `lowpass.py`'s.
 """
 
@@ -12,6 +13,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
+from lily.dsp.codec import CodecSpec, random_codec, round_trip
 from lily.dsp.resample import resample
 from lily.errors import InputError
 
@@ -30,6 +32,49 @@ class LowpassSpec:
     family: str
     order: int
     cutoff_hz: float
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What happened to a recording: a low-pass or a codec, at a level, perhaps kept in 16 bits."""
+
+    how: LowpassSpec | CodecSpec
+    level_db: float = 0.0  # peak in dBFS when it was recorded
+    rounded: bool = False  # to 16 bits, with triangular dither
+
+
+LEVELS_DB = (-40.0, 0.0)  # peaks of recordings people have
+
+
+def random_degradation(
+    generator: torch.Generator, cutoff_range_hz: tuple[float, float], codec_share: float
+) -> Degradation:
+    """Draw a degradation from `generator` alone; `codec_share` of them are codecs."""
+    places = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    how: LowpassSpec | CodecSpec = random_lowpass(generator, cutoff_range_hz)
+    if places[0] < codec_share:
+        how = random_codec(generator)
+    level = LEVELS_DB[0] + places[1] * (LEVELS_DB[1] - LEVELS_DB[0])
+    return Degradation(how, level, rounded=places[2] < 0.5)
+
+
+def degrade(
+    x: Tensor, degradation: Degradation, sample_rate: int, generator: torch.Generator
+) -> Tensor:
+    """Degrade a signal (C, T) -> (C, T) at its own level; `generator` draws the dither.
+
+    Raises InputError as `apply_lowpass` and `round_trip` do.
+    """
+    how = degradation.how
+    if isinstance(how, CodecSpec):
+        return round_trip(x, how)
+    low = apply_lowpass(x, how, sample_rate)
+    if not degradation.rounded:
+        return low
+    gain = 10 ** (degradation.level_db / 20) / float(low.abs().max().clamp(min=1e-9))
+    dither = torch.rand(2, *low.shape, generator=generator)
+    steps = low * (gain * 2**15) + (dither[0] - dither[1])
+    return steps.round() / (gain * 2**15)
 
 
 def random_lowpass(

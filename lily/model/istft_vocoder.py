@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 from lily.config import IstftVocoderConfig, MelConfig
 
+# The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.
+SILENCE = math.log(1e-5)
+GATE = 1.5
 RAYLEIGH_MEAN = math.sqrt(math.pi) / 2  # mean magnitude of a complex normal of unit power
 
 
@@ -69,6 +72,8 @@ class IstftVocoder(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("spread", spread, persistent=False)  # (M, bins)
         self.register_buffer("offset", offset, persistent=False)  # (bins,)
+        silence = GATE * (SILENCE * spread.sum(0) + offset).exp()
+        self.register_buffer("silence", silence, persistent=False)  # (bins,)
 
     def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L) and unit white noise (B, L * hop) to samples (B, L * hop)."""
@@ -82,6 +87,7 @@ class IstftVocoder(nn.Module):
         gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
         with torch.autocast(log_mel.device.type, enabled=False):  # levels are read in float32
             base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
+            base = (base - self.silence).clamp(min=0.0)
         base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)
         carrier = self._analyse(noise.float())
         # exp(4) = 35 dB more than the mel says is more than any envelope needs.

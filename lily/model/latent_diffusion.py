@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lily.model.global_encoder import GlobalContext
 from lily.model.unet import UNet
 
 UNCONDITIONAL = -11.4981  # AudioSR's low-pass latent where guidance has no condition
+Context = Literal["drawn", "always", "never"]
 ENCODER_PREFIX = "model.diffusion_model.global_encoder."
 
 
@@ -54,6 +55,7 @@ class LatentDiffusion(nn.Module):
         channels: int = 16,
         unconditional_prob_cfg: float = 0.1,
         context_dropout: float = 0.3,
+        timestep_power: float = 1.0,
         **unused: Any,
     ) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class LatentDiffusion(nn.Module):
         self.channels = channels
         self.unconditional = unconditional_prob_cfg
         self.context_dropout = context_dropout
+        self.timestep_power = timestep_power
         self.model = DiffusionWrapper(UNet(_unet_config(unet_config["params"])))
         self.first_stage_model = AutoencoderKL(**first_stage_config["params"])
         self.register_buffer("scale_factor", torch.tensor(1.0))
@@ -112,17 +115,19 @@ class LatentDiffusion(nn.Module):
         batch: Mapping[str, Any],
         generator: torch.Generator | None = None,
         *,
-        always_informed: bool = False,
+        context: Context = "drawn",
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The v-prediction loss of a batch, and figures to log.
 
-        ``always_informed`` drops neither the input nor the context of any row.
+        ``context``: "drawn" drops the input and the context of random rows, "always" and "never"
+        give every row its input, and the context to all or to none.
 
         Keys: ``fbank`` (B, T, M) the target and ``lowpass_mel`` (B, T, M) the input, or their
         latents already encoded as ``fbank_latent`` and ``lowpass_latent``; optional
         ``context_mel`` (R, T', M) of whole recordings with ``context_lengths`` (R,) frames,
         ``context_index`` (B,) saying which recording a row is cut from (absent: R = B, in order),
-        ``chunk_start`` (B,) seconds, and ``pooling``. Source: AudioSR ``ddpm.py: p_losses``.
+        ``chunk_start`` (B,) seconds, ``pooling``, and ``loss_weight`` (B, M') of the latent's bins.
+        Source: AudioSR ``ddpm.py: p_losses``.
         """
         with torch.no_grad():
             z = batch.get("fbank_latent")
@@ -130,19 +135,24 @@ class LatentDiffusion(nn.Module):
             low = batch.get("lowpass_latent")
             low = self.encode_low(batch["lowpass_mel"]) if low is None else low
         draw = _Draw(generator, z.device)
-        steps = draw.integers(self.timesteps, z.shape[0])
+        # A power above 1 trains more on the noisy times, where a few-step sampler spends its steps.
+        places = 1 - draw.uniform(z.shape[0]) ** self.timestep_power
+        steps = (places * self.timesteps).long().clamp(0, self.timesteps - 1)
         noise = draw.normal(z.shape)
-        conditional = draw.uniform(z.shape[0]) >= (0.0 if always_informed else self.unconditional)
+        conditional = draw.uniform(z.shape[0]) >= (
+            self.unconditional if context == "drawn" else 0.0
+        )
         low = torch.where(conditional[:, None, None, None], low, UNCONDITIONAL)
-        dropout = 0.0 if always_informed else self.context_dropout
+        dropout = {"drawn": self.context_dropout, "always": 0.0, "never": 1.0}[context]
         informed = conditional & (draw.uniform(z.shape[0]) >= dropout)
         signal = self.signal_scale[steps][:, None, None, None]
         spread = self.noise_scale[steps][:, None, None, None]
         target = signal * noise - spread * z
         conditioning = self._training_conditioning(batch, informed)
         v = self.model(signal * z + spread * noise, low, steps, conditioning)
-        losses = F.mse_loss(v.float(), target, reduction="none").mean((1, 2, 3))
-        loss = losses.mean()
+        errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2))  # (B, M')
+        weight = batch.get("loss_weight")
+        loss = (errors if weight is None else errors * weight).mean()
         return loss, {"loss": loss.detach(), "informed": informed.float().mean()}
 
     def _training_conditioning(
@@ -182,10 +192,6 @@ class _Draw:
 
     def uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.generator, device=self.source).to(self.device)
-
-    def integers(self, high: int, count: int) -> Tensor:
-        numbers = torch.randint(high, (count,), generator=self.generator, device=self.source)
-        return numbers.to(self.device)
 
 
 def cosine_alphas_cumprod(timesteps: int, offset: float = 8e-3) -> Tensor:

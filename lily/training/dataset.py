@@ -1,9 +1,11 @@
-"""From a folder of audio to training batches: find, split by source, degrade, cache, crop.
+"""From a folder of audio to training arrays: find, split by source, decode, join, degrade, cache.
 
-Every recording is prepared once: its samples, and for each seeded degradation the log-mel of the
-recording as it was (``target``) and as it became (``low``), both at the level inference will use.
-Arrays are memory-mapped, so a corpus need not fit in memory. Splitting is by *source*, never by
-clip: what comes before ``__`` in a file's name, else its folder, else the file itself.
+Recordings of one source are joined into *albums* of up to minutes, anew for each variant: an album
+is one long recording with one history (speed, equalisation, bandwidth, degradation, level), which
+is what the encoder has to find out. For each album the log-mel as it was (``target``) and as it
+became (``low``) are kept, both at the level inference will use. Arrays are memory-mapped, so a
+corpus need not fit in memory. Splitting is by *source*, never by clip: what comes before ``__`` in
+a file's name, else its folder, else the file itself.
 """
 
 from __future__ import annotations
@@ -11,26 +13,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lily.config import MelConfig, TrainingConfig
 from lily.dsp.audio import read_audio
-from lily.dsp.degrade import LowpassSpec, apply_lowpass, random_lowpass
-from lily.dsp.filters import band_limit_kernel, filter_whole
-from lily.dsp.mel import LogMel
-from lily.errors import InputError, TrainingError
+from lily.errors import InputError
+from lily.training.history import Heard, live_through
 
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".w64")
 )
-LEVEL_PEAK = 0.5  # of the degraded recording: the engine does the same with its input
+SHORTEST_SECONDS = 1.0
+SILENT = 1e-4  # peak below which there is nothing to learn: -80 dBFS
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +42,19 @@ class Recording:
     """One audio file of the corpus and the source it belongs to."""
 
     path: Path
+    name: str  # its place in the folder: what its fate is drawn from
     source: str
+    key: str  # names its files in the cache; another size or date, another key
+
+
+@dataclass(frozen=True)
+class Album:
+    """Recordings of one source, joined into one for a variant of the corpus."""
+
     key: str  # names its files in the cache
+    name: str  # what its history is drawn from: variant and recordings
+    source: str
+    parts: tuple[str, ...]  # keys of its recordings, in order
 
 
 def find_recordings(folder: Path) -> list[Recording]:
@@ -50,7 +64,10 @@ def find_recordings(folder: Path) -> list[Recording]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
         raise InputError(f"{folder} holds no audio; it may hold {', '.join(sorted(SUFFIXES))}.")
-    return [Recording(p, _source(p, folder), _key(p, folder)) for p in paths]
+    return [
+        Recording(p, p.relative_to(folder).as_posix(), _source(p, folder), _key(p, folder))
+        for p in paths
+    ]
 
 
 def _source(path: Path, folder: Path) -> str:
@@ -87,60 +104,125 @@ def split_by_source(
     return training, [r for r in recordings if r.source in held_out]
 
 
-class Corpus:
-    """The prepared recordings of one split, memory-mapped."""
+def plan_albums(
+    recordings: Sequence[Recording],
+    seconds: dict[str, float],
+    variant: int,
+    seed: int,
+    length: tuple[float, float],
+) -> list[Album]:
+    """Join each source's recordings, shuffled, into albums of a random ``length`` in seconds.
 
-    def __init__(self, folder: Path, recordings: Sequence[Recording], config: TrainingConfig):
-        self.folder = folder
-        self.config = config
-        self.recordings = [r for r in recordings if (folder / f"{r.key}.json").is_file()]
-        if not self.recordings:
-            raise TrainingError(
-                f"None of {len(recordings)} recordings could be prepared; see the log for why."
-            )
-        facts = [json.loads(self._file(i, "json").read_text()) for i in self]
-        self.frames = [fact["frames"] for fact in facts]
-        self.peaks = [fact["peak"] for fact in facts]
-        self.latents = ""  # the arrays' suffix, set once they are encoded
+    ``seconds`` are the recordings' durations by key; those that are missing are left out. Lengths
+    are drawn log-uniformly; no recording is cut or used twice.
+    """
+    albums = []
+    for source in sorted({r.source for r in recordings}):
+        own = [r for r in recordings if r.source == source and r.key in seconds]
+        own.sort(key=lambda r: r.name)
+        generator = seeded(seed, "albums", variant, source)
+        order = torch.randperm(len(own), generator=generator).tolist()
+        parts: list[Recording] = []
+        wanted = _log_uniform(length, generator)
+        for place in order:
+            parts.append(own[place])
+            if sum(seconds[r.key] for r in parts) >= wanted:
+                albums.append(_album(source, parts, variant))
+                parts, wanted = [], _log_uniform(length, generator)
+        if parts:
+            albums.append(_album(source, parts, variant))
+    return albums
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self.recordings)))
 
-    def _file(self, index: int, name: str) -> Path:
-        return self.folder / f"{self.recordings[index].key}.{name}"
+def _album(source: str, parts: Sequence[Recording], variant: int) -> Album:
+    digest = hashlib.blake2b(f"{variant}:{[r.key for r in parts]}".encode(), digest_size=8)
+    name = f"{variant}:{','.join(r.name for r in parts)}"
+    return Album(digest.hexdigest(), name, source, tuple(r.key for r in parts))
 
-    def array(self, index: int, name: str) -> np.ndarray:
-        """A memory-mapped array: ``samples``, ``target.0``, ``low.0`` and their latents"""
-        return np.load(self._file(index, f"{name}.npy"), mmap_mode="r")
 
-    def has(self, index: int, name: str) -> bool:
-        """Whether an array was already made."""
-        return self._file(index, f"{name}.npy").is_file()
+def _log_uniform(bounds: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = (math.log(b) for b in bounds)
+    return math.exp(low + float(torch.rand((), generator=generator)) * (high - low))
 
-    def store(self, index: int, name: str, values: np.ndarray) -> None:
-        """Keep an array, atomically."""
-        save_array(self._file(index, f"{name}.npy"), values)
 
-    def crop(self, index: int, name: str, start: int, length: int) -> Tensor:
-        """Rows [start, start + length) of an array as float32, continued with its last row."""
-        values = torch.from_numpy(np.array(self.array(index, name)[start : start + length]))
-        values = values.float()
-        missing = length - values.shape[0]
-        if missing > 0:
-            values = torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
-        return values
+def seeded(seed: int, *place: object) -> torch.Generator:
+    """A generator that is a function of the seed and of a place, and of nothing else."""
+    digest = hashlib.blake2b(repr((seed, *place)).encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
-    def draw(self, generator: torch.Generator) -> tuple[int, int]:
-        """A recording, in proportion to its length, and one of its degradations."""
-        weights = torch.tensor(self.frames, dtype=torch.float64)
-        index = int(torch.multinomial(weights, 1, generator=generator))
-        variant = int(torch.randint(self.config.variants, (), generator=generator))
-        return index, variant
 
-    def start(self, index: int, length: int, generator: torch.Generator, align: int = 1) -> int:
-        """A random first frame for a crop of ``length`` frames, a multiple of ``align``."""
-        room = max(self.frames[index] - length, 0) // align
-        return int(torch.randint(room + 1, (), generator=generator)) * align
+# ---- preparing ----------------------------------------------------------------------------------
+
+
+def decode(recordings: Sequence[Recording], folder: Path, workers: int) -> Iterator[int]:
+    """Keep every recording's samples, mono at 48 kHz; yields how many are done.
+
+    Unreadable, silent and very short recordings are reported through logging and left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [(r, folder) for r in recordings if not (folder / f"{r.key}.json").is_file()]
+    yield from _spread(_decode_one, todo, len(recordings), workers)
+
+
+def _decode_one(recording: Recording, folder: Path) -> str:
+    try:
+        samples = read_audio(recording.path).mean(0)
+    except InputError as error:
+        return str(error)
+    if samples.shape[-1] < SHORTEST_SECONDS * 48_000 or samples.abs().max() < SILENT:
+        return f"{recording.path.name}: shorter than {SHORTEST_SECONDS:g} s or silent."
+    save_array(folder / f"{recording.key}.samples.npy", samples.numpy())
+    facts = {"samples": samples.shape[-1], "peak": float(samples.abs().max())}
+    write_json(folder / f"{recording.key}.json", facts)
+    return ""
+
+
+def press(
+    albums: Sequence[Album], folder: Path, config: TrainingConfig, mel: MelConfig, workers: int
+) -> Iterator[int]:
+    """Make the arrays of every album that the cache lacks; yields how many are done."""
+    todo = [(a, folder, config, mel) for a in albums if not (folder / f"{a.key}.json").is_file()]
+    yield from _spread(_press_one, todo, len(albums), workers)
+
+
+def _press_one(album: Album, folder: Path, config: TrainingConfig, mel: MelConfig) -> str:
+    samples = [np.load(folder / f"{key}.samples.npy") for key in album.parts]
+    parts = [torch.from_numpy(s)[None] for s in samples]
+    heard: Heard = live_through(parts, config, mel, seeded(config.seed, "history", album.name))
+    for name, values in (("target", heard.target), ("low", heard.low)):
+        save_array(folder / f"{album.key}.{name}.npy", values.half().numpy())
+    facts = {"frames": len(heard.low), "cutoff_hz": heard.cutoff_hz, "name": album.name}
+    write_json(folder / f"{album.key}.json", facts)
+    return ""
+
+
+def _spread(work: object, todo: list[tuple], total: int, workers: int) -> Iterator[int]:
+    """Run ``work(*item)`` over processes of one thread each; yields the count of what is done."""
+    done = total - len(todo)
+    if done:
+        yield done
+    if workers <= 1 or len(todo) <= 1:
+        for item in todo:
+            _report(work(*item))  # type: ignore[operator]
+            done += 1
+            yield done
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(work, *item) for item in todo]  # type: ignore[arg-type]
+        try:
+            for future in as_completed(futures):
+                _report(future.result())
+                done += 1
+                yield done
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _report(problem: str) -> None:
+    if problem:
+        log.warning("left out: %s", problem)
 
 
 def save_array(path: Path, values: np.ndarray) -> None:
@@ -154,54 +236,8 @@ def save_array(path: Path, values: np.ndarray) -> None:
         partial.unlink(missing_ok=True)
 
 
-def prepare(
-    recordings: Sequence[Recording], folder: Path, config: TrainingConfig, mel: MelConfig
-) -> Iterator[Recording]:
-    """Degrade and analyse what the cache lacks, yielding each recording when it is done.
-
-    Unreadable recordings are reported through logging and left out.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    front_end = LogMel(mel)
-    for recording in recordings:
-        marker = folder / f"{recording.key}.json"
-        if not marker.is_file():
-            try:
-                _prepare_one(recording, folder, config, front_end)
-            except InputError as error:
-                log.warning("left out: %s", error)
-        yield recording
-
-
-def _prepare_one(recording: Recording, folder: Path, config: TrainingConfig, mel: LogMel) -> None:
-    samples = read_audio(recording.path, mel.config.sample_rate).mean(0, keepdim=True)
-    if samples.shape[-1] < mel.config.sample_rate or samples.abs().max() < 1e-4:
-        raise InputError(f"{recording.path.name}: shorter than a second or silent.")
-    frames = 0
-    for variant in range(config.variants):
-        generator = _generator(config.seed, recording.key, variant)
-        low, spec = degrade(samples, generator, config.cutoff_hz, mel.config.sample_rate)
-        gain = LEVEL_PEAK / float(low.abs().max().clamp(min=1e-5))
-        for name, signal in (("low", low), ("target", samples)):
-            values = mel(signal * gain)[0].half().numpy()
-            frames = len(values)
-            save_array(folder / f"{recording.key}.{name}.{variant}.npy", values)
-    save_array(folder / f"{recording.key}.samples.npy", samples[0].numpy())
-    facts = {"source": recording.source, "frames": frames, "peak": float(samples.abs().max())}
-    (folder / f"{recording.key}.json").write_text(json.dumps(facts))
-
-
-def degrade(
-    samples: Tensor, generator: torch.Generator, cutoff_hz: tuple[float, float], sample_rate: int
-) -> tuple[Tensor, LowpassSpec]:
-    """A recording (C, T) as it might have arrived, seen through the engine's own low-pass."""
-    spec = random_lowpass(generator, cutoff_hz)
-    low = apply_lowpass(samples, spec, sample_rate)
-    # The detector is right within a few per cent; the network must not rely on more.
-    seen_hz = spec.cutoff_hz * (0.96 + 0.06 * float(torch.rand((), generator=generator)))
-    return filter_whole(low, band_limit_kernel(seen_hz, sample_rate)), spec
-
-
-def _generator(seed: int, key: str, variant: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}:{key}:{variant}".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+def write_json(path: Path, facts: dict[str, object]) -> None:
+    """Write a small file under a temporary name, then rename it."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(facts))
+    os.replace(partial, path)

@@ -8,20 +8,25 @@ autoencoder makes of the log-mel, the diffusion on latents encoded once, at last
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import MEL_FRAMES_PER_LATENT, MelConfig, StageConfig, TrainingConfig
+from lily.config import MEL_FRAMES_PER_LATENT, MelConfig, TrainingConfig
 from lily.dsp.mel import LogMel
 from lily.errors import TrainingError
-from lily.model.latent_diffusion import LatentDiffusion
-from lily.training.dataset import LEVEL_PEAK, Corpus
+from lily.model.latent_diffusion import Context, LatentDiffusion
+from lily.training.corpus import Corpus
+from lily.training.history import LEVEL_PEAK
 from lily.training.losses import energy_distance
 
 STAGES = ("autoencoder", "vocoder", "diffusion", "encoder")
+KNOWN_WEIGHT = 0.25  # of latent bins below the cutoff in the diffusion's loss
 KL_WEIGHT = 1e-2  # keeps latents near unit variance; the reconstruction does not feel it
 CHUNKS_PER_RECORDING = 4  # rows of a diffusion batch that share one context: it is read once
 Logs = dict[str, Tensor]
@@ -30,8 +35,8 @@ Logs = dict[str, Tensor]
 class AutoencoderStage:
     """Reconstruct log-mels of recordings, whole and band-limited: L1, and a little KL."""
 
-    def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
-        self.model, self.config, self.device = model, config, device
+    def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
+        self.model, self.config, self.device = model, recipe.autoencoder, device
         network = model.first_stage_model
         self.modules: list[nn.Module] = [
             network.encoder,
@@ -40,42 +45,53 @@ class AutoencoderStage:
             network.post_quant_conv,
         ]
 
-    def loss(self, corpus: Corpus, generator: torch.Generator) -> tuple[Tensor, Logs]:
-        """One batch's loss and figures."""
+    def batch(self, corpus: Corpus, generator: torch.Generator) -> Tensor:
+        """Crops of log-mel (B, 1, L, M)."""
         frames = _frames(self.config.seconds)
         crops = []
         for row in range(self.config.batch):
-            index, variant = corpus.draw(generator)
-            start = corpus.start(index, frames, generator)
+            album = corpus.draw_album(generator)
             name = "low" if row % 4 == 3 else "target"  # a quarter of what it will meet
-            crops.append(corpus.crop(index, f"{name}.{variant}", start, frames))
-        mel = torch.stack(crops)[:, None].to(self.device)
+            bounds = (0, corpus.frames[album] - frames)
+            start = corpus.draw_start(album, name, bounds, 1, generator)
+            crops.append(corpus.crop(album, name, start, frames))
+        return torch.stack(crops)[:, None].to(self.device)
+
+    def loss(self, mel: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        """One batch's loss and figures."""
         posterior = self.model.first_stage_model.encode(mel)
         decoded = self.model.first_stage_model.decode(posterior.sample(generator))
         error = F.l1_loss(decoded, mel)
         kl = posterior.kl()
         return error + KL_WEIGHT * kl, {"l1": error.detach(), "kl": kl.detach()}
 
+    def validate(self, mel: Tensor, generator: torch.Generator) -> Logs:
+        """The reconstruction error without the posterior's noise."""
+        network = self.model.first_stage_model
+        return {"valid_l1": F.l1_loss(network.decode(network.encode(mel).mean), mel)}
+
 
 class VocoderStage:
     """Draw samples for the autoencoder's log-mel twice, and score them against the recording."""
 
-    def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
-        self.model, self.config, self.device = model, config, device
+    def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
+        self.model, self.config, self.device = model, recipe.vocoder, device
         self.modules: list[nn.Module] = [model.first_stage_model.vocoder]
         self.mel = LogMel(_MEL, device)
 
-    def loss(self, corpus: Corpus, generator: torch.Generator) -> tuple[Tensor, Logs]:
-        """One batch's loss and figures."""
+    def batch(self, corpus: Corpus, generator: torch.Generator) -> Tensor:
+        """Crops of recordings (B, T), each recording's peak at the level of inference."""
         frames, hop = _frames(self.config.seconds), self.mel.config.hop
         crops, gains = [], []
         for _ in range(self.config.batch):
-            index, _ = corpus.draw(generator)
-            start = corpus.start(index, frames, generator)
-            crops.append(corpus.crop(index, "samples", start * hop, frames * hop))
-            gains.append(LEVEL_PEAK / max(corpus.peaks[index], 1e-5))
+            crop, peak = corpus.draw_samples(frames * hop, generator)
+            crops.append(crop)
+            gains.append(LEVEL_PEAK / max(peak, 1e-5))
         samples = torch.stack(crops).to(self.device)
-        samples = samples * torch.tensor(gains, device=self.device)[:, None]
+        return samples * torch.tensor(gains, device=self.device)[:, None]
+
+    def loss(self, samples: Tensor, generator: torch.Generator) -> tuple[Tensor, Logs]:
+        """One batch's loss and figures."""
         mel = self.mel(samples)  # (B, L, M)
         half = len(mel) // 2
         with torch.no_grad():  # half of the batch as the autoencoder renders it, half as it is
@@ -84,67 +100,121 @@ class VocoderStage:
         vocoder = self.model.first_stage_model.vocoder
         noise = torch.randn(2, *samples.shape, generator=generator).to(self.device)
         first, second = (vocoder(mel.transpose(1, 2), n) for n in noise)
-        edge = 4 * hop  # the crop's ends know nothing of what lies beyond
+        edge = 4 * self.mel.config.hop  # the crop's ends know nothing of what lies beyond
         loss, plain = energy_distance(*(x[:, edge:-edge] for x in (samples, first, second)))
         return loss, {"distance": plain}
+
+    def validate(self, samples: Tensor, generator: torch.Generator) -> Logs:
+        """The distance of a draw to the recording."""
+        return {"valid_distance": self.loss(samples, generator)[1]["distance"]}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A chunk: its latents (L, z, M') and where it starts in its window."""
+
+    target: Tensor
+    low: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """A window of an album, of which ``length`` frames are real, and chunks of it."""
+
+    context: Tensor  # (T, M)
+    length: int
+    rows: list[_Row]
+    weight: Tensor  # (M',)
 
 
 class DiffusionStage:
     """Predict v on cached latents; several chunks of a recording share its context."""
 
-    always_informed = False
+    context: Context = "drawn"
 
-    def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
-        self.model, self.config, self.device = model, config, device
+    def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
+        self.model, self.config, self.device = model, recipe.diffusion, device
+        self.recipe, self.mel = recipe, LogMel(_MEL)
         self.modules: list[nn.Module] = [model.model]
 
-    def loss(self, corpus: Corpus, generator: torch.Generator) -> tuple[Tensor, Logs]:
+    def loss(self, batch: dict[str, object], generator: torch.Generator) -> tuple[Tensor, Logs]:
         """One batch's loss and figures."""
-        batch = self.batch(corpus, generator)
-        loss, logs = self.model(batch, generator, always_informed=self.always_informed)
+        loss, logs = self.model(batch, generator, context=self.context)
         return loss, {"v_mse": logs["loss"], "informed": logs["informed"]}
 
+    def validate(self, batch: dict[str, object], generator: torch.Generator) -> Logs:
+        """The loss with every row's context, and with none, over the same noise."""
+        state = generator.get_state()
+        on, _ = self.model(batch, generator, context="always")
+        generator.set_state(state)
+        off, _ = self.model(batch, generator, context="never")
+        return {"valid_on": on, "valid_off": off}
+
     def batch(self, corpus: Corpus, generator: torch.Generator) -> dict[str, object]:
-        """AudioSR's keys with latents in place of log-mels, and the recordings' contexts."""
-        training = corpus.config
-        frames = _frames(self.config.seconds)
-        window = max(_frames(training.context_seconds), frames)
-        targets, lows, contexts, lengths, starts = [], [], [], [], []
-        recordings = -(-self.config.batch // CHUNKS_PER_RECORDING)
-        for _ in range(recordings):
-            index, variant = corpus.draw(generator)
-            first = corpus.start(index, window, generator, MEL_FRAMES_PER_LATENT)
-            length = min(window, corpus.frames[index] - first)
-            context = corpus.crop(index, f"low.{variant}", first, window)
-            narrow = (0, length)
-            if float(torch.rand((), generator=generator)) < training.changing_bandwidth:
-                narrow = _narrow_part(length, frames, generator)
-                whole = corpus.crop(index, f"target.{variant}", first, window)
-                whole[narrow[0] : narrow[1]] = context[narrow[0] : narrow[1]]
-                context = whole
-            contexts.append(context)
-            lengths.append(length)
-            for _ in range(CHUNKS_PER_RECORDING):
-                # Only from where the recording is narrow: elsewhere there is nothing to fill in.
-                room = max(narrow[1] - narrow[0] - frames, 0) // MEL_FRAMES_PER_LATENT
-                place = int(torch.randint(room + 1, (), generator=generator))
-                place += narrow[0] // MEL_FRAMES_PER_LATENT
-                row = first // MEL_FRAMES_PER_LATENT + place
-                count = frames // MEL_FRAMES_PER_LATENT
-                targets.append(corpus.crop(index, f"target.{variant}.{corpus.latents}", row, count))
-                lows.append(corpus.crop(index, f"low.{variant}.{corpus.latents}", row, count))
-                starts.append(place * MEL_FRAMES_PER_LATENT * 0.01)
-        pooling = int(torch.randint(*_inclusive(training.pooling), (), generator=generator))
-        z = torch.stack(targets).to(self.device).transpose(1, 2) * self.model.scale_factor
+        """AudioSR's keys with latents in place of log-mels, and the albums' contexts."""
+        training, frames = self.recipe, _frames(self.config.seconds)
+        seconds = _log_uniform(training.context_seconds, generator)
+        window = max(_frames(seconds), frames)
+        draws = [
+            self._draw(corpus, window, frames, generator)
+            for _ in range(-(-self.config.batch // CHUNKS_PER_RECORDING))
+        ]
+        rows = [row for draw in draws for row in draw.rows]
+        z = torch.stack([row.target for row in rows]).to(self.device).transpose(1, 2)
+        weights = torch.stack([draw.weight for draw in draws])
         return {
-            "fbank_latent": z,
-            "lowpass_latent": torch.stack(lows).to(self.device).transpose(1, 2),
-            "context_mel": torch.stack(contexts).to(self.device),
-            "context_lengths": torch.tensor(lengths, device=self.device),
+            "fbank_latent": z * self.model.scale_factor,
+            "lowpass_latent": torch.stack([r.low for r in rows]).to(self.device).transpose(1, 2),
+            "context_mel": torch.stack([draw.context for draw in draws]).to(self.device),
+            "context_lengths": torch.tensor([draw.length for draw in draws], device=self.device),
             "context_index": torch.arange(len(z), device=self.device) // CHUNKS_PER_RECORDING,
-            "chunk_start": torch.tensor(starts),
-            "pooling": pooling,
+            "chunk_start": torch.tensor([row.seconds for row in rows]),
+            "pooling": round(_log_uniform(training.pooling, generator)),
+            "loss_weight": weights.repeat_interleave(CHUNKS_PER_RECORDING, 0).to(self.device),
         }
+
+    def _draw(self, corpus: Corpus, window: int, frames: int, generator: torch.Generator) -> _Draw:
+        """A window of an album as its context, and the chunks that are to be filled in."""
+        album, unit = corpus.draw_album(generator), MEL_FRAMES_PER_LATENT
+        total = corpus.frames[album] // unit * unit
+        room = max(total - window, 0) // unit
+        first = int(torch.randint(room + 1, (), generator=generator)) * unit
+        length = min(window, total - first)
+        context = corpus.crop(album, "low", first, window)
+        narrow = torch.ones(window // unit, dtype=torch.bool)
+        if float(torch.rand((), generator=generator)) < self.recipe.changing_bandwidth:
+            narrow = _narrow_parts(length, window, frames, generator)
+            wide = ~narrow.repeat_interleave(unit)
+            context[wide] = corpus.crop(album, "target", first, window)[wide]
+        places = narrow.nonzero()[:, 0]
+        rows, count = [], frames // unit
+        for _ in range(CHUNKS_PER_RECORDING):
+            # Around a place where the recording is narrow: elsewhere there is nothing to fill in.
+            middle = int(places[int(torch.randint(len(places), (), generator=generator))])
+            earliest = max(0, middle - count + 1)
+            latest = max(0, min(middle, length // unit - count))
+            bounds = (min(earliest, latest), latest)
+            place = corpus.draw_start(
+                album, "low", (first + bounds[0] * unit, first + bounds[1] * unit), unit, generator
+            )
+            place = (place - first) // unit
+            start = first // unit + place
+            target = corpus.crop(album, f"target.{corpus.latents}", start, count)
+            low = corpus.crop(album, f"low.{corpus.latents}", start, count)
+            wide = ~narrow[place : place + count]
+            low[: len(wide)][wide] = target[: len(wide)][wide]
+            rows.append(_Row(target, low, place * unit * 0.01))
+        return _Draw(context, length, rows, self._weight(corpus.cutoffs_hz[album]))
+
+    def _weight(self, cutoff_hz: float) -> Tensor:
+        """Weights (M',) of the latent bins: what lies below the cutoff is replaced anyway."""
+        autoencoder = self.model.first_stage_model.config
+        per_bin = autoencoder.mel_bins // autoencoder.bins
+        known = self.mel.first_bin_above(0.95 * cutoff_hz) // per_bin
+        weight = torch.ones(autoencoder.bins)
+        weight[:known] = KNOWN_WEIGHT
+        return weight / weight.mean()
 
 
 class EncoderStage(DiffusionStage):
@@ -154,10 +224,11 @@ class EncoderStage(DiffusionStage):
     lower the loss.
     """
 
-    always_informed = True
+    context: Context = "always"
 
-    def __init__(self, model: LatentDiffusion, config: StageConfig, device: torch.device) -> None:
-        super().__init__(model, config, device)
+    def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
+        super().__init__(model, recipe, device)
+        self.config = recipe.encoder
         if model.unet.global_encoder is None:
             raise TrainingError("This preset has no global encoder; set use_global_encoder: true.")
         self.modules = [model.unet.global_encoder]
@@ -180,23 +251,22 @@ def encode_corpus(
 ) -> Iterator[int]:
     """Encode every log-mel the cache lacks a latent for, by this autoencoder.
 
-    Latents are kept as (L, z, M') float16 means; yields each recording's index when it is done.
-    ``set_scale`` then sets the model's scale factor, once, before the diffusion is trained.
+    Latents are kept as (L, z, M') float16 means; yields how many albums are done. ``set_scale``
+    then sets the model's scale factor, once, before the diffusion is trained.
     """
     corpus.latents = _digest(model)
     total, square, count = 0.0, 0.0, 0
-    for index in corpus:
-        for variant in range(corpus.config.variants):
-            for name in (f"target.{variant}", f"low.{variant}"):
-                if not corpus.has(index, f"{name}.{corpus.latents}"):
-                    latent = _encode(model, corpus, index, name, device)
-                    corpus.store(index, f"{name}.{corpus.latents}", latent)
-        stored = corpus.array(index, f"target.0.{corpus.latents}")
-        values = torch.from_numpy(stored.astype("float32"))
-        total, square = total + float(values.sum()), square + float(values.square().sum())
-        count += values.numel()
-        yield index
-    if set_scale:  # AudioSR's scale_by_std: latents of unit variance for the diffusion
+    for album in range(len(corpus.albums)):
+        for name in ("target", "low"):
+            if not corpus.has(album, f"{name}.{corpus.latents}"):
+                latent = _encode(model, corpus, album, name, device)
+                corpus.store(album, f"{name}.{corpus.latents}", latent)
+        if set_scale:  # AudioSR's scale_by_std: latents of unit variance for the diffusion
+            values = corpus.crop(album, f"target.{corpus.latents}", 0, corpus.frames[album] // 8)
+            total, square = total + float(values.sum()), square + float(values.square().sum())
+            count += values.numel()
+        yield album + 1
+    if set_scale:
         model.scale_factor.fill_((square / count - (total / count) ** 2) ** -0.5)
 
 
@@ -209,12 +279,12 @@ def _digest(model: LatentDiffusion) -> str:
 
 
 def _encode(
-    model: LatentDiffusion, corpus: Corpus, index: int, name: str, device: torch.device
-) -> object:
+    model: LatentDiffusion, corpus: Corpus, album: int, name: str, device: torch.device
+) -> np.ndarray:
     """Encode in windows of 10.24 s; what is left of a latent frame at the end is cut."""
     size, pieces = 1024, []
-    mel = torch.from_numpy(corpus.array(index, name).astype("float32"))
-    mel = mel[: len(mel) // MEL_FRAMES_PER_LATENT * MEL_FRAMES_PER_LATENT]
+    frames = corpus.frames[album]
+    mel = corpus.crop(album, name, 0, frames // MEL_FRAMES_PER_LATENT * MEL_FRAMES_PER_LATENT)
     with torch.inference_mode():
         for start in range(0, len(mel), size):
             latent = model.encode_low(mel[None, start : start + size].to(device))
@@ -228,26 +298,31 @@ def _frames(seconds: float) -> int:
     return max(1, round(seconds * 100 / unit)) * unit
 
 
-def _narrow_part(length: int, frames: int, generator: torch.Generator) -> tuple[int, int]:
-    """The stretch of a recording of changing bandwidth that lost its highs: its start or its end.
+def _narrow_parts(length: int, window: int, frames: int, generator: torch.Generator) -> Tensor:
+    """Where a recording of changing bandwidth lost its highs: (window / 8,) bool, in latent frames.
 
-    Between a chunk and all but a chunk of ``length`` frames, in whole latent frames; a recording
-    too short for two parts is narrow throughout.
+    One to three places cut the recording's ``length`` into parts that are wide and narrow in turn;
+    at least ``frames`` of it are narrow. A recording too short for that is narrow throughout.
     """
     unit = MEL_FRAMES_PER_LATENT
-    room = (length - 2 * frames) // unit
-    if room < 0:
-        return 0, length
-    size = frames + int(torch.randint(room + 1, (), generator=generator)) * unit
-    at_start = bool(torch.randint(2, (), generator=generator))
-    start = (length - size) // unit * unit
-    return (0, size) if at_start else (start, length)
+    narrow = torch.ones(window // unit, dtype=torch.bool)
+    room = (length - frames) // unit
+    if room < 1:
+        return narrow
+    cuts = 1 + int(torch.randint(3, (), generator=generator))
+    places = torch.randint(1, length // unit, (cuts,), generator=generator).sort().values.tolist()
+    wide = bool(torch.randint(2, (), generator=generator))
+    edges = [0, *places, window // unit]
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        narrow[start:stop] = not wide
+        wide = not wide
+    if int(narrow[: length // unit].sum()) < frames // unit:
+        narrow[:] = True
+        narrow[: int(torch.randint(1, room + 1, (), generator=generator))] = False
+    narrow[length // unit :] = False  # padding is never filled in
+    return narrow
 
 
-def _inclusive(bounds: tuple[int, int]) -> tuple[int, int]:
-    return bounds[0], bounds[1] + 1
-
-
-def stage_config(config: TrainingConfig, name: str) -> StageConfig:
-    """The section of the recipe a stage reads."""
-    return getattr(config, name)
+def _log_uniform(bounds: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = (math.log(b) for b in bounds)
+    return math.exp(low + float(torch.rand((), generator=generator)) * (high - low))

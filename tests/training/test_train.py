@@ -13,9 +13,10 @@ import torch
 from lily.config import load_config, mel_config, training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
-from lily.training.dataset import find_recordings, prepare, split_by_source
+from lily.training.dataset import find_recordings, plan_albums, split_by_source
 from lily.training.losses import energy_distance
-from lily.training.train import _fingerprint, train
+from lily.training.parallel import World
+from lily.training.train import prepare, train
 from lily.weights import load_model, read_folder_config, read_tensors
 
 
@@ -24,10 +25,10 @@ def corpus(tmp_path_factory) -> Path:
     """Four sources of noise bursts, and one file that is not audio."""
     folder = tmp_path_factory.mktemp("corpus")
     generator = torch.Generator().manual_seed(0)
-    for source in "abcd":
+    for name in ("a__1", "a__2", "b__1", "c__1", "d__1"):
         samples = 0.2 * torch.randn(1, 80_000, generator=generator)
         samples *= torch.linspace(0.1, 1, 80_000)
-        soundfile.write(folder / f"{source}__1.flac", samples.T.numpy(), 48_000)
+        soundfile.write(folder / f"{name}.flac", samples.T.numpy(), 48_000)
     (folder / "broken__0.wav").write_bytes(b"RIFF not audio")
     return folder
 
@@ -38,8 +39,7 @@ def prepared(corpus, tmp_path_factory) -> Path:
     folder, config = tmp_path_factory.mktemp("prepared"), load_config("tiny")
     recipe = training_config(config["training"])
     mel = mel_config(config["preprocessing"])
-    cache = folder / f"cache-{_fingerprint(recipe, mel)}"
-    list(prepare(find_recordings(corpus), cache, recipe, mel))
+    list(prepare(corpus, folder, recipe, mel, World(), workers=1))
     return folder
 
 
@@ -61,6 +61,19 @@ def test_no_source_is_in_both_parts(corpus):
     assert len(training) + len(validation) == len(recordings)
 
 
+def test_albums_join_every_recording_of_a_source_once_and_anew_each_time(corpus):
+    recordings = find_recordings(corpus)
+    seconds = {r.key: 5.0 for r in recordings if r.source != "broken"}
+    albums = [plan_albums(recordings, seconds, v, 0, (6.0, 12.0)) for v in (0, 1, 0)]
+    for planned in albums:
+        keys = [key for album in planned for key in album.parts]
+        assert sorted(keys) == sorted(seconds)
+        sources = {r.key: r.source for r in recordings}
+        assert all({sources[k] for k in a.parts} == {a.source} for a in planned)
+    assert albums[0] == albums[2]
+    assert {a.key for a in albums[0]}.isdisjoint(a.key for a in albums[1])
+
+
 def test_an_empty_or_missing_folder_is_one_sentence(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError):
@@ -71,7 +84,16 @@ def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
     out = tmp_path / "run"  # the one run here that prepares for itself
     events = list(train(load_config("tiny"), corpus, out))
     stages = [e.stage for e in events]
-    expected = {"prepare", "autoencoder", "vocoder", "encode", "diffusion", "encoder", "export"}
+    expected = {
+        "decode",
+        "press",
+        "autoencoder",
+        "vocoder",
+        "encode",
+        "diffusion",
+        "encoder",
+        "export",
+    }
     assert expected == set(stages)
     assert all(torch.isfinite(torch.tensor(v)) for e in events for v in e.figures.values())
     model = load_model(read_folder_config(out / "model"))
@@ -86,8 +108,8 @@ def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monk
     config = load_config("tiny")
     list(train(config, corpus, whole))
     # Save at every step, and stop in the middle of each stage.
-    monkeypatch.setattr("lily.training.train.CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr("lily.training.train.REPORT_STEPS", 1)
+    monkeypatch.setattr("lily.training.loop.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("lily.training.loop.REPORT_STEPS", 1)
     for stop in ("autoencoder", "vocoder", "diffusion", "encoder"):
         run = train(config, corpus, halves, resume=True)
         for event in run:
