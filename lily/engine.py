@@ -90,8 +90,13 @@ class InferenceEngine:
         audio_path: str | Path,
         output_dir: str | Path,
         options: UpsampleOptions | None = None,
+        *,
+        context: GlobalContext | None = None,
     ) -> Iterator[Event]:
-        """Fill in one recording, telling what happens; closing the generator cancels the run."""
+        """Fill in one recording, telling what happens; closing the generator cancels the run.
+
+        ``context`` takes the place of the recording's own: what another recording would say.
+        """
         began = time.perf_counter()
         audio_path, output_dir = Path(audio_path), Path(output_dir)
         chosen = self.completed(options or UpsampleOptions())
@@ -113,10 +118,10 @@ class InferenceEngine:
                 for block in self.blocks(audio_path):
                     writer.write(block)
             else:
-                context = None
-                if chosen.encoder:
+                if chosen.encoder and context is None:
                     context = yield from self.read_context(audio_path, measured)
-                chunks = yield from self.fill(audio_path, measured, context, chosen, writer)
+                known = context if chosen.encoder else None
+                chunks = yield from self.fill(audio_path, measured, known, chosen, writer)
                 message = self._remark(chosen)
         yield Finished(
             UpsampleResult(
@@ -218,6 +223,18 @@ class InferenceEngine:
         return self.settings.level_peak / measured.peak
 
     # ---- pass 2 ---------------------------------------------------------------------------------
+
+    def context_of(
+        self, audio_path: str | Path, options: UpsampleOptions | None = None
+    ) -> GlobalContext:
+        """A recording's context on its own; raises InputError as ``stream`` does."""
+        chosen, path = self.completed(options or UpsampleOptions()), Path(audio_path)
+        reading = self.read_context(path, self.measure(path, chosen))
+        while True:
+            try:
+                next(reading)
+            except StopIteration as done:
+                return done.value
 
     def read_context(
         self, path: Path, measured: Measurement

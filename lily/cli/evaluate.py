@@ -1,4 +1,4 @@
-"""``lily evaluate``: measure a model against baselines."""
+"""``lily evaluate``: measure a model against baselines, and its encoder against itself."""
 
 from __future__ import annotations
 
@@ -14,47 +14,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="full-band recordings")
     add_model(parser)
-    parser.add_argument("--cutoffs", type=float, nargs="+", default=[4000, 8000, 12000])
+    parser.add_argument("--cutoffs", type=float, nargs="*", default=[4000, 8000, 12000])
+    parser.add_argument(
+        "--changing", type=float, nargs="*", default=[], help="cutoffs of a part of each recording"
+    )
+    parser.add_argument(
+        "--mp3", type=float, nargs="*", default=[], metavar="KBPS", help="MP3 round trips"
+    )
+    parser.add_argument("--encoder", choices=("on", "off", "both"), default="both")
+    parser.add_argument(
+        "--controls", action="store_true", help="wrong, shuffled and vector-only contexts too"
+    )
+    parser.add_argument("--split", type=Path, metavar="FILE", help="only what it holds out")
     parser.add_argument("--limit", type=int, metavar="N", help="only N files, evenly spread")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each file, from its start")
     parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="draws, averaged")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the table")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Print LSD-HF by cutoff: the degraded input, shaped noise, encoder off, encoder on."""
-    from dataclasses import asdict
-
+    """Print LSD-HF and its companions by case and system, and the paired differences."""
     from tqdm import tqdm
 
     from lily.engine import InferenceEngine
-    from lily.evaluation.run import evaluate, means
-    from lily.training.dataset import find_recordings
+    from lily.evaluation.cases import Case
+    from lily.evaluation.report import plot, summarise
+    from lily.evaluation.run import Settings, evaluate
     from lily.weights import resolve_config
 
-    files = [recording.path for recording in find_recordings(options.folder)]
-    if options.limit is not None:
-        files = files[:: max(1, len(files) // max(1, options.limit))][: options.limit]
-    if len(files) < 2:
-        raise InputError(f"{options.folder} gives {len(files)} recording; give at least two.")
+    files = _files(options)
+    kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
+    settings = Settings(
+        cases=tuple(Case(kind, value) for kind, values in kinds for value in values),
+        seconds=options.seconds,
+        seeds=options.seeds,
+        first_seed=options.seed,
+        steps=options.steps,
+        encoder={"on": (True,), "off": (False,), "both": (False, True)}[options.encoder],
+        controls=options.controls,
+    )
     config = resolve_config(options.preset, options.weights)
     engine = InferenceEngine(config, options.device, options.precision)
-    rows = []
-    settings = {"seconds": options.seconds, "seed": options.seed, "steps": options.steps}
-    total = len(files) * len(options.cutoffs)
-    for row in tqdm(evaluate(engine, files, options.cutoffs, **settings), total=total):
-        rows.append(row)
-    table = means(rows)
+    systems = 3 + len(settings.encoder) + 3 * settings.controls
+    total = len(files) * len(settings.cases) * systems
+    rows = list(tqdm(evaluate(engine, files, settings), total=total, disable=None))
+    summary = summarise(rows)
+    if options.plots:
+        plot(rows, options.plots)
     if options.json:
-        print(json.dumps({"lsd_hf": table, "recordings": [asdict(row) for row in rows]}))
-        return 0
-    print("cutoff_hz  recordings  input  noise    off     on  on-off dB")
-    for mean in table:
-        print(
-            f"{mean['cutoff_hz']:9.0f}  {mean['recordings']:10d}  {mean['input']:5.2f}  "
-            f"{mean['noise']:5.2f}  {mean['off']:5.2f}  {mean['on']:5.2f}  "
-            f"{mean['difference_db']:9.1f}"
-        )
+        print(json.dumps(summary))
+    else:
+        _print(summary)
     return 0
+
+
+def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
+    """The files asked for as (path, kind, source); a kind is the folder a file lies in."""
+    from lily.training.dataset import find_recordings
+
+    recordings = find_recordings(options.folder)
+    if options.split:
+        try:
+            held_out = set(json.loads(options.split.read_text())["validation"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{options.split} is no split; give the split.json of a training run."
+            ) from error
+        recordings = [r for r in recordings if r.name in held_out]
+    if options.limit is not None:
+        spread = max(1, len(recordings) // max(1, options.limit))
+        recordings = recordings[::spread][: options.limit]
+    if len(recordings) < 2:
+        raise InputError(
+            f"{options.folder} gives {len(recordings)} recordings to measure; give at least two."
+        )
+    return [(r.path, r.path.parent.name, r.source) for r in recordings]
+
+
+def _print(summary: dict) -> None:
+    columns = ("lsd_hf", "lsd_lf", "lsd", "envelope_db", "quiet_excess_db", "real_time_factor")
+    print(f"{'case':18} {'system':9} {'n':>3} " + " ".join(f"{c:>16}" for c in columns))
+    for row in summary["table"]:
+        values = " ".join(
+            f"{'-' if row.get(c) is None else format(row[c], '.3f'):>16}" for c in columns
+        )
+        print(f"{row['case']:18} {row['system']:9} {row['recordings']:3d} {values}")
+    for row in summary["differences"]:
+        print(
+            f"{row['case']:18} {row['pair']:15} {row['of']:14} n {row['recordings']:3d}  "
+            f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]  {row['relative']:+.1%}"
+        )

@@ -1,62 +1,106 @@
-"""What a model must beat: noise whose envelope continues the recording's own, with a fitted tilt.
+"""What a model must beat: continuations of a recording's own envelope, with a fitted tilt.
 
-The tilt is fitted once on other recordings (``fit_tilt``): how far the band above the cutoff lies
-under the octave below it, and how fast it falls. Levels are in log10 of power, frequencies in
-octaves above the cutoff.
+``noise`` is white noise shaped by the octave below the cutoff, ``replica`` is spectral band
+replication, that octave copied upwards. Both fall by a tilt fitted once on other recordings: how
+far the band above the cutoff lies under what it is made from, and how fast it falls. Levels are in
+log10 of power, frequencies in octaves above the cutoff.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lily.dsp.filters import filter_whole, highpass_kernel
-from lily.evaluation.metrics import HOP, N_FFT, SAMPLE_RATE, log_power, power_spectrum
+from lily.evaluation.metrics import (
+    HOP,
+    N_FFT,
+    SAMPLE_RATE,
+    log_power,
+    power_spectrum,
+    split_bin,
+)
+
+Carrier = Literal["noise", "replica"]
+BASELINES: tuple[Carrier, ...] = ("noise", "replica")
+# The mean of log power of noise lies 0.25 under the log of its mean power.
+NOISE_LOG_BIAS = 0.25
 
 
 @dataclass(frozen=True)
 class Tilt:
-    """Level at the cutoff against the octave below, and slope per octave, in log10 of power."""
+    """Level above the cutoff against what it is made from, and slope per octave."""
 
     offset: float
     slope: float
 
 
-def fit_tilt(recordings: Iterable[Tensor], cutoff_hz: float) -> Tilt:
+def fit_tilt(recordings: Iterable[Tensor], cutoff_hz: float, carrier: Carrier) -> Tilt:
     """Least squares over recordings (C, T) that have their highs."""
-    offsets, octaves = [], []
+    levels, octaves = [], []
     for samples in recordings:
-        power = power_spectrum(samples)
-        split = round(cutoff_hz * N_FFT / SAMPLE_RATE)
-        below = log_power(power[split // 2 : split].mean(0, keepdim=True))
+        power, split = power_spectrum(samples), split_bin(cutoff_hz)
+        below = _octave_below(power, split)
         loud = below[0] > below[0].max() - 4  # frames with something to continue
-        above = (log_power(power[split:]) - below)[:, loud].mean(1)
+        source = below if carrier == "noise" else log_power(power)[_sources(power.shape[0], split)]
+        above = (log_power(power[split:]) - source)[:, loud].mean(1)
         bins = torch.arange(split, split + len(above), dtype=torch.float64)
-        offsets.append(above)
+        levels.append(above)
         octaves.append((bins / split).log2())
-    y, x = torch.cat(offsets), torch.cat(octaves)
+    y, x = torch.cat(levels), torch.cat(octaves)
     design = torch.stack([torch.ones_like(x), x], dim=1)
     offset, slope = torch.linalg.lstsq(design, y[:, None]).solution[:, 0].tolist()
     return Tilt(offset, slope)
 
 
-def shaped_noise(recording: Tensor, cutoff_hz: float, tilt: Tilt, seed: int) -> Tensor:
-    """The band-limited recording (C, T) with noise of the fitted envelope above the cutoff."""
+def continued(
+    recording: Tensor, cutoff_hz: float, tilt: Tilt, carrier: Carrier, seed: int
+) -> Tensor:
+    """The band-limited recording (C, T) with the baseline's band above the cutoff."""
     window = torch.hann_window(N_FFT, dtype=torch.float64)
-    power = power_spectrum(recording)
-    split = round(cutoff_hz * N_FFT / SAMPLE_RATE)
-    below = log_power(power[split // 2 : split].mean(0, keepdim=True))
-    bins = torch.arange(power.shape[0], dtype=torch.float64).clamp(min=split)
-    # The mean of log power of noise lies 0.25 under the log of its mean power.
-    level = below + tilt.offset + 0.25 + tilt.slope * (bins / split).log2()[:, None]
+    split = split_bin(cutoff_hz)
+    highpass = highpass_kernel(0.95 * cutoff_hz, 1.05 * cutoff_hz, SAMPLE_RATE)
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(recording.shape[-1], generator=generator, dtype=torch.float64)
-    spectrum = torch.stft(white, N_FFT, HOP, window=window, return_complex=True)
-    spectrum = spectrum * (10 ** (level / 2)) / window.square().sum().sqrt()
-    noise = torch.istft(spectrum, N_FFT, HOP, window=window, length=recording.shape[-1])
-    noise = noise.float()[None].expand(recording.shape[0], -1)
-    highpass = highpass_kernel(0.95 * cutoff_hz, 1.05 * cutoff_hz, SAMPLE_RATE)
-    return recording + filter_whole(noise.contiguous(), highpass)
+    channels = []
+    for channel in recording.double():
+        if carrier == "noise":  # the same noise for every channel, each with its own envelope
+            spectrum = torch.stft(white, N_FFT, HOP, window=window, return_complex=True)
+            spectrum = spectrum / window.square().sum().sqrt()
+            below = _octave_below(spectrum_power(channel), split)
+            level = below + NOISE_LOG_BIAS + _fall(spectrum.shape[0], split, tilt)[:, None]
+        else:
+            spectrum = torch.stft(channel, N_FFT, HOP, window=window, return_complex=True)
+            copied = spectrum[_sources(spectrum.shape[0], split)]
+            spectrum = torch.cat([spectrum[:split], copied])
+            level = _fall(spectrum.shape[0], split, tilt)[:, None]
+        shaped = spectrum * 10 ** (level / 2)
+        shaped[:split] = 0
+        made = torch.istft(shaped, N_FFT, HOP, window=window, length=recording.shape[-1])
+        channels.append(made)
+    return recording + filter_whole(torch.stack(channels).float(), highpass)
+
+
+def spectrum_power(channel: Tensor) -> Tensor:
+    """Power (F, L) of one channel (T,)."""
+    return power_spectrum(channel[None])
+
+
+def _fall(bins: int, split: int, tilt: Tilt) -> Tensor:
+    places = torch.arange(bins, dtype=torch.float64).clamp(min=split)
+    return tilt.offset + tilt.slope * (places / split).log2()
+
+
+def _octave_below(power: Tensor, split: int) -> Tensor:
+    """Log of the mean power (1, L) of the octave below the cutoff."""
+    return log_power(power[split // 2 : split].mean(0, keepdim=True))
+
+
+def _sources(bins: int, split: int) -> Tensor:
+    """The bin of the octave below the cutoff that each bin from the cutoff up is copied from."""
+    octave = split - split // 2
+    return split // 2 + (torch.arange(split, bins) - split) % octave

@@ -154,7 +154,7 @@ class DiffusionStage:
     def batch(self, corpus: Corpus, generator: torch.Generator) -> dict[str, object]:
         """AudioSR's keys with latents in place of log-mels, and the albums' contexts."""
         training, frames = self.recipe, _frames(self.config.seconds)
-        seconds = _log_uniform(training.context_seconds, generator)
+        seconds = _seldom_long(training.context_seconds, generator)
         window = max(_frames(seconds), frames)
         draws = [
             self._draw(corpus, window, frames, generator)
@@ -321,6 +321,12 @@ def _narrow_parts(length: int, window: int, frames: int, generator: torch.Genera
         narrow[: int(torch.randint(1, room + 1, (), generator=generator))] = False
     narrow[length // unit :] = False  # padding is never filled in
     return narrow
+
+
+def _seldom_long(bounds: tuple[float, float], generator: torch.Generator) -> float:
+    """A length whose density falls with its square: a context's cost rises with its length."""
+    low, high = (1 / b for b in bounds)
+    return 1 / (low + float(torch.rand((), generator=generator)) * (high - low))
 
 
 def _log_uniform(bounds: tuple[float, float], generator: torch.Generator) -> float:

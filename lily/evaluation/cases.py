@@ -1,0 +1,75 @@
+"""How the recordings of an evaluation are degraded: what each case does, and what the engine knows.
+
+``lowpass``: an 8th-order Butterworth run forwards and backwards at a cutoff that the engine is
+told. ``mp3``: a round trip at a bit rate, the cutoff detected. ``changing``: a third of the
+recording as it was, the rest low-passed, the border told; only the narrow part is judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lily.dsp.bandwidth import BandwidthMeter
+from lily.dsp.codec import mp3, round_trip
+from lily.dsp.cutoffs import FADE
+from lily.dsp.degrade import LowpassSpec, apply_lowpass
+from lily.evaluation.metrics import SAMPLE_RATE
+
+ORDER = 8  # doubled by running forwards and backwards
+WIDE_SHARE = 1 / 3  # of a recording of changing bandwidth
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of losing the highs: its kind, and its cutoff in Hz or bit rate in kbit/s."""
+
+    kind: str
+    value: float
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        unit = "kbps" if self.kind == "mp3" else "hz"
+        return f"{self.kind}_{self.value:g}{unit}"
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A recording (C, T) as it arrived."""
+
+    samples: Tensor
+    cutoff_hz: float  # where LSD-HF begins
+    told: float | tuple[tuple[float, float], ...]  # what the engine is given as the cutoff
+    judged: slice  # the samples that are compared
+
+
+def degrade_for(case: Case, reference: Tensor, index: int) -> Degraded:
+    """Degrade the ``index``-th recording (C, T) of an evaluation."""
+    everything = slice(0, reference.shape[-1])
+    if case.kind == "mp3":
+        low = round_trip(reference, mp3(case.value))
+        meter = BandwidthMeter(SAMPLE_RATE)
+        meter.push(low)
+        found = meter.result().cutoff_hz
+        return Degraded(low, found, found, everything)
+    low = apply_lowpass(reference, LowpassSpec("butter", ORDER, case.value), SAMPLE_RATE)
+    if case.kind == "lowpass":
+        return Degraded(low, case.value, case.value, everything)
+    return _changing(case, reference, low, wide_first=index % 2 == 0)
+
+
+def _changing(case: Case, reference: Tensor, low: Tensor, wide_first: bool) -> Degraded:
+    length = reference.shape[-1]
+    border = round(length * (WIDE_SHARE if wide_first else 1 - WIDE_SHARE))
+    ramp = ((torch.arange(length) - border) / FADE + 0.5).clamp(0, 1)
+    wide = 1 - ramp if wide_first else ramp
+    full_hz = SAMPLE_RATE / 2 - 1_000
+    told = ((0.0, full_hz), (border / SAMPLE_RATE, case.value))
+    judged = slice(border + FADE, length)
+    if not wide_first:
+        told = ((0.0, case.value), (border / SAMPLE_RATE, full_hz))
+        judged = slice(0, border - FADE)
+    return Degraded(wide * reference + (1 - wide) * low, case.value, told, judged)

@@ -1,0 +1,114 @@
+"""From rows to a table: means by case and system, paired differences and their intervals, plots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lily.evaluation.run import CONTROLS, SYSTEMS, Row
+from lily.evaluation.statistics import paired_difference
+
+LONG_SECONDS = 30.0  # what counts as a recording with something to know beyond the chunk
+DEFINITION = (
+    "48 kHz, n_fft 2048, hop 512, Hann, log10 of power clamped at 1e-8, root mean square over "
+    "frequency, mean over frames, mono, level as delivered; frames 50 dB under the mean left out"
+)
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything the card quotes, from every row."""
+    return {
+        "definition": DEFINITION,
+        "table": table(rows),
+        "differences": differences(rows),
+        "recordings": [
+            {**asdict(row), "figures": {k: _rounded(v) for k, v in row.figures.items()}}
+            for row in rows
+        ],
+    }
+
+
+def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Means over recordings, a row per case and system."""
+    made = []
+    for case in dict.fromkeys(row.case for row in rows):
+        for system in SYSTEMS:
+            chosen = [r for r in rows if (r.case, r.system) == (case, system)]
+            if chosen:
+                names = chosen[0].figures
+                means = {name: _mean([r.figures.get(name) for r in chosen]) for name in names}
+                made.append({"case": case, "system": system, "recordings": len(chosen), **means})
+    return made
+
+
+def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Paired differences in LSD-HF: negative means the first of the two is nearer."""
+    made = []
+    for case in dict.fromkeys(row.case for row in rows):
+        for first, second in (("on", "off"), *((c, "on") for c in CONTROLS)):
+            for name, shortest in (("all", 0.0), ("30 s and more", LONG_SECONDS)):
+                a, b = _paired(rows, case, first, second, shortest)
+                if len(a) > 1:
+                    pair = {"case": case, "pair": f"{first} - {second}", "of": name}
+                    made.append({**pair, **paired_difference(a, b)})
+    return made
+
+
+def _paired(
+    rows: Sequence[Row], case: str, first: str, second: str, shortest: float
+) -> tuple[list[float], list[float]]:
+    found: dict[str, dict[str, float]] = {first: {}, second: {}}
+    for row in rows:
+        value = row.figures["lsd_hf"]
+        longest = max(r.seconds for r in rows if r.name == row.name)
+        if row.case == case and row.system in found and value is not None and longest >= shortest:
+            found[row.system][row.name] = value
+    names = sorted(found[first].keys() & found[second].keys())
+    return [found[first][n] for n in names], [found[second][n] for n in names]
+
+
+def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw LSD-HF by case, and on minus off for every recording; returns the files."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(row.case for row in rows))
+    systems = [s for s in SYSTEMS if any(row.system == s for row in rows)]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for place, system in enumerate(systems):
+        means = [
+            _mean([r.figures["lsd_hf"] for r in rows if (r.case, r.system) == (c, system)])
+            for c in cases
+        ]
+        offsets = [i + (place - len(systems) / 2) * 0.8 / len(systems) for i in range(len(cases))]
+        axes.bar(offsets, means, 0.8 / len(systems), label=system, align="edge")
+    axes.set_xticks(range(len(cases)), cases)
+    axes.set_ylabel("LSD above the cutoff")
+    axes.legend(ncols=4, fontsize="small")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / "lsd.png", folder / "on-off.png"]
+    figure.savefig(made[0], dpi=110)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for case in cases:
+        a, b = _paired(rows, case, "on", "off", 0.0)
+        axes.plot(sorted(x - y for x, y in zip(a, b, strict=True)), marker=".", label=case)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("recordings, sorted")
+    axes.set_ylabel("LSD-HF, encoder on minus off")
+    axes.legend(fontsize="small")
+    figure.savefig(made[1], dpi=110)
+    return made
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return round(fmean(known), 4) if known else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
