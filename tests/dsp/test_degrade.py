@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from lily.dsp.degrade import FAMILIES, LowpassSpec, apply_lowpass, random_lowpass
+from lily.dsp.degrade import (
+    FAMILIES,
+    Degradation,
+    LowpassSpec,
+    apply_lowpass,
+    degrade,
+    random_degradation,
+    random_lowpass,
+)
 from lily.errors import InputError
 
 RATE = 48_000
@@ -58,3 +66,31 @@ def test_impossible_degradations_are_refused() -> None:
             apply_lowpass(x, spec, RATE)
     with pytest.raises(InputError):
         random_lowpass(torch.Generator(), (5_000.0, 4_000.0))
+
+
+def test_what_is_degraded_follows_from_the_generator_and_keeps_its_level() -> None:
+    x = 0.1 * torch.randn(1, 48_000, generator=torch.Generator().manual_seed(1))
+    kinds = set()
+    for seed in range(12):
+        made = []
+        for _ in range(2):
+            generator = torch.Generator().manual_seed(seed)
+            drawn = random_degradation(generator, (4_000.0, 8_000.0), codec_share=0.3)
+            made.append(degrade(x, drawn, RATE, generator))
+        kinds.add(type(drawn.how).__name__)
+        assert torch.equal(*made)
+        assert made[0].shape == x.shape
+        assert 0.2 < float(made[0].square().mean() / x.square().mean()) < 1.2
+    assert kinds == {"LowpassSpec", "CodecSpec"}
+
+
+def test_sixteen_bits_of_a_quiet_recording_are_heard() -> None:
+    x = tone(1_000.0)
+    spec = LowpassSpec("butter", 8, 8_000.0)
+    errors = []
+    for level in (0.0, -40.0):
+        generator = torch.Generator().manual_seed(0)
+        rounded = degrade(x, Degradation(spec, level, rounded=True), RATE, generator)
+        exact = degrade(x, Degradation(spec, level, rounded=False), RATE, generator)
+        errors.append(float((rounded - exact).square().mean()))
+    assert errors[1] / errors[0] == pytest.approx(10**4, rel=0.2)  # 40 dB

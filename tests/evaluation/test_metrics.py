@@ -7,8 +7,8 @@ import torch
 
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.errors import InputError
-from lily.evaluation.baselines import fit_tilt, shaped_noise
-from lily.evaluation.metrics import distances
+from lily.evaluation.baselines import BASELINES, continued, fit_tilt
+from lily.evaluation.metrics import distances, ssr_eval_lsd
 
 
 def noise(seconds: float = 2.0, seed: int = 0) -> torch.Tensor:
@@ -50,9 +50,43 @@ def test_lengths_must_agree():
         distances(noise(), noise()[:, 1:], 8000.0)
 
 
-def test_shaped_noise_continues_white_noise_to_the_floor_of_chance():
+def test_quiet_frames_are_judged_for_what_is_added_to_them():
+    samples = noise(4.0)
+    samples[:, 96_000:] *= 0.01  # 40 dB under the first half: quiet, not silent
+    louder = samples.clone()
+    louder[:, 96_000:] *= 2.0
+    found = distances(samples, louder, 8000.0)
+    assert found.quiet > 80
+    assert found.quiet_excess_db == pytest.approx(6.02, abs=0.2)
+    assert distances(noise(), noise(seed=1), 8000.0).quiet_excess_db is None
+
+
+def test_the_envelope_ignores_the_draw_and_sees_the_level():
+    assert distances(noise(4.0, 0), noise(4.0, 1), 8000.0).envelope_db < 1.0
+    assert distances(noise(4.0, 0), 2 * noise(4.0, 1), 8000.0).envelope_db == pytest.approx(
+        6, abs=1
+    )
+
+
+def test_the_stereo_image_is_compared_above_the_cutoff():
+    left, right = noise(2.0, 0), noise(2.0, 1)
+    wide, narrow = torch.cat([left, right]), torch.cat([left, left])
+    assert distances(wide, narrow, 8000.0).stereo_change == pytest.approx(1.0, abs=0.05)
+    assert distances(left, left, 8000.0).stereo_change is None
+
+
+def test_the_other_definition_gives_the_value_its_package_gives():
+    generator = torch.Generator().manual_seed(0)
+    target = 0.1 * torch.randn(1, 48_000, generator=generator)
+    made = 0.1 * torch.randn(1, 48_000, generator=generator) * torch.linspace(0.2, 1, 48_000)
+    # ssr-eval 0.0.7, AudioMetrics(48000).evaluation(made, target)["lsd"], librosa's STFT
+    assert ssr_eval_lsd(target, made) == pytest.approx(0.997080385684967, abs=1e-4)
+
+
+@pytest.mark.parametrize("carrier", BASELINES)
+def test_a_baseline_continues_white_noise_to_the_floor_of_chance(carrier):
     white = noise(4.0)
     low = filter_whole(white, lowpass_kernel(5_900, 6_100, 48_000))
-    tilt = fit_tilt([noise(4.0, 5)], 6_000.0)
-    filled = shaped_noise(low, 6_000.0, tilt, seed=1)
+    tilt = fit_tilt([noise(4.0, 5)], 6_000.0, carrier)
+    filled = continued(low, 6_000.0, tilt, carrier, seed=1)
     assert distances(white, filled, 6_400.0).lsd_hf < 0.9

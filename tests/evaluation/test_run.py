@@ -1,0 +1,96 @@
+"""Laws of an evaluation: cases degrade what they say, controls differ, the table adds up."""
+
+from __future__ import annotations
+
+import pytest
+import soundfile
+import torch
+
+from lily.config import load_config
+from lily.engine import InferenceEngine
+from lily.evaluation.cases import Case, degrade_for
+from lily.evaluation.metrics import distances
+from lily.evaluation.report import plot, summarise
+from lily.evaluation.run import CONTROLS, SYSTEMS, Settings, evaluate
+from lily.training.train import _build
+from lily.weights import save_model_folder
+
+
+def recording(seed: int, seconds: float = 2.5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.2 * torch.randn(1, round(48_000 * seconds), generator=generator)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Three recordings of two sources through every system of two cases."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    files = []
+    for seed, source in enumerate("aab"):
+        path = folder / f"{source}__{seed}.wav"
+        soundfile.write(path, recording(seed).T.numpy(), 48_000, subtype="FLOAT")
+        files.append((path, "music", source))
+    config = load_config("tiny")
+    model = _build(config, 0)
+    for module in model.unet.conditioned():  # a context that is heard
+        torch.nn.init.normal_(module.global_out.weight, generator=torch.Generator().manual_seed(1))
+    save_model_folder(model, config, folder / "model", dtype=torch.float32)
+    engine = InferenceEngine({**config, "weights": {"folder": str(folder / "model")}}, "cpu")
+    cases = (Case("lowpass", 8_000.0), Case("changing", 4_000.0))
+    settings = Settings(cases=cases, seeds=2, controls=True)
+    return list(evaluate(engine, files, settings))
+
+
+def value(rows, name: str, case: str, system: str) -> float:
+    return next(
+        r.figures["lsd_hf"] for r in rows if (r.name, r.case, r.system) == (name, case, system)
+    )
+
+
+def test_every_recording_goes_through_every_system_once(rows):
+    assert len(rows) == 3 * 2 * len(SYSTEMS)
+    assert len({(r.name, r.case, r.system) for r in rows}) == len(rows)
+
+
+def test_other_contexts_give_other_results(rows):
+    for control in (*CONTROLS, "off"):
+        case = "lowpass_8000hz"
+        assert value(rows, "a__0.wav", case, control) != value(rows, "a__0.wav", case, "on")
+
+
+def test_an_average_of_draws_is_nearer_than_a_draw(rows):
+    for row in rows:
+        if row.system == "on":
+            assert row.figures["averaged_lsd_hf"] < row.figures["lsd_hf"]
+
+
+def test_the_summary_holds_means_and_intervals_and_can_be_drawn(rows, tmp_path):
+    summary = summarise(rows)
+    cell = next(
+        c for c in summary["table"] if (c["case"], c["system"]) == ("lowpass_8000hz", "noise")
+    )
+    expected = [r.figures["lsd_hf"] for r in rows if (r.case, r.system) == (cell["case"], "noise")]
+    assert cell["lsd_hf"] == pytest.approx(sum(expected) / 3, abs=1e-3)
+    pairs = {d["pair"] for d in summary["differences"]}
+    assert pairs == {"on - off", "wrong - on", "shuffled - on", "vector - on"}
+    assert all(path.stat().st_size > 10_000 for path in plot(rows, tmp_path))
+
+
+def test_a_changing_case_keeps_its_wide_part_and_judges_the_narrow_one():
+    reference = recording(3, 6.0)
+    for index in (0, 1):
+        degraded = degrade_for(Case("changing", 4_000.0), reference, index)
+        wide = torch.ones(reference.shape[-1], dtype=torch.bool)
+        wide[degraded.judged] = False
+        edge = 2_000
+        inside = wide.nonzero()[edge:-edge, 0]
+        assert torch.equal(degraded.samples[:, inside], reference[:, inside])
+        judged = slice(degraded.judged.start, degraded.judged.stop)
+        found = distances(reference[:, judged], degraded.samples[:, judged], 4_000.0)
+        assert found.lsd_hf > 2
+
+
+def test_a_codec_case_begins_where_the_codec_ends():
+    degraded = degrade_for(Case("mp3", 32.0), recording(4, 6.0), 0)
+    assert degraded.samples.shape == (1, 288_000)
+    assert 2_000 < degraded.cutoff_hz < 16_000

@@ -1,0 +1,29 @@
+"""Laws of paired intervals: no difference holds zero, a steady one does not, order is direction."""
+
+import pytest
+import torch
+
+from lily.evaluation.statistics import paired_difference
+
+
+def scores(seed: int) -> list[float]:
+    return torch.randn(40, generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def test_the_same_scores_differ_by_nothing():
+    found = paired_difference(scores(0), scores(0))
+    assert (found["mean"], found["low"], found["high"]) == (0, 0, 0)
+
+
+def test_noise_around_nothing_holds_zero_in_its_interval():
+    found = paired_difference(scores(0), scores(1))
+    assert found["low"] < 0 < found["high"]
+
+
+def test_a_steady_gain_under_large_scatter_excludes_zero():
+    base = [10 + 5 * score for score in scores(0)]
+    better = [b - 0.5 + 0.1 * noise for b, noise in zip(base, scores(1), strict=True)]
+    found = paired_difference(better, base)
+    assert found["high"] < 0
+    assert found["mean"] == pytest.approx(-0.5, abs=0.05)
+    assert found["relative"] < 0
