@@ -252,3 +252,49 @@ def test_gpu_agrees_with_cpu(tmp_path):
     ]
     scale = outputs[0].abs().max()
     assert (outputs[0] - outputs[1]).abs().max() < 1e-4 * scale
+
+
+def test_where_the_cutoff_changes_each_piece_keeps_its_own_band(engine, tmp_path):
+    whole = 0.1 * torch.randn(1, 288_000, generator=torch.Generator().manual_seed(5))
+    narrow = filter_whole(whole, lowpass_kernel(3_900, 4_100, 48_000))
+    recording = torch.cat([whole[:, :144_000], narrow[:, 144_000:]], dim=1)
+    path = write(tmp_path / "a.wav", recording)
+    output = run(engine, path, tmp_path / "o", cutoff_hz=((0.0, 23_000.0), (3.0, 4_000.0)))
+    edge = 2_000  # the fade, and what the filters see of the other side
+    assert torch.allclose(output[:, : 144_000 - edge], recording[:, : 144_000 - edge], atol=2e-7)
+    above = highpass_kernel(4_400, 4_800, 48_000)
+    added = filter_whole(output - recording, above)[:, 144_000 + edge :]
+    assert decibels(added) > decibels(filter_whole(narrow, above)) + 20
+
+
+def test_the_encoder_reads_what_the_wide_part_has_and_no_more(engine, tmp_path):
+    whole = 0.1 * torch.randn(1, 288_000, generator=torch.Generator().manual_seed(6))
+    path = write(tmp_path / "a.wav", whole)
+    pieces = ((0.0, 23_000.0), (3.0, 4_000.0))
+    changing = engine.context_of(path, Options(cutoff_hz=pieces))
+    constant = engine.context_of(path, Options(cutoff_hz=4_000.0))
+    assert not torch.allclose(changing.tokens, constant.tokens, atol=1e-3)
+    # What lies above a piece's cutoff is never read: without it the context is the same.
+    low = filter_whole(whole, lowpass_kernel(3_600, 3_800, 48_000))
+    ramp = ((torch.arange(288_000) - 144_000) / 960 + 0.5).clamp(0, 1)
+    other = write(tmp_path / "b.wav", (1 - ramp) * whole + ramp * (low + 1e-3 * (whole - low)))
+    assert torch.allclose(
+        engine.context_of(other, Options(cutoff_hz=((0.0, 23_000.0), (3.0, 3_600.0)))).tokens,
+        engine.context_of(path, Options(cutoff_hz=((0.0, 23_000.0), (3.0, 3_600.0)))).tokens,
+        atol=0.05,
+    )
+
+
+def test_a_context_that_is_given_takes_the_place_of_the_recordings_own(engine, tmp_path):
+    a = write(tmp_path / "a.wav", band_limited(3.0, 5_000.0, seed=1))
+    b = write(tmp_path / "b.wav", 0.1 * band_limited(3.0, 5_000.0, seed=2))
+    options = Options(seed=1, steps=2, cutoff_hz=5_000.0)
+    outputs = []
+    for place, context in enumerate((None, engine.context_of(a), engine.context_of(b))):
+        out = tmp_path / str(place)
+        list(engine.stream(a, out, options, context=context))
+        outputs.append(read_audio(out / "a.wav"))
+    assert not torch.equal(outputs[0], outputs[2])
+    own = tmp_path / "own"
+    list(engine.stream(a, own, options, context=engine.context_of(a, options)))
+    assert torch.equal(read_audio(own / "a.wav"), outputs[0])
