@@ -15,7 +15,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
 from lily.dsp.audio import AudioInfo, AudioWriter, probe, read_blocks
+from lily.dsp.audiosr import Prepared, prepare
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep
 from lily.dsp.filters import StreamingFir, band_limit_kernel
@@ -44,10 +45,10 @@ from lily.events import (
 )
 from lily.fill import Filler, FillSettings
 from lily.model.global_encoder import ContextReader, GlobalContext
+from lily.profiles import CUTOFFS_HZ, PROFILES, completed, within
 from lily.weights import load_model
 
 SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
-CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Measurement:
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
     cutoff_hz: float
     full_band: bool
+    prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
 
     @property
     def seconds(self) -> float:
@@ -155,28 +157,16 @@ class InferenceEngine:
                 subtype=writer.subtype,
                 message=message,
                 figures={"peak": writer.peak},
+                profile=chosen.profile,
             )
         )
 
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
-        s = self.settings
-        steps = s.steps["default"] if options.steps is None else options.steps
-        guidance = s.guidance["default"] if options.guidance is None else options.guidance
-        sampler = options.sampler or s.sampler
-        seed = secrets.randbelow(s.seed_max) if options.seed is None else options.seed
-        within("steps", steps, s.steps["min"], s.steps["max"])
-        within("guidance", guidance, s.guidance["min"], s.guidance["max"])
-        within("seed", seed, 0, s.seed_max)
-        if options.cutoff_hz is not None:
-            within("cutoff in Hz", options.cutoff_hz, *CUTOFFS_HZ)
-        if sampler not in s.samplers:
-            raise InputError(f"Sampler {sampler!r} is not known; choose {' or '.join(s.samplers)}.")
-        if options.encoder and self.model.unet.global_encoder is None:
-            raise InputError(f"{self.name} has no global encoder; choose encoder off.")
-        return replace(
-            options, steps=steps, guidance=float(guidance), sampler=sampler, seed=int(seed)
-        )
+        options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
+        if not options.encoder or self.model.unet.global_encoder is not None:
+            return options
+        raise InputError(f"{self.name} has no global encoder; choose encoder off.")
 
     # ---- pass 1 ---------------------------------------------------------------------------------
 
@@ -196,17 +186,23 @@ class InferenceEngine:
                 sums += block.double().sum(dim=1, keepdim=True)
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
                 highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-        found = meter.result()
+        found, means = meter.result(), (sums / max(samples, 1)).float()
         cutoff = options.cutoff_hz or found.cutoff_hz
-        means = (sums / max(samples, 1)).float()
+        peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
+        prepared = None
+        if PROFILES[options.profile].prepares and samples:
+            given = options.seed or 0, options.cutoff_hz
+            prepared = prepare(self.blocks(path), samples, means, peaks, *given)
+            cutoff = max(prepared.lowest_hz or cutoff, CUTOFFS_HZ[0])
         return Measurement(
             name=path.name,
             info=info,
             samples=samples,
-            peak=float(torch.maximum(highest - means, means - lowest).max()),
+            peak=float(peaks.max()),
             means=means,
             cutoff_hz=cutoff,
-            full_band=options.cutoff_hz is None and found.full,
+            full_band=prepared is None and options.cutoff_hz is None and found.full,
+            prepared=prepared,
         )
 
     def blocks(self, path: Path) -> Iterator[Tensor]:
@@ -219,15 +215,24 @@ class InferenceEngine:
 
     def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
         """What the networks may know: one gain for the recording, nothing above the cutoff."""
+        if measured.prepared is not None:
+            yield from measured.prepared.blocks(self.blocks(path))
+            return
         gain = self.gain(measured)
-        kernel = band_limit_kernel(measured.cutoff_hz, self.sample_rate)
-        low_pass = StreamingFir(kernel)
+        low_pass = StreamingFir(band_limit_kernel(measured.cutoff_hz, self.sample_rate))
         for block in self.blocks(path):
             yield low_pass.push((block - measured.means) * gain)
         yield low_pass.flush()
 
-    def gain(self, measured: Measurement) -> float:
-        """The factor that brings the recording to the level the networks were trained at."""
+    def frames(self, measured: Measurement) -> int:
+        """Log-mel frames that the networks see: a fraction of a hop counts as a whole one."""
+        seen = measured.prepared or measured
+        return -(-seen.samples // self.mel.config.hop)
+
+    def gain(self, measured: Measurement) -> float | Tensor:
+        """The factor, or factors (C, 1), to the level the networks were trained at."""
+        if measured.prepared is not None:
+            return measured.prepared.gains
         return self.settings.level_peak / measured.peak
 
     # ---- pass 2 ---------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ class InferenceEngine:
         self, path: Path, measured: Measurement
     ) -> Generator[ContextRead, None, GlobalContext]:
         """Read the whole recording, mixed to one channel, into its context."""
-        frames = -(-measured.samples // self.mel.config.hop)
+        frames = self.frames(measured)
         encoder = self.model.unet.global_encoder
         assert encoder is not None  # completed() has refused otherwise
         reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
@@ -271,6 +276,8 @@ class InferenceEngine:
                 sampler=options.sampler or "",
                 guidance=options.guidance or 1.0,
                 seed=options.seed or 0,
+                profile=PROFILES[options.profile],
+                frames=self.frames(measured),
             ),
             context,
             self.device,
@@ -329,12 +336,5 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"The folder {path} cannot be made ({error.strerror}); give another."
-        ) from error
-
-
-def within(name: str, value: float, low: float, high: float) -> None:
-    """Raise InputError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value:.10g}; give {low:.10g} to {high:.10g}.")
+        why = error.strerror
+        raise InputError(f"The folder {path} cannot be made ({why}); give another.") from error

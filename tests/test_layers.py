@@ -33,7 +33,11 @@ LAYERS = {
     "__main__": 7,
     "app": 7,
 }
-ENGINE_ROOM = {"fill": "engine", "chunk_cache": "engine"}  # files beside the engine
+ENGINE_ROOM = {
+    "fill": "engine",
+    "chunk_cache": "engine",
+    "profiles": "engine",
+}  # files beside the engine
 ENGINE_ROOM |= {"convert": "weights", "checkpoint": "weights"}  # and beside the weights
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
