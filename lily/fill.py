@@ -175,8 +175,7 @@ class Filler:
         """
         if self.settings.profile.replaces_share:
             bins = share_index(low.exp())
-            made[:, :bins] = low[:, :bins]
-            return made
+            return torch.cat([low[:, :bins], made[:, bins:]], dim=1)
         made = made.clamp(min=LOG_FLOOR)
         made[:, : self.low_bins] = low[:, : self.low_bins]
         silent = low.amax(dim=1) <= LOG_FLOOR

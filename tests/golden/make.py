@@ -84,8 +84,9 @@ def front_end() -> dict[str, Any]:
     mel, _ = utils.mel_spectrogram_train(sound[None])
     cutoffs, filtered = [], []
     for top in (1_500, 4_000, 8_000, 15_000, 23_000):
-        tone = formula.recording(f"cutoff {top}", 1.0, top)[None]
-        _, stft = utils.wav_feature_extraction(tone, 100)
+        tone = utils.normalize_wav(formula.recording(f"cutoff {top}", 1.0, top).numpy())
+        padded = torch.from_numpy(utils.pad_wav(tone, 245_760))[None].float()
+        _, stft = utils.wav_feature_extraction(padded, 512)
         cutoffs.append(utils._locate_cutoff_freq(stft, 0.985) / 1024 * 24_000)
     noise = formula.normal("low-pass", 24_000).numpy()
     for family in utils._LOWPASS_FILTER_TYPES:
