@@ -126,15 +126,20 @@ def write_folder(
     """Write a model folder, all of it or nothing; returns it.
 
     Raises WeightsError if anything is missing, unknown or misshapen, if the second VAE is not the
-    first, if a value does not fit ``dtype``, or if a model is there already.
+    first, if a value does not fit ``dtype``, or if the folder is not empty.
     """
     account.refuse_problems(checkpoint.path)
-    if (folder / WEIGHTS).exists():
-        raise WeightsError(f"{folder} holds a model already; give another folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise WeightsError(f"{folder} is not empty and is not overwritten; give another folder.")
     _refuse_other_vae(checkpoint, account)
     made_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**config, "name": folder.resolve().name}
+    params = {"scale_lowpass": True, **config["model"]["params"]}  # true of AudioSR's networks
+    config = {
+        **config,
+        "name": folder.resolve().name,
+        "model": {**config["model"], "params": params},
+    }
     partial = folder / (WEIGHTS + ".part")
     try:
         _write_tensors(checkpoint, account, partial, dtype)
@@ -144,10 +149,9 @@ def write_folder(
         write_config(config, folder)
         os.replace(partial, folder / WEIGHTS)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        for name in (partial.name, "README.md", "config.json"):
+            (folder / name).unlink(missing_ok=True)
         if made_folder:
-            for name in ("README.md", "config.json"):
-                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
         raise
     return folder

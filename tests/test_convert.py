@@ -117,7 +117,7 @@ def test_a_converted_folder_loads_strictly_and_to_the_same_bits(tmp_path, suffix
     saved = load_file(folder / "model.safetensors")
     assert all(torch.equal(value, state[key]) for key, value in saved.items())
     config = read_folder_config(folder)
-    assert config["name"] == "mine"
+    assert config["name"] == "mine" and config["model"]["params"]["scale_lowpass"]
     loaded = load_model(config).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in saved.items())
     assert saved.keys() == {key for key in loaded if not is_of_encoder(key)}
@@ -290,10 +290,10 @@ def test_nothing_is_left_where_writing_failed(tmp_path, monkeypatch):
     assert not (tmp_path / "mine").exists()
 
 
-def test_a_model_is_never_overwritten(tmp_path):
+def test_what_is_there_is_never_overwritten(tmp_path):
     path = save(tmp_path / "a.bin", as_audiosr())
     convert(path, tmp_path / "mine")
-    with pytest.raises(WeightsError, match="holds a model already"):
+    with pytest.raises(WeightsError, match="not empty"):
         convert(path, tmp_path / "mine")
 
 

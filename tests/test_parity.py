@@ -24,6 +24,7 @@ from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS, sample
 from lily.dsp.audiosr import FAMILIES, family_of, lowpass, prepare, share_index
 from lily.dsp.mel import LogMel
 from lily.engine import InferenceEngine
+from lily.errors import InputError
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
 from lily.model.vocoder import HALO
 from lily.weights import load_model, read_folder_config
@@ -177,6 +178,8 @@ def test_ddim_with_eta_1_at_every_count_that_divides_1000(compare):
 
         *_, (_, x) = sample(formula.toy_v, noise, sampler=AUDIOSR, steps=steps)
         compare("DDIM, eta 1, AudioSR's times", x, f"ddim_{steps}", 1e-5)
+    with pytest.raises(InputError, match="125, 200, 250"):
+        sample(formula.toy_v, noise, sampler=AUDIOSR, steps=12)
 
 
 def test_mel_replacement(compare):
