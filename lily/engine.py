@@ -15,7 +15,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
 from lily.dsp.audio import AudioWriter, probe, read_blocks
+from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep
 from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
@@ -37,15 +37,15 @@ from lily.events import (
     ContextRead,
     Event,
     Finished,
-    Measured,
     Planned,
     Sampling,
     UpsampleOptions,
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
-from lily.measure import CUTOFFS_HZ, Measurement, make_folder, pieces, within
+from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, make_folder, pieces, within
 from lily.model.global_encoder import ContextReader, GlobalContext
+from lily.profiles import PROFILES, completed
 from lily.weights import load_model
 
 SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
@@ -102,14 +102,7 @@ class InferenceEngine:
         chosen = self.completed(options or UpsampleOptions())
         output = self._output_path(audio_path, output_dir)
         measured = self.measure(audio_path, chosen)
-        yield Measured(
-            measured.name,
-            measured.info.sample_rate,
-            measured.info.channels,
-            measured.seconds,
-            measured.cutoff_hz,
-            measured.full_band,
-        )
+        yield measured.told()
         message = self._nothing_to_do(measured)
         make_folder(output_dir)  # not before: what cannot be read leaves no folder behind
         with AudioWriter(output, self.sample_rate, measured.info.channels) as writer:
@@ -143,28 +136,16 @@ class InferenceEngine:
                 subtype=writer.subtype,
                 message=message,
                 figures={"peak": writer.peak},
+                profile=chosen.profile,
             )
         )
 
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
-        s = self.settings
-        steps = s.steps["default"] if options.steps is None else options.steps
-        guidance = s.guidance["default"] if options.guidance is None else options.guidance
-        sampler = options.sampler or s.sampler
-        seed = secrets.randbelow(s.seed_max) if options.seed is None else options.seed
-        within("steps", steps, s.steps["min"], s.steps["max"])
-        within("guidance", guidance, s.guidance["min"], s.guidance["max"])
-        within("seed", seed, 0, s.seed_max)
-        for _, cutoff_hz in pieces(options.cutoff_hz):
-            within("cutoff in Hz", cutoff_hz, *CUTOFFS_HZ)
-        if sampler not in s.samplers:
-            raise InputError(f"Sampler {sampler!r} is not known; choose {' or '.join(s.samplers)}.")
-        if options.encoder and self.model.unet.global_encoder is None:
-            raise InputError(f"{self.name} has no global encoder; choose encoder off.")
-        return replace(
-            options, steps=steps, guidance=float(guidance), sampler=sampler, seed=int(seed)
-        )
+        options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
+        if not options.encoder or self.model.unet.global_encoder is not None:
+            return options
+        raise InputError(f"{self.name} has no global encoder; choose encoder off.")
 
     # ---- pass 1 ---------------------------------------------------------------------------------
 
@@ -185,19 +166,28 @@ class InferenceEngine:
                 sums += block.double().sum(dim=1, keepdim=True)
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
                 highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-        found = meter.result()
+        found, means = meter.result(), (sums / max(samples, 1)).float()
         cutoffs = Cutoffs.constant(found.cutoff_hz)
         if given:
             cutoffs = Cutoffs.from_seconds(given, self.sample_rate)
-        means = (sums / max(samples, 1)).float()
+        peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
+        prepared = None
+        if PROFILES[options.profile].prepares and samples:
+            asked_hz = given[0][1] if given else None
+            prepared = prepare(
+                self.blocks(path), samples, means, peaks, options.seed or 0, asked_hz
+            )
+            cutoff_hz = max(prepared.lowest_hz or cutoffs.lowest_hz, CUTOFFS_HZ[0])
+            cutoffs = Cutoffs.constant(cutoff_hz)
         return Measurement(
             name=path.name,
             info=info,
             samples=samples,
-            peak=float(torch.maximum(highest - means, means - lowest).max()),
+            peak=float(peaks.max()),
             means=means,
             cutoffs=cutoffs,
-            full_band=found.full if not given else len(given) > 1 and cutoffs.full,
+            full_band=prepared is None and leaves_nothing(given, cutoffs, found.full),
+            prepared=prepared,
         )
 
     def blocks(self, path: Path) -> Iterator[Tensor]:
@@ -210,6 +200,9 @@ class InferenceEngine:
 
     def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
         """What the networks may know: one gain for the recording, nothing above the cutoff."""
+        if measured.prepared is not None:
+            yield from measured.prepared.blocks(self.blocks(path))
+            return
         gain = self.gain(measured)
         low_pass = PiecewiseFir(
             measured.cutoffs, lambda hz: band_limit_kernel(hz, self.sample_rate)
@@ -218,8 +211,15 @@ class InferenceEngine:
             yield low_pass.push((block - measured.means) * gain)
         yield low_pass.flush()
 
-    def gain(self, measured: Measurement) -> float:
-        """The factor that brings the recording to the level the networks were trained at."""
+    def frames(self, measured: Measurement) -> int:
+        """Log-mel frames that the networks see: a fraction of a hop counts as a whole one."""
+        seen = measured.prepared or measured
+        return -(-seen.samples // self.mel.config.hop)
+
+    def gain(self, measured: Measurement) -> float | Tensor:
+        """The factor, or factors (C, 1), to the level the networks were trained at."""
+        if measured.prepared is not None:
+            return measured.prepared.gains
         return self.settings.level_peak / measured.peak
 
     # ---- pass 2 ---------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class InferenceEngine:
         self, path: Path, measured: Measurement
     ) -> Generator[ContextRead, None, GlobalContext]:
         """Read the whole recording, mixed to one channel, into its context."""
-        frames = -(-measured.samples // self.mel.config.hop)
+        frames = self.frames(measured)
         encoder = self.model.unet.global_encoder
         assert encoder is not None  # completed() has refused otherwise
         reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
@@ -275,6 +275,8 @@ class InferenceEngine:
                 sampler=options.sampler or "",
                 guidance=options.guidance or 1.0,
                 seed=options.seed or 0,
+                profile=PROFILES[options.profile],
+                frames=self.frames(measured),
             ),
             context,
             self.device,

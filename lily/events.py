@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/profiles.py
+
 
 @dataclass(frozen=True)
 class UpsampleOptions:
@@ -20,8 +22,10 @@ class UpsampleOptions:
     sampler: str | None = None  # "dpmpp2m" or "ddim"
     guidance: float | None = None  # 1.0 turns guidance off and halves the work
     seed: int | None = None  # None draws one; the result tells which
-    # None: the detected wall. Where it changes, pieces of (start in seconds, Hz), the first at 0.
+    # None: detected, as the profile does. Where it changes, pieces of (start in seconds, Hz), the
+    # first at 0.
     cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
+    profile: str = "lily"  # one of PROFILES
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class UpsampleResult:
     subtype: str  # PCM_24, or FLOAT where 24 bits would have clipped
     message: str = ""  # a sentence for the user, empty when all is ordinary
     figures: Mapping[str, float] = field(default_factory=dict)
+    profile: str = "lily"
 
     @property
     def real_time_factor(self) -> float:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lily.config import MEL_FRAMES_PER_LATENT, InferenceConfig
 from lily.diffusion.guidance import guided
-from lily.diffusion.noise import NoiseField
+from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample
+from lily.dsp.audiosr import share_index
 from lily.dsp.bandwidth import FULL_BAND_HZ
+from lily.dsp.blocks import FrameBuffer, silence
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
@@ -28,6 +29,7 @@ from lily.model.attention import LATENT_SECONDS, Conditioning
 from lily.model.global_encoder import GlobalContext
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
 from lily.model.vocoder import HALO
+from lily.profiles import Profile
 
 VOCODER_FRAMES = 256  # mel frames a vocoder call makes, besides its halo: 2.56 s
 
@@ -43,6 +45,8 @@ class FillSettings:
     sampler: str
     guidance: float
     seed: int
+    profile: Profile
+    frames: int  # log-mel frames that are filled, the last samples' and a profile's silence after
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ class Filler:
     ) -> None:
         self.model, self.mel, self.inference, self.settings = model, mel, inference, settings
         self.device, self.precision = device, precision
-        self.frames = -(-settings.samples // mel.config.hop)
-        self.chunks = plan_chunks(
-            -(-self.frames // MEL_FRAMES_PER_LATENT), inference.chunk, inference.overlap
-        )
+        self.frames = settings.frames
+        latents = -(-self.frames // MEL_FRAMES_PER_LATENT)
+        self.length = settings.profile.chunk(latents, inference.chunk)  # latent frames a chunk
+        self.chunks = plan_chunks(latents, self.length, inference.overlap)
         self.weights = crossfade_weights(
             self.chunks, inference.fade, MEL_FRAMES_PER_LATENT, inference.overlap
         )
@@ -81,8 +85,8 @@ class Filler:
         self.noise = NoiseField(settings.seed, model.channels, autoencoder.bins)
         with torch.inference_mode():
             self.cache = None if context is None else model.unet.context_cache(context)
-        self._low = _Buffer(settings.channels, mel.config.n_mels)
-        self._made = _Buffer(settings.channels, mel.config.n_mels)
+        self._low = FrameBuffer(settings.channels, mel.config.n_mels)
+        self._made = FrameBuffer(settings.channels, mel.config.n_mels)
         self._voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device, precision)
         self._rows: list[_Row] = []
         self._results: dict[int, dict[int, Tensor]] = {}
@@ -131,7 +135,7 @@ class Filler:
     def _sample(self, rows: list[_Row]) -> Iterator[Sampling]:
         """Sample a batch of fixed shape; rows that are missing are silence, and dropped."""
         touched = tuple(sorted({row.chunk.index for row in rows}))
-        frames = self.inference.chunk * MEL_FRAMES_PER_LATENT
+        frames = self.length * MEL_FRAMES_PER_LATENT
         shape = (self.inference.batch, frames, self.mel.config.n_mels)
         low_mel = torch.full(shape, LOG_FLOOR)
         starts = [0] * self.inference.batch
@@ -139,16 +143,19 @@ class Filler:
             low_mel[place] = row.log_mel
             starts[place] = row.chunk.start
         with self._networks():
-            low = self.model.encode_low(low_mel.to(self.device)).float()
+            posterior = self.model.low_posterior(low_mel.to(self.device))
+            low = posterior.mean.float()
+            if self.settings.profile.draws_low:
+                low = posterior.at(self.noise.latent(POSTERIOR, starts, self.length)).float()
         conditioning = self._conditioning(starts)
 
         def predict(x: Tensor, t: Tensor, low: Tensor) -> Tensor:
             with self._networks():
-                return self.model.model(x, low, t, conditioning)
+                return self.model.predict_v(x, low, t, conditioning)
 
         steps = sample(
             lambda x, t: guided(predict, x, t, low, UNCONDITIONAL, self.settings.guidance),
-            lambda step: self.noise.latent(step, starts, self.inference.chunk),
+            lambda step: self.noise.latent(step, starts, self.length),
             sampler=self.settings.sampler,
             steps=self.settings.steps,
             device=self.device,
@@ -168,8 +175,11 @@ class Filler:
 
         Source of the first: AudioSR ``ddpm.py: mel_replace_ops``.
         """
-        made = made.clamp(min=LOG_FLOOR)
         low, first = row.log_mel, row.chunk.start * MEL_FRAMES_PER_LATENT
+        if self.settings.profile.replaces_share:
+            bins = share_index(low.exp())
+            return torch.cat([low[:, :bins], made[:, bins:]], dim=1)
+        made = made.clamp(min=LOG_FLOOR)
         centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
         cutoffs = self.settings.cutoffs.at(centres.long()).tolist()
         known = torch.tensor([self._known_bins[hz] for hz in cutoffs])
@@ -236,7 +246,7 @@ class VoicedStream:
     def push(self, frames: Tensor) -> Iterator[Tensor]:
         """Take log-mel frames (C, l, M), yield the samples (C, n) that are final."""
         if self._held is None:
-            self._held = _silence(frames, HALO)
+            self._held = silence(frames, HALO)
         self._held = torch.cat([self._held, frames], dim=1)
         self._frames += frames.shape[1]
         while self._held.shape[1] >= VOCODER_FRAMES + 2 * HALO:
@@ -247,7 +257,7 @@ class VoicedStream:
         assert self._held is not None
         while self._next < self._frames:
             missing = VOCODER_FRAMES + 2 * HALO - self._held.shape[1]
-            self._held = torch.cat([self._held, _silence(self._held, max(missing, 0))], dim=1)
+            self._held = torch.cat([self._held, silence(self._held, max(missing, 0))], dim=1)
             yield self._block()
 
     def _block(self) -> Tensor:
@@ -288,49 +298,8 @@ class _Networks:
         self._inference.__exit__(*error)
 
 
-class _Buffer:
-    """Frames (C, n, M) of a sliding stretch of the recording, by absolute frame number."""
-
-    def __init__(self, channels: int, mels: int) -> None:
-        self.start = 0
-        self._frames = torch.zeros(channels, 0, mels)
-
-    @property
-    def stop(self) -> int:
-        """One past the last frame held."""
-        return self.start + self._frames.shape[1]
-
-    def append(self, frames: Tensor) -> None:
-        """Put frames after the last."""
-        self._frames = torch.cat([self._frames, frames], dim=1)
-
-    def extend_to(self, stop: int) -> None:
-        """Continue with silence up to frame ``stop``."""
-        self.append(_silence(self._frames, max(0, stop - self.stop)))
-
-    def add(self, start: int, frames: Tensor) -> None:
-        """Add to what is held from frame ``start`` on, growing with zeros."""
-        missing = max(0, start + frames.shape[1] - self.stop)
-        grown = F.pad(self._frames, (0, 0, 0, missing))
-        grown[:, start - self.start : start - self.start + frames.shape[1]] += frames
-        self._frames = grown
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Frames [start, stop)."""
-        return self._frames[:, start - self.start : stop - self.start]
-
-    def forget(self, start: int) -> None:
-        """Drop what lies before frame ``start``."""
-        self._frames = self._frames[:, start - self.start :]
-        self.start = start
-
-
 def _known_bins(mel: LogMel, cutoff_hz: float) -> int:
     """Mel bins that the recording itself fills, below a cutoff; all of them in a full band."""
     if cutoff_hz >= FULL_BAND_HZ:
         return mel.config.n_mels
     return mel.first_bin_above(cutoff_hz * 0.95)
-
-
-def _silence(like: Tensor, count: int) -> Tensor:
-    return like.new_full((like.shape[0], count, like.shape[2]), LOG_FLOOR)

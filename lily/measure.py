@@ -11,8 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from lily.dsp.audio import AudioInfo
+from lily.dsp.audiosr import Prepared
 from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
+from lily.events import Measured
 
 CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
 Pieces = tuple[tuple[float, float], ...]
@@ -29,11 +31,23 @@ class Measurement:
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
     cutoffs: Cutoffs
     full_band: bool
+    prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
 
     @property
     def cutoff_hz(self) -> float:
         """The lowest cutoff: below it all is the recording."""
         return self.cutoffs.lowest_hz
+
+    def told(self) -> Measured:
+        """This, as the event that says so."""
+        return Measured(
+            self.name,
+            self.info.sample_rate,
+            self.info.channels,
+            self.seconds,
+            self.cutoff_hz,
+            self.full_band,
+        )
 
     @property
     def seconds(self) -> float:
@@ -56,6 +70,11 @@ def make_folder(path: Path) -> None:
         raise InputError(
             f"The folder {path} cannot be made ({error.strerror}); give another."
         ) from error
+
+
+def leaves_nothing(given: Pieces, cutoffs: Cutoffs, found_full: bool) -> bool:
+    """Whether there is nothing to fill in: found so, or said of every piece."""
+    return (len(given) > 1 and cutoffs.full) if given else found_full
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

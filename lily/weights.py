@@ -17,10 +17,11 @@ from torch import Tensor
 
 from lily.config import Config, load_config, validate
 from lily.errors import ConfigError, WeightsError
-from lily.model.latent_diffusion import LatentDiffusion
+from lily.model.latent_diffusion import ENCODER_PREFIX, LatentDiffusion
 
 FORMAT = 1  # of a model folder
 WEIGHTS = "model.safetensors"
+ENCODER_SEED = 0  # an absent encoder is made of this seed, the same on every machine
 FROZEN = ("name", "preprocessing", "model", "inference")  # what a folder needs of its preset
 
 
@@ -83,16 +84,33 @@ def resolve_config(name: str | None = None, weights: str | None = None) -> Confi
 def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiffusion:
     """Build the configuration's model and load its weights strictly, in float32 for inference.
 
-    Raises WeightsError naming the file and the first missing, unknown or misshapen tensors.
+    The encoder's own tensors may be absent, all of them, as they are from AudioSR's checkpoints:
+    it starts neutral then. Raises WeightsError naming the file and the first missing, unknown or
+    misshapen tensors.
     """
     folder = model_folder(config)
-    with torch.device("meta"):
-        expected = LatentDiffusion(**config["model"]["params"]).state_dict()
+    expected = expected_tensors(config)
     tensors = read_tensors(folder / WEIGHTS)
+    if not any(map(is_of_encoder, tensors)):
+        expected = {key: value for key, value in expected.items() if not is_of_encoder(key)}
     check_tensors(tensors, expected, folder / WEIGHTS)
-    model = LatentDiffusion(**config["model"]["params"])
-    model.load_state_dict(tensors, strict=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ENCODER_SEED)
+        model = LatentDiffusion(**config["model"]["params"])
+    neutral = {key: value for key, value in model.state_dict().items() if key not in expected}
+    model.load_state_dict({**neutral, **tensors}, strict=True)
     return model.to(device).eval().requires_grad_(False)
+
+
+def expected_tensors(config: Config) -> dict[str, Tensor]:
+    """Names and shapes of everything a configuration's model saves, on the meta device."""
+    with torch.device("meta"):
+        return LatentDiffusion(**config["model"]["params"]).state_dict()
+
+
+def is_of_encoder(name: str) -> bool:
+    """Whether a tensor is the Global Audio Encoder's own: what AudioSR's checkpoints lack."""
+    return name.startswith(ENCODER_PREFIX) or ".global_" in name
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -132,6 +150,11 @@ def save_model_folder(
     save_file(state, partial, metadata={"format": "pt"})
     partial.chmod(0o644)  # safetensors makes it private; a model folder is for sharing
     os.replace(partial, folder / WEIGHTS)
+    write_config(config, folder)
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write ``config.json``: the configuration's part that a folder needs, frozen."""
     frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
     partial = folder / "config.json.part"
     partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")

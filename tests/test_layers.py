@@ -37,7 +37,9 @@ ENGINE_ROOM = {
     "fill": "engine",
     "measure": "engine",
     "chunk_cache": "engine",
+    "profiles": "engine",
 }  # files beside the engine
+ENGINE_ROOM |= {"convert": "weights", "checkpoint": "weights"}  # and beside the weights
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
 # Who may import an outside library: files, or folders that end in a slash.
@@ -45,7 +47,7 @@ IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "yaml": {"lily/config.py"},
     "huggingface_hub": {"lily/weights.py", "lily/publish.py"},
-    "safetensors": {"lily/weights.py", "lily/publish.py"},
+    "safetensors": {"lily/weights.py", "lily/checkpoint.py", "lily/publish.py"},
     "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},

@@ -12,6 +12,7 @@ from typing import Any
 from lily.cli.model import add_model
 from lily.errors import InputError, LilyError
 from lily.events import (
+    PROFILES,
     ChunksDone,
     ContextRead,
     Finished,
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
     add_model(parser)
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="lily",
+        help="audiosr: cutoff, low-pass, draws and sampler as AudioSR's own pipeline has them",
+    )
     parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
     parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
     parser.add_argument(
@@ -55,6 +62,7 @@ def run_upsample(options: argparse.Namespace) -> int:
         guidance=options.guidance,
         seed=options.seed,
         cutoff_hz=options.cutoff,
+        profile=options.profile,
     )
     from lily.engine import InferenceEngine
     from lily.weights import resolve_config
@@ -129,6 +137,7 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "guidance": result.guidance,
         "real_time_factor": round(result.real_time_factor, 4),
         "encoder": "on" if result.encoder else "off",
+        "profile": result.profile,
         "model": result.model,
         "input_sample_rate": result.input_sample_rate,
         "subtype": result.subtype,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+POSTERIOR = -1  # the "step" whose noise draws the low-pass latent, where a profile draws it
 FRAMES = 64  # latent frames per block: 5.12 s, so a chunk touches two or three
 SAMPLES = 65_536  # samples per block of white noise: 1.37 s at 48 kHz
 

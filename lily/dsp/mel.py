@@ -43,6 +43,11 @@ class LogMel:
 
     def frames(self, samples: Tensor) -> Tensor:
         """Samples (..., L * hop + 2 * edge), neighbours included, to log-mel (..., L, M)."""
+        mel = self.magnitudes(samples) @ self.basis
+        return mel.clamp(min=FLOOR).log()
+
+    def magnitudes(self, samples: Tensor) -> Tensor:
+        """Samples (..., L * hop + 2 * edge) to the spectrum's magnitudes (..., L, F)."""
         lead = samples.shape[:-1]
         spectrum = torch.stft(
             samples.reshape(-1, samples.shape[-1]),
@@ -52,8 +57,7 @@ class LogMel:
             center=False,
             return_complex=True,
         ).abs()  # (B, F, L)
-        mel = spectrum.transpose(-1, -2) @ self.basis
-        return mel.clamp(min=FLOOR).log().reshape(*lead, -1, self.config.n_mels)
+        return spectrum.transpose(-1, -2).reshape(*lead, -1, spectrum.shape[-2])
 
     def __call__(self, samples: Tensor) -> Tensor:
         """A whole recording (..., T) to log-mel (..., ceil(T / hop), M).

@@ -1,5 +1,4 @@
-"""From rows to a table: means by case and system, paired differences and their intervals, plots.
-"""
+"""From rows to a table: means by case and system, paired differences and their intervals, plots."""
 
 from __future__ import annotations
 

@@ -171,7 +171,10 @@ class DiagonalGaussian:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw; the noise is drawn in float32 on the generator's device."""
         device = self.mean.device if generator is None else generator.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device)
+        return self.at(torch.randn(self.mean.shape, generator=generator, device=device))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The draw (B, z, L, M') that this unit normal noise gives."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise.to(self.mean)
 
     def kl(self) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lily.config import AUDIOSR_UNUSED, unet_config
 from lily.errors import ConfigError
 from lily.model.attention import Conditioning
-from lily.model.autoencoder import AutoencoderKL
+from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian
 from lily.model.global_encoder import GlobalContext
 from lily.model.unet import UNet
 
@@ -56,6 +56,7 @@ class LatentDiffusion(nn.Module):
         unconditional_prob_cfg: float = 0.1,
         context_dropout: float = 0.3,
         timestep_power: float = 1.0,
+        scale_lowpass: bool = False,
         **unused: Any,
     ) -> None:
         super().__init__()
@@ -74,6 +75,7 @@ class LatentDiffusion(nn.Module):
         self.unconditional = unconditional_prob_cfg
         self.context_dropout = context_dropout
         self.timestep_power = timestep_power
+        self.scale_lowpass = scale_lowpass  # AudioSR's networks were trained so, lily-mini was not
         self.model = DiffusionWrapper(UNet(_unet_config(unet_config["params"])))
         self.first_stage_model = AutoencoderKL(**first_stage_config["params"])
         self.register_buffer("scale_factor", torch.tensor(1.0))
@@ -96,8 +98,23 @@ class LatentDiffusion(nn.Module):
         return self.first_stage_model.encode(log_mel[:, None]).sample(generator) * self.scale_factor
 
     def encode_low(self, log_mel: Tensor) -> Tensor:
-        """Band-limited log-mel (B, T, M) to its mean latent; AudioSR does not scale this one."""
-        return self.first_stage_model.encode(log_mel[:, None]).mean
+        """Band-limited log-mel (B, T, M) to its mean latent, not scaled."""
+        return self.low_posterior(log_mel).mean
+
+    def low_posterior(self, log_mel: Tensor) -> DiagonalGaussian:
+        """Band-limited log-mel (B, T, M) to the posterior of its latent; AudioSR draws from it."""
+        return self.first_stage_model.encode(log_mel[:, None])
+
+    def predict_v(
+        self, x: Tensor, low: Tensor, steps: Tensor, conditioning: Conditioning | None = None
+    ) -> Tensor:
+        """Noisy latent and low-pass latent, each (B, z, L, M'), at times (B,) to v.
+
+        With ``scale_lowpass`` the low-pass latent, and guidance's constant in its place, is scaled
+        as the noisy one is. Source: AudioSR ``ddpm.py: DiffusionWrapper.forward``.
+        """
+        low = low * self.scale_factor if self.scale_lowpass else low
+        return self.model(x, low, steps, conditioning)
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, z, L, M') to log-mel (B, T, M)."""
@@ -149,7 +166,7 @@ class LatentDiffusion(nn.Module):
         spread = self.noise_scale[steps][:, None, None, None]
         target = signal * noise - spread * z
         conditioning = self._training_conditioning(batch, informed)
-        v = self.model(signal * z + spread * noise, low, steps, conditioning)
+        v = self.predict_v(signal * z + spread * noise, low, steps, conditioning)
         errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2))  # (B, M')
         weight = batch.get("loss_weight")
         loss = (errors if weight is None else errors * weight).mean()

@@ -1,0 +1,70 @@
+"""Map a checkpoint of any origin: names and shapes now, values when asked for, code never.
+
+A pickle (``.bin``, ``.ckpt``) is read with ``weights_only``, which builds tensors and refuses all
+else; safetensors hold nothing else. Both are mapped, so that memory holds what is looked at.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lily.errors import WeightsError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of tensors, mapped: names and shapes now, values when asked for."""
+
+    path: Path
+    shapes: Shapes
+    read: Callable[[str], Tensor]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Map a checkpoint; raises WeightsError if it is damaged, holds code, or is no such file."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file; give a .bin, .ckpt or .safetensors checkpoint.")
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    if path.suffix in {".bin", ".ckpt", ".pt", ".pth"}:
+        return _open_pickle(path)
+    raise WeightsError(f"{path} ends in {path.suffix!r}; give a .bin, .ckpt or .safetensors file.")
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    try:
+        handle = safe_open(path, framework="pt")
+        shapes = {key: tuple(handle.get_slice(key).get_shape()) for key in handle.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not safetensors: {error}") from error
+    return Checkpoint(path, shapes, handle.get_tensor)
+
+
+def _open_pickle(path: Path) -> Checkpoint:
+    mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be mapped
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, KeyError, AttributeError) as error:
+        code = re.search(r"GLOBAL (\S+)|global: (\S+)", str(error))
+        what = f"it asks for {code[1] or code[2]}" if code else "it is not a pickle of tensors"
+        raise WeightsError(
+            f"{path} is refused: {what}, and Lily loads tensors only, never code."
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
+        raise WeightsError(f"{path} is damaged: {why or 'it ends too early'}.") from error
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} is not a checkpoint: it holds no state_dict of tensors.")
+    return Checkpoint(path, {k: tuple(v.shape) for k, v in state.items()}, state.__getitem__)
