@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lily.errors import ConfigError
+from lily.origin import WeightsConfig
 
 T = TypeVar("T")
 Config = dict[str, Any]
@@ -288,7 +289,7 @@ def load_config(name_or_path: str | Path) -> Config:
 
 def validate(config: Any, where: str) -> Config:
     """Check every section of a configuration; returns it unchanged; raises ConfigError."""
-    known = ("name", "preprocessing", "model", "inference", "training", "weights")
+    known = ("name", "preprocessing", "model", "inference", "training", "weights", "base_model")
     model = config.get("model") if isinstance(config, Mapping) else None
     if not isinstance(model, Mapping) or not isinstance(model.get("params"), Mapping):
         raise ConfigError(f"{where}: a configuration needs a section model with params.")
@@ -314,6 +315,8 @@ def validate(config: Any, where: str) -> Config:
     _check_inference(inference, where)
     if "training" in config:
         training_config(config["training"])
+    if "weights" in config:
+        build(WeightsConfig, config["weights"], "weights")
     return dict(config)
 
 

@@ -44,7 +44,7 @@ def at(config, path):
 
 
 def test_the_presets_people_choose_from_are_these():
-    assert preset_names() == ["audiosr-basic", "lily-mini"]
+    assert preset_names() == ["audiosr-basic", "audiosr-speech", "lily-mini"]
 
 
 @pytest.mark.parametrize("path", sorted(presets_folder().glob("*.yaml")), ids=lambda p: p.stem)
@@ -136,7 +136,7 @@ def test_what_is_no_configuration_is_refused(broken):
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="'lily-maxi'.*audiosr-basic, lily-mini"):
+    with pytest.raises(ConfigError, match="'lily-maxi'.*audiosr-basic, audiosr-speech, lily-mini"):
         load_config("lily-maxi")
 
 

@@ -33,14 +33,21 @@ LAYERS = {
     "__main__": 7,
     "app": 7,
 }
-ENGINE_ROOM = {"fill": "engine", "chunk_cache": "engine"}  # files beside the engine
+BESIDE = {  # files that are one room, though not one folder
+    "origin": "config",
+    "hub": "weights",
+    "resolve": "weights",
+    "convert": "weights",
+    "fill": "engine",
+    "chunk_cache": "engine",
+}
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
 # Who may import an outside library: files, or folders that end in a slash.
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "yaml": {"lily/config.py"},
-    "huggingface_hub": {"lily/weights.py", "lily/publish.py"},
+    "huggingface_hub": {"lily/hub.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/publish.py"},
     "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
@@ -58,7 +65,7 @@ def room_of(module: str) -> str:
     """The room of a dotted module: lily.dsp.mel is in dsp; lily itself is in lily."""
     parts = module.split(".")
     room = "lily" if parts == ["lily"] else parts[0] if parts[0] != "lily" else parts[1]
-    return ENGINE_ROOM.get(room, room)
+    return BESIDE.get(room, room)
 
 
 def module_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from lily.config import load_config
 from lily.errors import WeightsError
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.resolve import with_weights
 from lily.weights import load_model, read_folder_config, save_model_folder
 
 
@@ -35,8 +36,7 @@ def test_a_saved_folder_loads_to_the_same_tensors(folder):
 
 
 def test_the_bundled_model_fits_its_preset_and_its_size():
-    config = load_config("lily-mini")
-    model = load_model(config)
+    model = load_model(with_weights(load_config("lily-mini")))
     assert sum(p.numel() for p in model.parameters()) <= 16_000_000
     assert model.encoder_is_trained
 

@@ -31,8 +31,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     from lily.engine import InferenceEngine
     from lily.evaluation.run import evaluate, means
+    from lily.resolve import resolve_config
     from lily.training.dataset import find_recordings
-    from lily.weights import resolve_config
 
     files = [recording.path for recording in find_recordings(options.folder)]
     if options.limit is not None:
