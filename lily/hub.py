@@ -234,12 +234,12 @@ def _explained(error: Exception, model: HubId) -> WeightsError | None:
             return WeightsError(f"There is no model {model} on {host()}; check the name.")
         case HFValidationError():
             return WeightsError(f"{model} cannot be a model's name on {host()}: {error}")
-        case LocalEntryNotFoundError() | httpx.HTTPError():
-            return _unreachable(model, type(error.__cause__ or error).__name__)
         case HfHubHTTPError() if status is not None and (status >= 500 or status == 429):
             return _unreachable(model, f"status {status}")
         case HfHubHTTPError():
             return WeightsError(f"{host()} answers {status} about {model}; check the name.")
+        case LocalEntryNotFoundError() | httpx.HTTPError():
+            return _unreachable(model, str(error.__cause__ or error).split("\n")[0])
         case OSError():  # a full disk, or a file that ended early
             return WeightsError(f"{model} cannot be downloaded: {str(error).splitlines()[0]}")
     return None

@@ -26,7 +26,7 @@ from lily.model.latent_diffusion import ENCODER_PREFIX, LatentDiffusion
 FORMAT = 1  # of a model folder
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FROZEN = ("name", "preprocessing", "model", "inference", "base_model")  # what a folder keeps
-UNET_PREFIX = "model.diffusion_model."
+ENCODER_SEED = 0  # an absent encoder is made of this seed, the same on every machine
 Shapes = Mapping[str, torch.Size]
 
 
@@ -56,7 +56,9 @@ def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiff
     WeightsError naming the file and the first missing, unknown or misshapen tensors.
     """
     check_weights(config)
-    model = LatentDiffusion(**config["model"]["params"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ENCODER_SEED)
+        model = LatentDiffusion(**config["model"]["params"])
     tensors = {}
     for path in weights_files(config):
         tensors |= read_tensors(path)  # an adapter's tensors take the place of its base's
@@ -77,10 +79,8 @@ def check_weights(config: Config) -> None:
 
     Raises WeightsError naming the file and the first missing, unknown or misshapen tensors.
     """
-    with torch.device("meta"):
-        expected = LatentDiffusion(**config["model"]["params"]).state_dict()
-    expected = {key: value.shape for key, value in expected.items()}
-    encoder = {key: shape for key, shape in expected.items() if is_encoder_key(key)}
+    expected = {key: value.shape for key, value in expected_tensors(config).items()}
+    encoder = {key: shape for key, shape in expected.items() if is_of_encoder(key)}
     rest = {key: shape for key, shape in expected.items() if key not in encoder}
     *base, path = weights_files(config)
     found = read_shapes(path)
@@ -91,9 +91,15 @@ def check_weights(config: Config) -> None:
     check_tensors(found, rest if not found.keys() & encoder.keys() else expected, path)
 
 
-def is_encoder_key(key: str) -> bool:
-    """Whether a tensor is the Global Audio Encoder's or its conditioning's."""
-    return key.startswith(ENCODER_PREFIX) or (key.startswith(UNET_PREFIX) and ".global_" in key)
+def expected_tensors(config: Config) -> dict[str, Tensor]:
+    """Names and shapes of everything a configuration's model saves, on the meta device."""
+    with torch.device("meta"):
+        return LatentDiffusion(**config["model"]["params"]).state_dict()
+
+
+def is_of_encoder(name: str) -> bool:
+    """Whether a tensor is the Global Audio Encoder's own: what AudioSR's checkpoints lack."""
+    return name.startswith(ENCODER_PREFIX) or ".global_" in name
 
 
 def encoder_is_trained(config: Config) -> bool:
@@ -105,7 +111,7 @@ def encoder_is_trained(config: Config) -> bool:
     for path in weights_files(config):
         with _open(path) as file:
             for key in file.keys():  # noqa: SIM118  not a mapping
-                if is_encoder_key(key) and key.endswith(".global_out.weight"):
+                if is_of_encoder(key) and key.endswith(".global_out.weight"):
                     trained[key] = bool(file.get_tensor(key).any())
     return any(trained.values())
 
@@ -170,7 +176,7 @@ def save_adapter_folder(
     ``base_model`` is a preset's name, a folder or ``owner/name[@revision]``; it gives every tensor
     that the encoder and its conditioning do not have.
     """
-    state = {key: value for key, value in model.state_dict().items() if is_encoder_key(key)}
+    state = {key: value for key, value in model.state_dict().items() if is_of_encoder(key)}
     _save(state, {**config, "base_model": base_model}, folder, dtype)
 
 
@@ -184,6 +190,11 @@ def _save(state: dict[str, Tensor], config: Config, folder: Path, dtype: torch.d
     save_file(state, partial, metadata={"format": "pt"})
     partial.chmod(0o644)  # safetensors makes it private; a model folder is for sharing
     os.replace(partial, folder / WEIGHTS)
+    write_config(config, folder)
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write ``config.json``: the configuration's part that a folder needs, frozen."""
     frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
     partial = folder / (CONFIG + ".part")
     partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
