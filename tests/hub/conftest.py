@@ -30,21 +30,31 @@ def hub() -> Iterator[HubServer]:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
     """A model folder of the tiny preset, its encoder's projections not zero."""
-    path = tmp_path_factory.mktemp("tiny") / "model"
-    config = load_config("tiny")
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = LatentDiffusion(**config["model"]["params"])
-        for transformer in model.unet.conditioned():
-            torch.nn.init.normal_(transformer.global_out.weight, std=0.1)
-    save_model_folder(model, config, path)
-    return path
+    return tiny_folder(tmp_path_factory.mktemp("tiny") / "model", trained=True)
 
 
 @pytest.fixture
 def files(folder: Path) -> dict[str, bytes]:
     """The folder's files as a Hub keeps them."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> dict[str, bytes]:
+    """The files of a tiny model whose encoder never left its neutral start."""
+    return {p.name: p.read_bytes() for p in tiny_folder(tmp_path / "u", trained=False).iterdir()}
+
+
+def tiny_folder(path: Path, trained: bool) -> Path:
+    """Write a model folder of the tiny preset, from a seed."""
+    config = load_config("tiny")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = LatentDiffusion(**config["model"]["params"])
+        for transformer in model.unet.conditioned() if trained else ():
+            torch.nn.init.normal_(transformer.global_out.weight, std=0.1)
+    save_model_folder(model, config, path)
+    return path
 
 
 @pytest.fixture
