@@ -8,7 +8,6 @@ import os
 # Read by Gradio when it is imported: the page sends nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from lily.engine import InferenceEngine
 from lily.errors import LilyError
 from lily.resolve import BUNDLED, encoder_note
 from lily.ui.models import made_ready, offered
@@ -16,6 +15,7 @@ from lily.ui.page import build_page
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
+from lily.zero import engine_maker
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     settings = Settings.from_environment(os.environ)
     models, notice = offered(settings.model)
-    shelf = EngineShelf(models, InferenceEngine, ready=made_ready, note=encoder_note, spare=BUNDLED)
+    shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
     build_page(shelf, settings, notice).launch(
         server_name=settings.server_name,
         server_port=settings.port,

@@ -83,7 +83,7 @@ class InferenceEngine:
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
-        self.filler: type[Filler] = Filler  # where pass 3 runs its networks
+        self.filler: Callable[..., Filler] = Filler  # where pass 3 runs its networks
 
     def run_inference(
         self,

@@ -89,10 +89,10 @@ def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:
 
 def _base(name: str, tell: Tell) -> str:
     """The folder of an adapter's base."""
-    weights = with_weights(resolve_config(weights=name, tell=tell), tell)["weights"]
-    if "base" in weights:
+    config = resolve_config(weights=name, tell=tell)
+    if "base_model" in config:
         raise WeightsError(f"base_model {name} is itself an adapter; name the model it lies on.")
-    return weights["folder"]
+    return with_weights(config, tell)["weights"]["folder"]
 
 
 def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: Tell) -> Path:

@@ -25,6 +25,7 @@ LAYERS = {
     "training": 4,
     "evaluation": 5,
     "publish": 5,
+    "zero": 5,
     "bench": 5,
     "batch": 5,
     "info": 5,
@@ -38,6 +39,7 @@ BESIDE = {  # files that are one room, though not one folder
     "hub": "weights",
     "resolve": "weights",
     "convert": "weights",
+    "card": "publish",
     "fill": "engine",
     "chunk_cache": "engine",
 }
@@ -47,8 +49,9 @@ LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "yaml": {"lily/config.py"},
-    "huggingface_hub": {"lily/hub.py", "lily/publish.py"},
-    "safetensors": {"lily/weights.py", "lily/publish.py"},
+    "spaces": {"lily/zero.py"},
+    "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
+    "safetensors": {"lily/weights.py"},
     "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},

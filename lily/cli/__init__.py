@@ -11,13 +11,14 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import evaluate, info, train, upsample
+from lily.cli import evaluate, info, publish, train, upsample
 from lily.errors import LilyError
 
 COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
+    "publish": (publish, "put a model folder on the Hub"),
     "info": (info, "describe a preset"),
 }
 
