@@ -81,7 +81,7 @@ class Filler:
             self.cache = None if context is None else model.unet.context_cache(context)
         self._low = _Buffer(settings.channels, mel.config.n_mels)
         self._made = _Buffer(settings.channels, mel.config.n_mels)
-        self.voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device, precision)
+        self._voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device, precision)
         self._rows: list[_Row] = []
         self._results: dict[int, dict[int, Tensor]] = {}
         self._cut = 0  # chunks whose rows were taken from the input
@@ -203,10 +203,10 @@ class Filler:
             final = self.chunks[self._blended].start * MEL_FRAMES_PER_LATENT
         start = self._made.start
         if final > start:
-            yield from self.voiced.push(self._made.read(start, final))
+            yield from self._voiced.push(self._made.read(start, final))
             self._made.forget(final)
         if self._blended == len(self.chunks):
-            yield from self.voiced.flush()
+            yield from self._voiced.flush()
 
     def _networks(self) -> _Networks:
         return _Networks(self.device, self.precision)

@@ -96,13 +96,18 @@ def fetch(model: HubId, files: Sequence[str], tell: Tell = silent) -> tuple[Path
         here = cached(model, files)
         if here is None:
             raise
-        if not constants.is_offline_mode():
-            tell(Notice(f"{host()} does not answer: {model} is taken from the cache."))
+        tell_cached(str(model), tell)
         return here
     for file in files:
         found.require(file)
     (folder,) = {_download(found, file, tell) for file in files}
     return folder, found.commit
+
+
+def tell_cached(name: str, tell: Tell) -> None:
+    """Say that a model comes from the cache, unless that was asked for."""
+    if not constants.is_offline_mode():
+        tell(Notice(f"{host()} does not answer: {name} is taken from the cache."))
 
 
 def cached(model: HubId, files: Sequence[str]) -> tuple[Path, str] | None:

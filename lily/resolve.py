@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from lily.config import Config, build, load_config, preset_names
 from lily.errors import HubUnreachable, WeightsError
-from lily.events import Notice, Preparing
-from lily.hub import Tell, assets, fetch, listing, record_commit, silent
+from lily.events import Preparing
+from lily.hub import Tell, assets, fetch, listing, record_commit, silent, tell_cached
 from lily.origin import HubId, WeightsConfig, hub_id
 from lily.weights import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
 
@@ -104,7 +104,7 @@ def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: T
         made = sorted(assets(model).glob(f"{stem}-*/{CONFIG}"), key=lambda p: p.stat().st_mtime)
         if not made:
             raise
-        tell(Notice(f"The Hub does not answer: {name} is taken from the cache."))
+        tell_cached(name, tell)
         return made[-1].parent
     found.require(checkpoint)
     record_commit(name, model, found.commit, tell)
@@ -118,11 +118,12 @@ def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: T
 
 def _convert(checkpoint: Path, folder: Path, config: Config) -> None:
     """Make a model folder of AudioSR's checkpoint, complete or not at all."""
-    from lily.convert import convert_checkpoint
+    from lily.convert import DTYPES, examine, write_folder
 
     partial = folder.with_name(f"{folder.name}.part{os.getpid()}")
     try:
-        convert_checkpoint(checkpoint, partial, config)
+        opened, account = examine(checkpoint, config)
+        write_folder(opened, account, config, partial, DTYPES["fp32"])
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -8,24 +8,25 @@ hands its state and some chunks to a call and takes the state back. Elsewhere no
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lily.config import MEL_FRAMES_PER_LATENT, Config
 from lily.device import choose_device, choose_precision
 from lily.engine import InferenceEngine
 from lily.events import ChunksDone, Sampling
-from lily.fill import Filler
+from lily.fill import Filler, VoicedStream
+from lily.model.attention import ContextCache
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.weights import load_model
 
@@ -55,27 +56,32 @@ class GpuCalls:
     def engine(self, config: Config) -> InferenceEngine:
         """An engine on the CPU; its model is what the GPU's process is forked with."""
         engine = InferenceEngine(config, device="cpu")
-        engine.filler = partial(_GpuFiller, partial(self._call_with, engine.config))
+        engine.filler = partial(_GpuFiller, partial(_call, self._call, engine.config))
         self._held = engine.config["weights"], engine.model
         return engine
 
-    def _call_with(
-        self, config: Config, seconds: float, state: bytes, frames: np.ndarray
-    ) -> Iterator[Any]:
-        return self._call(seconds, config, state, frames)
-
     def _push(
-        self, seconds: float, config: Config, state: bytes, frames: np.ndarray
+        self,
+        seconds: float,
+        config: Config,
+        state: bytes,
+        caches: bytes,
+        frames: np.ndarray,
     ) -> Iterator[Any]:
         """In the GPU's process: fill frames (C, l, M); yields events, samples, then the state."""
         device = choose_device("auto")
         if self._held is None or self._held[0] != config["weights"]:  # forked before it was loaded
             self._held = config["weights"], load_model(config)
         model = self._held[1].to(device)
-        filler = unpacked(state, model, device, choose_precision("auto", device))
+        crossing = Crossing(model, [on_device(c, device) for c in pickle.loads(caches)])
+        filler = crossing.unpack(state, device, choose_precision("auto", device))
         for made in filler.push(torch.from_numpy(frames)):
             yield made.numpy() if isinstance(made, Tensor) else made
-        yield packed(filler, with_context=False)
+        yield crossing.pack(filler)
+
+
+def _call(call: Callable[..., Iterator[Any]], config: Config, seconds: float, *rest: Any) -> Any:
+    return call(seconds, config, *rest)
 
 
 class _GpuFiller(Filler):
@@ -91,17 +97,14 @@ class _GpuFiller(Filler):
         overlap = self.inference.overlap * MEL_FRAMES_PER_LATENT
         hop = self.inference.chunk * MEL_FRAMES_PER_LATENT - overlap
         for frames in grouped(portions, chunks * hop, overlap):
-            for made in self._call(seconds, packed(self), frames.numpy()):
+            crossing = Crossing(self.model)
+            state = crossing.pack(self)
+            caches = pickle.dumps(crossing.caches)
+            for made in self._call(seconds, state, caches, frames.numpy()):
                 if isinstance(made, bytes):
-                    self._take_back(made)
+                    self.__dict__ |= vars(crossing.unpack(made, self.device, self.precision))
                 else:
                     yield torch.from_numpy(made) if isinstance(made, np.ndarray) else made
-
-    def _take_back(self, state: bytes) -> None:
-        kept = self.cache
-        filler = unpacked(state, self.model, self.device, self.precision)
-        self.__dict__.update(vars(filler))
-        self.cache = kept
 
 
 def call_size(filler: Filler) -> tuple[int, float]:
@@ -128,31 +131,82 @@ def grouped(portions: Iterable[Tensor], count: int, more: int) -> Iterator[Tenso
         yield held
 
 
-def packed(filler: Filler, with_context: bool = True) -> bytes:
-    """Everything a filler holds but its networks, by value."""
-    bare = Filler.__new__(Filler)
-    bare.__dict__.update({k: v for k, v in vars(filler).items() if k != "_call"})
-    bare.model, bare.voiced = None, copy(filler.voiced)
-    bare.voiced.vocoder = None
-    if not with_context:
-        bare.cache = None
-    return pickle.dumps(bare)
+class Crossing:
+    """A filler's state as bytes: by value, but for the networks and the contexts' keys and values.
+
+    Those are named, and the other side has its own.
+    """
+
+    def __init__(self, model: LatentDiffusion, caches: Sequence[ContextCache] = ()) -> None:
+        """``caches`` are this side's, in the order in which the other side's ``pack`` met them."""
+        self.model = model
+        self.caches = list(caches)
+
+    def pack(self, filler: Filler) -> bytes:
+        """The filler's state."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        crossing, buffer = self, io.BytesIO()
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, value: Any) -> tuple[str, str | int] | None:
+                if id(value) in names:
+                    return "network", names[id(value)]
+                return (
+                    ("cache", crossing._place(value)) if isinstance(value, ContextCache) else None
+                )
+
+        state = {k: v for k, v in vars(filler).items() if k not in ("_call", "device", "precision")}
+        Pickler(buffer).dump(state)
+        return buffer.getvalue()
+
+    def unpack(self, state: bytes, device: torch.device, precision: torch.dtype) -> Filler:
+        """A plain filler in that state, with this side's networks, on this device."""
+        crossing = self
+
+        class Unpickler(pickle.Unpickler):
+            def persistent_load(self, name: tuple[str, Any]) -> Any:
+                kind, key = name
+                network = kind == "network"
+                return crossing.model.get_submodule(key) if network else crossing.caches[key]
+
+        filler = Filler.__new__(Filler)
+        filler.__dict__ |= Unpickler(io.BytesIO(state)).load()
+        filler.device, filler.precision = device, precision
+        for part in _parts(filler):
+            if isinstance(part, VoicedStream):
+                part.device, part.precision = device, precision
+        return filler
+
+    def _place(self, cache: ContextCache) -> int:
+        for place, known in enumerate(self.caches):
+            if known is cache:
+                return place
+        self.caches.append(cache)
+        return len(self.caches) - 1
 
 
-def unpacked(
-    state: bytes, model: LatentDiffusion, device: torch.device, precision: torch.dtype
-) -> Filler:
-    """The filler again, with these networks, on this device."""
-    filler: Filler = pickle.loads(state)
-    filler.model, filler.voiced.vocoder = model, model.first_stage_model.vocoder
-    for part in (filler, filler.voiced):
-        part.device, part.precision = device, precision
-    if filler.cache is not None:
-        cache = filler.cache
-        filler.cache = replace(
-            cache,
-            keys=tuple(key.to(device) for key in cache.keys),
-            values=tuple(value.to(device) for value in cache.values),
-            valid=None if cache.valid is None else cache.valid.to(device),
+def _parts(value: Any) -> Iterator[Any]:
+    """Every object a filler is made of, down to tensors and networks."""
+    if isinstance(value, Tensor | nn.Module):
+        return
+    if isinstance(value, list | tuple):
+        inner = list(value)
+    else:
+        inner = (
+            list(value.values())
+            if isinstance(value, dict)
+            else list(getattr(value, "__dict__", {}).values())
         )
-    return filler
+    yield value
+    for part in inner:
+        yield from _parts(part)
+
+
+def on_device(cache: ContextCache, device: torch.device) -> ContextCache:
+    """A context's keys and values on a device."""
+    return replace(
+        cache,
+        keys=tuple(key.to(device) for key in cache.keys),
+        values=tuple(value.to(device) for value in cache.values),
+        valid=None if cache.valid is None else cache.valid.to(device),
+    )

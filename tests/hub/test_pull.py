@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hubserver import HubServer
+from safetensors.torch import load, load_file, save
 
 from lily.resolve import bundled_folder
+from lily.weights import is_of_encoder
 
 PULL = Path(__file__).with_name("pull.py")
 NAME = "somebody/lily-tiny"
@@ -169,3 +172,36 @@ def test_a_preset_tells_when_its_unpinned_commit_changes(
     pinned = preset(folder, tmp_path, f"revision: {first}")
     told = pull("--preset", str(pinned))
     assert "Notice" not in kinds(told) and Path(told[-1]["folder"]).name == first
+
+
+def checkpoint(folder: Path) -> bytes:
+    """The folder's model as AudioSR would have it, no encoder, as safetensors."""
+    tensors = load_file(folder / "model.safetensors")
+    return save({k: v for k, v in tensors.items() if not is_of_encoder(k)})
+
+
+def test_a_presets_checkpoint_is_converted_once_and_kept(hub, folder, pull, tmp_path):
+    pytest.importorskip("lily.convert")
+    data = checkpoint(folder)
+    hub.put(NAME, {"sub/audiosr.safetensors": data})
+    path = preset(folder, tmp_path, "checkpoint: sub/audiosr.safetensors")
+    told = pull("--preset", str(path))
+    assert any("Converting" in e.get("text", "") for e in told)
+    here = Path(told[-1]["folder"])
+    assert load_file(here / "model.safetensors").keys() == load(data).keys()
+    hub.put(NAME, {"README.md": b"another commit, the same checkpoint"})
+    hub.requests.clear()
+    again = pull("--preset", str(path))
+    assert again[-1] == told[-1] and not hub.asked("GET", "/store/")
+    offline = pull("--preset", str(path), HF_HUB_OFFLINE="1")
+    assert offline[-1] == told[-1]
+
+
+def test_a_checkpoint_that_is_no_audiosr_is_one_sentence_and_leaves_nothing(
+    hub, folder, pull, tmp_path
+):
+    pytest.importorskip("lily.convert")
+    hub.put(NAME, {"lora.safetensors": save({"lora.up": torch.zeros(2)})})
+    path = preset(folder, tmp_path, "checkpoint: lora.safetensors")
+    assert "lora.up" in sentence(pull("--preset", str(path)))
+    assert not list((tmp_path / "hf" / "assets").rglob("*.part*"))
