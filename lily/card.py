@@ -35,8 +35,11 @@ LIMITS = """\
 """
 
 
-def model_card(folder: Path, name: str, config: Config) -> ModelCard:
-    """The card of a model folder that is published as ``name``; raises PublishError."""
+def model_card(folder: Path, name: str, config: Config, space: str | None = None) -> ModelCard:
+    """The card of a model folder that is published as ``name``; raises PublishError.
+
+    ``space`` is a Space that serves it, and so a place where Lily's code can be had.
+    """
     kept = _own_card(folder)
     told: dict[str, Any] = kept.data.to_dict() if kept else {}
     results = evaluation_results(read_evaluation(folder))
@@ -55,13 +58,14 @@ def model_card(folder: Path, name: str, config: Config) -> ModelCard:
     data = ModelCardData(**facts)
     body = kept.text.strip() if kept else _introduction(name, config, folder)
     sections = {
-        r"\buse\b": _how_to_use(name),
+        r"\buse\b": _how_to_use(name, space),
         r"\bdata\b": f"## Training data\n\n{UNSTATED}\n",
+        r"\b(figures|evaluation|results)\b": _figures(results) if results else "",
         r"\blimits?\b": LIMITS,
     }
     for word, section in sections.items():
         if not re.search(rf"^#+ .*{word}", body, re.MULTILINE | re.IGNORECASE):
-            body = f"{body.rstrip()}\n\n{section}"
+            body = f"{body.rstrip()}\n\n{section}".rstrip()
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.rstrip()}\n")
 
 
@@ -143,13 +147,14 @@ def _introduction(name: str, config: Config, folder: Path) -> str:
         counts["Global Audio Encoder and its conditioning" if is_of_encoder(key) else part] += (
             value.numel()
         )
-    table = "\n".join(f"| {part} | {count:,} |" for part, count in counts.items() if count)
     lead = "Any audio in, 48 kHz out: what lies above the recording's cutoff is generated."
     if "base_model" in config:
+        counts = {part: count for part, count in counts.items() if "Global" in part}
         lead += (
-            "\n\nThis is an adapter: only the Global Audio Encoder's tensors are here. Lily "
-            f"fetches `{config['base_model']}`, on which they lie, by itself."
+            "\n\nThis is an adapter: only the encoder's tensors are here. Lily fetches by itself "
+            f"the model they lie on, `{config['base_model']}`."
         )
+    table = "\n".join(f"| {part} | {count:,} |" for part, count in counts.items() if count)
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6
     return (
         f"# {name.split('/')[-1]}\n\nAn audio super-resolution model for Lily: AudioSR's latent "
@@ -159,11 +164,21 @@ def _introduction(name: str, config: Config, folder: Path) -> str:
     )
 
 
-def _how_to_use(name: str) -> str:
+def _figures(results: list[EvalResult]) -> str:
+    rows = "\n".join(f"| {r.metric_name} | {r.metric_value:g} |" for r in results)
+    return (
+        f"## Figures\n\nMean log-spectral distance over {HELD_OUT} at the frequency named; lower is "
+        f"nearer to the recording (`{EVALUATION}`).\n\n| | LSD |\n|---|---|\n{rows}\n"
+    )
+
+
+def _how_to_use(name: str, space: str | None) -> str:
+    url = f"https://huggingface.co/spaces/{space}"
+    code = f" (the Space [{space}]({url}) holds its code and runs it in the browser)"
     return f"""\
 ## How to use
 
-In a clone of Lily, after `pip install -e .`:
+In a clone of Lily{code if space else ""}, after `pip install -e .`:
 
 ```bash
 python -m lily upsample recording.wav -o restored --weights {name}

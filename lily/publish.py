@@ -50,7 +50,7 @@ def publish(
     files = space_files(name) if space else {}  # before anything is uploaded
     config = read_folder_config(folder)
     check_weights(with_weights(config, tell))
-    card = model_card(folder, name, config)
+    card = model_card(folder, name, config, space)
     _tell_gaps(folder, str(card), tell)
     adds = {
         CONFIG: folder / CONFIG,

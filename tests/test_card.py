@@ -72,6 +72,7 @@ def test_figures_become_results(folder):
         ("8 kHz", 1.5),
     ]
     assert results[0].metric_name == "LSD above 4 kHz, encoder off"
+    assert "| LSD above 8 kHz, encoder on | 1.5 |" in card_of(folder).text
 
 
 @pytest.mark.parametrize("strange", [None, [], 3, {}, {"lsd_hf": 3}, {"lsd_hf": [1, {"on": 2}]}])
@@ -85,6 +86,12 @@ def test_the_bundled_models_card_carries_its_figures_and_its_data():
     assert card.data.to_dict()["model-index"][0]["name"] == "lily-mini"
 
 
+def test_a_space_is_where_a_stranger_finds_the_code(folder):
+    card = model_card(folder, NAME, read_folder_config(folder), "somebody/lily-space")
+    assert "huggingface.co/spaces/somebody/lily-space" in card.text
+    assert "huggingface.co/spaces" not in card_of(folder).text
+
+
 def test_an_adapter_names_its_base_on_the_hub(tmp_path):
     config = load_config("tiny")
     model = LatentDiffusion(**config["model"]["params"])
@@ -92,6 +99,7 @@ def test_an_adapter_names_its_base_on_the_hub(tmp_path):
         save_adapter_folder(model, config, tmp_path / "a", base, torch.float32)
         card = card_of(tmp_path / "a")
         assert card.data.base_model == said and "adapter" in card.text
+        assert "Global Audio Encoder" in card.text and "| vocoder |" not in card.text
     save_adapter_folder(model, config, tmp_path / "a", str(tmp_path))
     with pytest.raises(PublishError, match="others do not have"):
         card_of(tmp_path / "a")
