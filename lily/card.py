@@ -167,8 +167,8 @@ def _introduction(name: str, config: Config, folder: Path) -> str:
 def _figures(results: list[EvalResult]) -> str:
     rows = "\n".join(f"| {r.metric_name} | {r.metric_value:g} |" for r in results)
     return (
-        f"## Figures\n\nMean log-spectral distance over {HELD_OUT} at the frequency named; lower is "
-        f"nearer to the recording (`{EVALUATION}`).\n\n| | LSD |\n|---|---|\n{rows}\n"
+        f"## Figures\n\nMean log-spectral distance over {HELD_OUT} at the frequency named; lower "
+        f"is nearer to the recording (`{EVALUATION}`).\n\n| | LSD |\n|---|---|\n{rows}\n"
     )
 
 
