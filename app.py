@@ -8,27 +8,23 @@ import os
 # Read by Gradio when it is imported: the page sends nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from lily.config import load_config, preset_names
-from lily.engine import InferenceEngine
 from lily.errors import LilyError
+from lily.resolve import BUNDLED, encoder_note
+from lily.ui.models import made_ready, offered
 from lily.ui.page import build_page
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
-from lily.weights import is_available
-
-DEFAULT_PRESET = "lily-mini"  # bundled: it runs with no download
+from lily.zero import engine_maker
 
 
 def main() -> None:
     """Serve the page until it is stopped."""
     logging.basicConfig(level=logging.INFO)
     settings = Settings.from_environment(os.environ)
-    names = sorted(preset_names(), key=lambda name: name != DEFAULT_PRESET)
-    presets = {name: load_config(name) for name in names}
-    offered = {name: preset for name, preset in presets.items() if is_available(preset)}
-    shelf = EngineShelf(offered, InferenceEngine)
-    build_page(shelf, settings).launch(
+    models, notice = offered(settings.model)
+    shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
+    build_page(shelf, settings, notice).launch(
         server_name=settings.server_name,
         server_port=settings.port,
         max_file_size=settings.max_mb * 1_000_000,

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lily.errors import ConfigError
+from lily.origin import WeightsConfig
 
 T = TypeVar("T")
 Config = dict[str, Any]
@@ -180,6 +181,9 @@ class TrainingConfig:
     context_seconds: tuple[float, float] = (8.0, 180.0)  # of an album; long ones are seldom
     changing_bandwidth: float = 0.5  # share of contexts that are wide in parts, narrow in others
     pooling: tuple[int, int] = (1, 32)  # tokens averaged into one, log-uniform
+    # The encoder's own stage: mostly where only the context can tell, mostly at noisy times.
+    encoder_changing_bandwidth: float = 0.8
+    encoder_timestep_power: float = 4.0
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str, ignored: Iterable[str] = ()) -> T:
@@ -292,7 +296,7 @@ def load_config(name_or_path: str | Path) -> Config:
 
 def validate(config: Any, where: str) -> Config:
     """Check every section of a configuration; returns it unchanged; raises ConfigError."""
-    known = ("name", "preprocessing", "model", "inference", "training", "weights")
+    known = ("name", "preprocessing", "model", "inference", "training", "weights", "base_model")
     model = config.get("model") if isinstance(config, Mapping) else None
     if not isinstance(model, Mapping) or not isinstance(model.get("params"), Mapping):
         raise ConfigError(f"{where}: a configuration needs a section model with params.")
@@ -318,6 +322,8 @@ def validate(config: Any, where: str) -> Config:
     _check_inference(inference, where)
     if "training" in config:
         training_config(config["training"])
+    if "weights" in config:
+        build(WeightsConfig, config["weights"], "weights")
     return dict(config)
 
 

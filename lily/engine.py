@@ -46,6 +46,7 @@ from lily.fill import Filler, FillSettings
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, make_folder, pieces, within
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
+from lily.resolve import with_weights
 from lily.weights import load_model
 
 SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
@@ -56,7 +57,7 @@ class InferenceEngine:
 
     def __init__(self, config: Config, device: str = "auto", precision: str = "auto") -> None:
         """Load the configuration's weights; raises WeightsError, ConfigError and InputError."""
-        self.config = config
+        self.config = config = with_weights(config)
         self.name = str(config.get("name", "model"))
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
@@ -65,6 +66,7 @@ class InferenceEngine:
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
+        self.filler: Callable[..., Filler] = Filler  # where pass 3 runs its networks
 
     def run_inference(
         self,
@@ -263,7 +265,7 @@ class InferenceEngine:
         writer: AudioWriter,
     ) -> Generator[Event, None, int]:
         """Generate every chunk, write the recording with its top filled in; returns their count."""
-        filler = Filler(
+        filler = self.filler(
             self.model,
             self.mel,
             self.settings,
@@ -293,14 +295,13 @@ class InferenceEngine:
         splicer = Splicer(measured.cutoffs, self.sample_rate, measured.info.channels)
         pairs = InStep(self.blocks(path))
         stream, gain = MelStream(self.mel), self.gain(measured)
-        for frames in stream.over(self.network_blocks(path, measured)):
-            for made in filler.push(frames):
-                if isinstance(made, Sampling | ChunksDone):
-                    yield made
-                    continue
-                # Without the DC, which would ring where the recording starts and stops.
-                recording = pairs.take(made.shape[-1]) - measured.means
-                writer.write(splicer.push(recording, made / gain) + measured.means)
+        for made in filler.over(stream.over(self.network_blocks(path, measured))):
+            if isinstance(made, Sampling | ChunksDone):
+                yield made
+                continue
+            # Without the DC, which would ring where the recording starts and stops.
+            recording = pairs.take(made.shape[-1]) - measured.means
+            writer.write(splicer.push(recording, made / gain) + measured.means)
         writer.write(splicer.flush() + measured.means)
         return len(filler.chunks)
 

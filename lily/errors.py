@@ -21,5 +21,13 @@ class WeightsError(LilyError):
     """A model folder or checkpoint cannot be loaded strictly."""
 
 
+class HubUnreachable(WeightsError):
+    """The Hub does not answer, and what is wanted of it is not in the cache."""
+
+
+class PublishError(LilyError):
+    """A model folder or a Space cannot be uploaded."""
+
+
 class TrainingError(LilyError):
     """A training run cannot start, continue or save."""

@@ -8,7 +8,7 @@ with a halo. What is held is a few chunks, whatever the duration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +99,11 @@ class Filler:
         return tuple(
             (c.start * LATENT_SECONDS, min(c.stop * LATENT_SECONDS, end)) for c in self.chunks
         )
+
+    def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | Sampling | ChunksDone]:
+        """Take all the recording's frames in portions (C, l, M); yields as ``push`` does."""
+        for frames in portions:
+            yield from self.push(frames)
 
     def push(self, frames: Tensor) -> Iterator[Tensor | Sampling | ChunksDone]:
         """Take the next band-limited frames (C, l, M); yield events and samples (C, n) in order.

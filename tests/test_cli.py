@@ -56,7 +56,7 @@ def test_a_bad_file_among_good_ones_costs_only_itself(folder, recording, tmp_pat
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["--weights", "/nowhere"], "config.json"),
+        (["--weights", "/nowhere"], "no folder"),
         (["--preset", "lily-maxi"], "lily-mini"),
         (["--steps", "100000"], "steps"),
         (["--device", "abacus"], "abacus"),

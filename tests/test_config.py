@@ -32,6 +32,7 @@ from lily.config import (
     vocoder_config,
 )
 from lily.errors import ConfigError
+from lily.origin import hub_id
 
 UNET = ("model", "params", "unet_config", "params")
 FIRST_STAGE = ("model", "params", "first_stage_config", "params")
@@ -44,7 +45,7 @@ def at(config, path):
 
 
 def test_the_presets_people_choose_from_are_these():
-    assert preset_names() == ["audiosr-basic", "lily-mini"]
+    assert preset_names() == ["audiosr-basic", "audiosr-speech", "lily-mini"]
 
 
 @pytest.mark.parametrize("path", sorted(presets_folder().glob("*.yaml")), ids=lambda p: p.stem)
@@ -113,6 +114,43 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(tiny_config, path, 
         validate(tiny_config, "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({}, "one of bundled, folder and repo"),
+        ({"bundled": "a", "repo": "a/b"}, "one of bundled, folder and repo"),
+        ({"folder": "a", "checkpoint": "a.safetensors"}, "belong to a repo"),
+        ({"folder": "a", "revision": "v1"}, "belong to a repo"),
+        ({"repo": "a/b", "base": "c"}, "base belongs to the folder"),
+        ({"repo": "b"}, "give owner/name"),
+        ({"repo": "a/b@v1"}, "give owner/name"),
+        ({"repo": "a/b", "checkpoint": "pytorch_model.bin"}, "give a .safetensors"),
+        ({"rep": "a/b"}, "did you mean 'repo'"),
+    ],
+)
+def test_weights_come_from_one_place_and_hold_no_code(tiny_config, weights, said):
+    with pytest.raises(ConfigError, match=said):
+        validate({**tiny_config, "weights": weights}, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "repo", "revision", "pinned"),
+    [
+        ("me/lily", "me/lily", None, False),
+        ("me/lily.v2@main", "me/lily.v2", "main", False),
+        (f"me/lily@{'0a' * 20}", "me/lily", "0a" * 20, True),
+    ],
+)
+def test_a_hub_id_is_read_and_written_the_same(text, repo, revision, pinned):
+    model = hub_id(text)
+    assert (model.repo, model.revision, model.pinned, str(model)) == (repo, revision, pinned, text)
+
+
+@pytest.mark.parametrize("text", ["lily", "/me/lily", "./lily", "me/lily/x", "../up", "a/b@", ""])
+def test_what_is_a_path_is_no_hub_id(text):
+    assert hub_id(text) is None
+
+
 def test_a_missing_key_is_named(tiny_config):
     del tiny_config["inference"]["samplers"]
     with pytest.raises(ConfigError, match="missing samplers"):
@@ -136,7 +174,7 @@ def test_what_is_no_configuration_is_refused(broken):
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="'lily-maxi'.*audiosr-basic, lily-mini"):
+    with pytest.raises(ConfigError, match="'lily-maxi'.*audiosr-basic, audiosr-speech, lily-mini"):
         load_config("lily-maxi")
 
 

@@ -25,6 +25,7 @@ LAYERS = {
     "training": 4,
     "evaluation": 5,
     "publish": 5,
+    "zero": 5,
     "bench": 5,
     "batch": 5,
     "info": 5,
@@ -33,21 +34,26 @@ LAYERS = {
     "__main__": 7,
     "app": 7,
 }
-ENGINE_ROOM = {
+BESIDE = {  # files that are one room, though not one folder
+    "origin": "config",
+    "hub": "weights",
+    "resolve": "weights",
+    "convert": "weights",
+    "checkpoint": "weights",
+    "card": "publish",
     "fill": "engine",
     "measure": "engine",
-    "chunk_cache": "engine",
     "profiles": "engine",
-}  # files beside the engine
-ENGINE_ROOM |= {"convert": "weights", "checkpoint": "weights"}  # and beside the weights
+}
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
 # Who may import an outside library: files, or folders that end in a slash.
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "yaml": {"lily/config.py"},
-    "huggingface_hub": {"lily/weights.py", "lily/publish.py"},
-    "safetensors": {"lily/weights.py", "lily/checkpoint.py", "lily/publish.py"},
+    "spaces": {"lily/zero.py"},
+    "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
+    "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
     "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
@@ -64,7 +70,7 @@ def room_of(module: str) -> str:
     """The room of a dotted module: lily.dsp.mel is in dsp; lily itself is in lily."""
     parts = module.split(".")
     room = "lily" if parts == ["lily"] else parts[0] if parts[0] != "lily" else parts[1]
-    return ENGINE_ROOM.get(room, room)
+    return BESIDE.get(room, room)
 
 
 def module_of(path: Path) -> str:

@@ -11,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from lily.config import load_config
 from lily.errors import WeightsError
 from lily.model.latent_diffusion import LatentDiffusion
-from lily.weights import load_model, read_folder_config, save_model_folder
+from lily.resolve import encoder_note, with_weights
+from lily.weights import (
+    encoder_is_trained,
+    is_of_encoder,
+    load_model,
+    read_folder_config,
+    save_adapter_folder,
+    save_model_folder,
+)
 
 
 @pytest.fixture
@@ -35,8 +43,7 @@ def test_a_saved_folder_loads_to_the_same_tensors(folder):
 
 
 def test_the_bundled_model_fits_its_preset_and_its_size():
-    config = load_config("lily-mini")
-    model = load_model(config)
+    model = load_model(with_weights(load_config("lily-mini")))
     assert sum(p.numel() for p in model.parameters()) <= 16_000_000
     assert model.encoder_is_trained
 
@@ -74,4 +81,93 @@ def test_a_folder_of_another_format_is_refused(folder):
         load(folder)
     (folder / "config.json").unlink()
     with pytest.raises(WeightsError, match="no config.json"):
+        load(folder)
+
+
+@pytest.fixture
+def pair(folder, tmp_path):
+    """A base with no encoder at all, and an adapter that lies on it."""
+    config = read_folder_config(folder)
+    whole = load_model(config)
+    for transformer in whole.unet.conditioned():
+        torch.nn.init.normal_(transformer.global_out.weight)
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    save_model_folder(whole, config, base, dtype=torch.float32)
+    plain = {k: v for k, v in load_file(base / "model.safetensors").items() if not is_of_encoder(k)}
+    save_file(plain, base / "model.safetensors")
+    save_adapter_folder(whole, config, adapter, base_model=str(base), dtype=torch.float32)
+    return whole, base, adapter
+
+
+def test_a_base_and_an_adapter_make_the_whole_model(pair):
+    whole, base, adapter = pair
+    assert set(load_file(adapter / "model.safetensors")) == {
+        key for key in whole.state_dict() if is_of_encoder(key)
+    }
+    config = with_weights(read_folder_config(adapter))
+    state = load_model(config).state_dict()
+    assert state.keys() == whole.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in whole.state_dict().items())
+    assert encoder_is_trained(config) and not encoder_note(read_folder_config(adapter))
+
+
+def test_a_base_alone_has_an_encoder_that_changes_nothing_and_says_so(pair):
+    _, base, _ = pair
+    config = with_weights(read_folder_config(base))
+    assert not load_model(config).encoder_is_trained
+    assert "untrained" in encoder_note(config)
+
+
+def test_a_trained_encoder_in_the_base_gives_way_to_the_adapters(folder, pair):
+    whole, base, adapter = pair
+    save_model_folder(load_model(read_folder_config(folder)), load_config("tiny"), base)
+    state = load_model(with_weights(read_folder_config(adapter))).state_dict()
+    key = next(key for key in state if key.endswith("global_out.weight"))
+    assert torch.equal(state[key], whole.state_dict()[key])
+
+
+@pytest.mark.parametrize("wrong", ["a tensor of the base", "half of the encoder"])
+def test_an_adapter_holds_the_encoder_and_nothing_else(pair, wrong):
+    _, _, adapter = pair
+    path = adapter / "model.safetensors"
+    good = load_file(path)
+    first = sorted(good)[0]
+    extra = {"scale_factor": torch.ones(())} if wrong == "a tensor of the base" else {}
+    less = {key: value for key, value in good.items() if key != first or extra}
+    save_file({**less, **extra}, path)
+    said = "unknown tensors, first scale_factor" if extra else f"missing tensors, first {first}"
+    with pytest.raises(WeightsError, match=f"adapter.*{said}"):
+        load_model(with_weights(read_folder_config(adapter)))
+
+
+def test_half_an_encoder_in_a_whole_model_is_no_base(folder):
+    path = folder / "model.safetensors"
+    good = load_file(path)
+    first = next(key for key in sorted(good) if is_of_encoder(key))
+    save_file({k: v for k, v in good.items() if k != first}, path)
+    with pytest.raises(WeightsError, match=f"missing tensors, first {first}"):
+        load(folder)
+
+
+def test_an_adapter_on_an_adapter_or_on_nothing_is_refused(pair):
+    _, base, adapter = pair
+    facts = json.loads((adapter / "config.json").read_text())
+    for name, said in ((str(adapter), "itself an adapter"), (str(base / "no"), "no folder")):
+        (adapter / "config.json").write_text(json.dumps({**facts, "base_model": name}))
+        with pytest.raises(WeightsError, match=said):
+            with_weights(read_folder_config(adapter))
+
+
+def test_a_refused_file_was_never_read_whole(folder, monkeypatch):
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "lora.up": torch.zeros(1)}, path)
+    monkeypatch.setattr("lily.weights.load_file", lambda _path: pytest.fail("read the data"))
+    with pytest.raises(WeightsError, match="unknown tensors, first lora.up"):
+        load(folder)
+
+
+@pytest.mark.parametrize("facts", [[], {}, {"lily_format": 1}, {"lily_format": 1, "model": 3}])
+def test_a_config_of_something_else_is_one_sentence(folder, facts):
+    (folder / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(WeightsError, match=r"config\.json"):
         load(folder)

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import convert, evaluate, info, train, upsample
+from lily.cli import convert, evaluate, info, publish, train, upsample
 from lily.errors import LilyError
 
 COMMANDS = {
@@ -19,6 +19,7 @@ COMMANDS = {
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),
+    "publish": (publish, "put a model folder on the Hub"),
     "info": (info, "describe a preset"),
 }
 

@@ -44,7 +44,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from lily.evaluation.cases import Case
     from lily.evaluation.report import plot, summarise
     from lily.evaluation.run import Settings, evaluate
-    from lily.weights import resolve_config
+    from lily.resolve import resolve_config
 
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))

@@ -1,10 +1,15 @@
-"""The options every command that runs a model shares."""
+"""The options every command that runs a model shares, and how its loading is shown."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
+
+from tqdm import tqdm
 
 from lily.config import preset_names
+from lily.events import Downloading, LoadEvent, Notice
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +19,44 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="lily-mini",
         help=f"{', '.join(preset_names())} (default: lily-mini) or a YAML file",
     )
-    parser.add_argument("--weights", metavar="FOLDER", help="a model folder instead of a preset")
+    parser.add_argument(
+        "--weights",
+        metavar="FOLDER_OR_HUB_ID",
+        help="a model folder, or owner/name[@revision] on the Hub, instead of a preset",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+
+
+class LoadBar:
+    """Shows what loading a model tells, on standard error: a bar a file, a line a notice."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._file = ""
+
+    def __enter__(self) -> LoadBar:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._close()
+
+    def __call__(self, event: LoadEvent) -> None:
+        """Show one event."""
+        if isinstance(event, Downloading):
+            if event.file != self._file:
+                self._close()
+                self._file = event.file
+                options = {"unit": "B", "unit_scale": True, "file": sys.stderr, "disable": None}
+                self._bar = tqdm(desc=event.file, total=event.total, **options)
+            if self._bar is not None:
+                self._bar.update(event.done - self._bar.n)
+            return
+        self._close()
+        if isinstance(event, Notice) or sys.stderr.isatty():  # what is only progress, as bars do
+            print(f"lily: {event.text}", file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._file = None, ""

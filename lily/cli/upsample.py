@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lily.cli.model import add_model
+from lily.cli.model import LoadBar, add_model
 from lily.errors import InputError, LilyError
 from lily.events import (
     PROFILES,
@@ -65,9 +65,10 @@ def run_upsample(options: argparse.Namespace) -> int:
         profile=options.profile,
     )
     from lily.engine import InferenceEngine
-    from lily.weights import resolve_config
+    from lily.resolve import resolve_config, with_weights
 
-    config = resolve_config(options.preset, options.weights)
+    with LoadBar() as tell:
+        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
     engine = InferenceEngine(config, options.device, options.precision)
     failed = 0
     for path in options.inputs:

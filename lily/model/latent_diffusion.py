@@ -143,7 +143,8 @@ class LatentDiffusion(nn.Module):
         latents already encoded as ``fbank_latent`` and ``lowpass_latent``; optional
         ``context_mel`` (R, T', M) of whole recordings with ``context_lengths`` (R,) frames,
         ``context_index`` (B,) saying which recording a row is cut from (absent: R = B, in order),
-        ``chunk_start`` (B,) seconds, ``pooling``, and ``loss_weight`` (B, M') of the latent's bins.
+        ``chunk_start`` (B,) seconds, ``pooling``, ``loss_weight`` (B, M') of the latent's bins, and
+        ``timestep_power`` in place of the model's.
         Source: AudioSR ``ddpm.py: p_losses``.
         """
         with torch.no_grad():
@@ -153,7 +154,8 @@ class LatentDiffusion(nn.Module):
             low = self.encode_low(batch["lowpass_mel"]) if low is None else low
         draw = _Draw(generator, z.device)
         # A power above 1 trains more on the noisy times, where a few-step sampler spends its steps.
-        places = 1 - draw.uniform(z.shape[0]) ** self.timestep_power
+        power = float(batch.get("timestep_power", self.timestep_power))
+        places = 1 - draw.uniform(z.shape[0]) ** power
         steps = (places * self.timesteps).long().clamp(0, self.timesteps - 1)
         noise = draw.normal(z.shape)
         conditional = draw.uniform(z.shape[0]) >= (

@@ -28,7 +28,6 @@ from lily.training.losses import energy_distance
 STAGES = ("autoencoder", "vocoder", "diffusion", "encoder")
 KNOWN_WEIGHT = 0.25  # of latent bins below the cutoff in the diffusion's loss
 KL_WEIGHT = 1e-2  # keeps latents near unit variance; the reconstruction does not feel it
-CHUNKS_PER_RECORDING = 4  # rows of a diffusion batch that share one context: it is read once
 Logs = dict[str, Tensor]
 
 
@@ -132,10 +131,13 @@ class DiffusionStage:
     """Predict v on cached latents; several chunks of a recording share its context."""
 
     context: Context = "drawn"
+    chunks = 4  # rows of a batch that share one context: it is read once
 
     def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, recipe.diffusion, device
         self.recipe, self.mel = recipe, LogMel(_MEL)
+        self.changing = recipe.changing_bandwidth
+        self.timestep_power = model.timestep_power
         self.modules: list[nn.Module] = [model.model]
 
     def loss(self, batch: dict[str, object], generator: torch.Generator) -> tuple[Tensor, Logs]:
@@ -158,7 +160,7 @@ class DiffusionStage:
         window = max(_frames(seconds), frames)
         draws = [
             self._draw(corpus, window, frames, generator)
-            for _ in range(-(-self.config.batch // CHUNKS_PER_RECORDING))
+            for _ in range(-(-self.config.batch // self.chunks))
         ]
         rows = [row for draw in draws for row in draw.rows]
         z = torch.stack([row.target for row in rows]).to(self.device).transpose(1, 2)
@@ -168,10 +170,11 @@ class DiffusionStage:
             "lowpass_latent": torch.stack([r.low for r in rows]).to(self.device).transpose(1, 2),
             "context_mel": torch.stack([draw.context for draw in draws]).to(self.device),
             "context_lengths": torch.tensor([draw.length for draw in draws], device=self.device),
-            "context_index": torch.arange(len(z), device=self.device) // CHUNKS_PER_RECORDING,
+            "context_index": torch.arange(len(z), device=self.device) // self.chunks,
             "chunk_start": torch.tensor([row.seconds for row in rows]),
+            "timestep_power": self.timestep_power,
             "pooling": round(_log_uniform(training.pooling, generator)),
-            "loss_weight": weights.repeat_interleave(CHUNKS_PER_RECORDING, 0).to(self.device),
+            "loss_weight": weights.repeat_interleave(self.chunks, 0).to(self.device),
         }
 
     def _draw(self, corpus: Corpus, window: int, frames: int, generator: torch.Generator) -> _Draw:
@@ -183,13 +186,13 @@ class DiffusionStage:
         length = min(window, total - first)
         context = corpus.crop(album, "low", first, window)
         narrow = torch.ones(window // unit, dtype=torch.bool)
-        if float(torch.rand((), generator=generator)) < self.recipe.changing_bandwidth:
+        if float(torch.rand((), generator=generator)) < self.changing:
             narrow = _narrow_parts(length, window, frames, generator)
             wide = ~narrow.repeat_interleave(unit)
             context[wide] = corpus.crop(album, "target", first, window)[wide]
         places = narrow.nonzero()[:, 0]
         rows, count = [], frames // unit
-        for _ in range(CHUNKS_PER_RECORDING):
+        for _ in range(self.chunks):
             # Around a place where the recording is narrow: elsewhere there is nothing to fill in.
             middle = int(places[int(torch.randint(len(places), (), generator=generator))])
             earliest = max(0, middle - count + 1)
@@ -225,10 +228,13 @@ class EncoderStage(DiffusionStage):
     """
 
     context: Context = "always"
+    chunks = 2  # more recordings: what is learned here differs from one to the next
 
     def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
         super().__init__(model, recipe, device)
         self.config = recipe.encoder
+        self.changing = recipe.encoder_changing_bandwidth
+        self.timestep_power = recipe.encoder_timestep_power
         if model.unet.global_encoder is None:
             raise TrainingError("This preset has no global encoder; set use_global_encoder: true.")
         self.modules = [model.unet.global_encoder]

@@ -58,15 +58,11 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         shelf.presets,
         value=first,
         label="Model preset",
-        info="Larger models invent finer highs and take longer.",
+        info="Larger models take longer; one that is not here yet is downloaded at its first run.",
         interactive=True,
     )
-    encoder = gr.Radio(
-        ["on", "off", "both"],
-        value="on",
-        label="Encoder",
-        info="On: chunks know the whole recording. Both: two results to compare.",
-    )
+    note = shelf.encoder_note(first)
+    encoder = gr.Radio(["on", "off", "both"], label="Encoder", **encoder_choice(note))
     with gr.Row():
         steps = gr.Slider(**steps_bounds(bounds), interactive=True, min_width=200, scale=3)
         seed = gr.Textbox(**seed_field(bounds), min_width=140, scale=2)
@@ -84,6 +80,17 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         run = gr.Button("Run", variant="primary", elem_id="run", min_width=120, scale=2)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
     return Controls(recording, preset, encoder, steps, seed, sampler, guidance, cutoff, run, stop)
+
+
+def encoder_choice(note: str) -> dict[str, Any]:
+    """What the encoder switch shows; a ``note`` says why there is nothing to choose."""
+    if note:
+        return {"value": "off", "info": note, "interactive": False}
+    return {
+        "value": "on",
+        "info": "On: chunks know the whole recording. Both: two results to compare.",
+        "interactive": True,
+    }
 
 
 def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:

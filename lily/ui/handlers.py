@@ -19,6 +19,7 @@ from lily.errors import LilyError
 from lily.ui.answer import Answer
 from lily.ui.controls import (
     Controls,
+    encoder_choice,
     guidance_bounds,
     sampler_choices,
     seed_field,
@@ -56,7 +57,17 @@ class Handlers:
             controls.seed: gr.update(**seed_field(bounds)),
             controls.guidance: gr.update(**guidance_bounds(bounds)),
             controls.sampler: gr.update(**sampler_choices(bounds)),
+            controls.encoder: gr.update(**encoder_choice(self._shelf.encoder_note(preset))),
         }
+
+    def check_encoder(self, preset: str) -> Updates:
+        """Grey the encoder switch, with the reason, if the model has nothing to switch.
+
+        A model that was downloaded since the page was built is known only now.
+        """
+        note = self._shelf.encoder_note(preset)
+        update = gr.update(**encoder_choice(note)) if note else gr.skip()
+        return {self._controls.encoder: update}
 
     def arm(self, recording: str | None) -> Iterator[Updates]:
         """Answer the click on Run at once, before the engine's queue does."""

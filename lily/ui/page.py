@@ -6,6 +6,8 @@ sees the position. ``/upsample`` is the page's contract with programs; all else 
 
 from __future__ import annotations
 
+import html
+
 import gradio as gr
 
 from lily.ui.answer import answer
@@ -23,14 +25,16 @@ ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
 CLEAN_EVERY = 3600  # seconds between looks for files older than Settings.keep_seconds
 
 
-def build_page(shelf: EngineShelf, settings: Settings) -> gr.Blocks:
-    """Make the page; theme, CSS and addresses belong to ``launch``."""
+def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.Blocks:
+    """Make the page, with a notice above it; theme, CSS and addresses belong to ``launch``."""
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
         delete_cache=(CLEAN_EVERY, settings.keep_seconds),
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")
+        if notice:
+            gr.HTML(f"<p role='status'>{html.escape(notice)}</p>", elem_id="notice")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
                 left = controls(shelf, settings)
@@ -41,10 +45,12 @@ def build_page(shelf: EngineShelf, settings: Settings) -> gr.Blocks:
         left.preset.change(
             handlers.change_preset,
             left.preset,
-            [left.steps, left.seed, left.guidance, left.sampler],
+            [left.steps, left.seed, left.guidance, left.sampler, left.encoder],
             queue=False,
             api_visibility="private",
         )
+        checking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        page.load(handlers.check_encoder, left.preset, [left.encoder], **checking)
         armed = left.run.click(
             handlers.arm,
             left.recording,
@@ -65,6 +71,7 @@ def build_page(shelf: EngineShelf, settings: Settings) -> gr.Blocks:
             api_visibility="private",
             **ENGINE_QUEUE,
         )
+        running.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
         left.stop.click(
             handlers.stop,
             right.progress,

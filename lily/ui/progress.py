@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lily.events import ChunksDone, ContextRead, Event, Finished, Measured, Planned, Sampling
+from lily.events import (
+    ChunksDone,
+    ContextRead,
+    Downloading,
+    Event,
+    Finished,
+    LoadEvent,
+    Measured,
+    Notice,
+    Planned,
+    Preparing,
+    Sampling,
+)
 
 WAITING, DONE = 0, -1  # anything above 0 is a finished sampler step
 
@@ -53,6 +65,15 @@ class Progress:
         """The events that follow belong to row ``index``."""
         self._current = index
         self._filling = None
+
+    def load(self, event: LoadEvent) -> None:
+        """Take in one event of a model that is being loaded."""
+        match event:
+            case Downloading(file=file, done=done, total=total):
+                share = done / total if total else None
+                self.say("loading", f"Downloading {file}: {_size(done, total)}", share)
+            case Preparing(text=text) | Notice(text=text):
+                self.say("loading", text)
 
     def tell(self, event: Event) -> None:
         """Take in one event of the engine."""
@@ -127,6 +148,11 @@ class Progress:
 def _span(busy: list[tuple[int, int]]) -> str:
     first, last = busy[0][0] + 1, busy[-1][0] + 1
     return f"chunk {first}" if first == last else f"chunks {first} to {last}"
+
+
+def _size(done: int, total: int | None) -> str:
+    unit, name = (1e9, "GB") if (total or done) >= 1e9 else (1e6, "MB")
+    return f"{done / unit:.1f}" + (f" of {total / unit:.1f}" if total else "") + f" {name}"
 
 
 def clock_time(seconds: float) -> str:

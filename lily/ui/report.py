@@ -82,7 +82,8 @@ def _line(
     encoder = "on" if result.encoder else "off"
     name = recording.name if not recording.name.startswith("-") else f"./{recording.name}"
     words = ["python", "-m", "lily", "upsample", name, "-o", "out" if alone else f"out/{encoder}"]
-    words += ["--preset", preset, "--encoder", encoder, "--steps", str(result.steps)]
+    words += ["--weights" if "/" in preset else "--preset", preset]  # a folder or a Hub id has one
+    words += ["--encoder", encoder, "--steps", str(result.steps)]
     words += ["--sampler", result.sampler, "--guidance", f"{result.guidance:g}"]
     words += ["--seed", str(result.seed)]
     if cutoff_hz is not None:

@@ -10,17 +10,25 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lily.errors import InputError
-from lily.events import Event, Finished, Measured, Planned, UpsampleOptions, UpsampleResult
+from lily.events import (
+    Event,
+    Finished,
+    Measured,
+    Notice,
+    Planned,
+    UpsampleOptions,
+    UpsampleResult,
+)
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
-from lily.ui.shelf import EngineShelf
+from lily.ui.shelf import Engine, EngineShelf
 from lily.ui.spectrogram import Picture, picture_of, save_pair
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
@@ -67,6 +75,7 @@ class Run:
         self._draw = pictures
         self._clock = clock
         self._takes: list[Take] = []
+        self._notices: list[str] = []  # about the model
         self._before: Picture | None = None
         self.progress = Progress([label(options) for options in self._options], clock)
 
@@ -77,11 +86,9 @@ class Run:
         folder: Path | None = None
         try:
             folder = _new_folder(self._cache)
-            if not self._shelf.ready(self._request.preset):
-                self.progress.say("loading", f"Loading the model {self._request.preset}")
-                yield self._snapshot()
+            engine = yield from self._load()
             for index in range(len(self._options)):
-                yield from self._fill(index, folder / str(index))
+                yield from self._fill(engine, index, folder / str(index))
                 if not self._takes[-1].result.chunks:
                     break  # the band was full: a second run would return the same recording
             self.progress.say("done", self._takes[-1].result.message or "Done", 1.0)
@@ -91,12 +98,29 @@ class Run:
             if folder and not self._takes:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _fill(self, index: int, folder: Path) -> Iterator[Snapshot]:
+    def _load(self) -> Generator[Snapshot, None, Engine]:
+        """The request's engine, downloaded and loaded if need be."""
+        preset = self._request.preset
+        if not self._shelf.ready(preset):
+            self.progress.say("loading", f"Loading the model {preset}")
+            yield self._snapshot()
+        with contextlib.closing(self._shelf.load(preset)) as loading:
+            while True:
+                try:
+                    event = next(loading)
+                except StopIteration as end:
+                    return end.value
+                if event is not None:
+                    self.progress.load(event)
+                if isinstance(event, Notice):
+                    self._notices.append(event.text)
+                yield self._snapshot()
+
+    def _fill(self, engine: Engine, index: int, folder: Path) -> Iterator[Snapshot]:
         """Run number ``index``: the second of two takes the seed of the first."""
         options = self._options[index]
         if self._takes:
             options = replace(options, seed=self._takes[0].result.seed)
-        engine = self._shelf.engine(self._request.preset)
         self.progress.next_row(index)
         self.progress.say("measuring", "Measuring the recording")
         yield self._snapshot()
@@ -123,6 +147,8 @@ class Run:
 
     def _keep(self, result: UpsampleResult, options: UpsampleOptions) -> Iterator[Snapshot]:
         """Name the file after its run, draw it, and show it."""
+        message = " ".join([*self._notices, result.message]).strip()
+        result = replace(result, message=message)
         if len(self._options) > 1 and result.chunks:
             ending = ".on" if options.encoder else ".off"
             output = result.output.with_stem(result.output.stem + ending)
@@ -148,7 +174,8 @@ class Run:
         done = [take.result for take in self._takes]
         request = self._request
         alone = len(self._options) == 1
-        line = command(request.recording, request.preset, request.cutoff_hz, done, alone)
+        preset = self._shelf.loaded or request.preset  # the spare one where the Hub was silent
+        line = command(request.recording, preset, request.cutoff_hz, done, alone)
         return Snapshot(self.progress.value(), tuple(self._takes), line)
 
 

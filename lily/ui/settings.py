@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lily.errors import ConfigError
+from lily.resolve import BUNDLED
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,21 @@ class Settings:
     max_mb: int = 1200  # an hour of 24-bit stereo at 48 kHz is 1037 MB
     keep_seconds: int = 21_600  # uploads and results; longer than an hour's run on two cores
     queue_places: int = 20  # visitors who may wait; the next one is told that the page is full
+    model: str = BUNDLED  # the default model: a preset, a model folder or a Hub id
     server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
     port: int | None = None  # None: the first free one from 7860
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read LILY_MAX_SECONDS, LILY_MAX_MB, PORT and GRADIO_SERVER_NAME; raises ConfigError."""
+        """Read LILY_MODEL, LILY_MAX_SECONDS, LILY_MAX_MB, PORT and GRADIO_SERVER_NAME.
+
+        Raises ConfigError.
+        """
         port = environment.get("PORT") or environment.get("GRADIO_SERVER_PORT")
         return cls(
             max_seconds=_positive(environment, "LILY_MAX_SECONDS", cls.max_seconds),
             max_mb=round(_positive(environment, "LILY_MAX_MB", cls.max_mb)) or 1,
+            model=environment.get("LILY_MODEL", "").strip() or cls.model,
             server_name=environment.get("GRADIO_SERVER_NAME") or None,
             port=_port(port) if port else None,
         )

@@ -6,14 +6,19 @@ the next visitor in; so the lock here, not the queue, is what keeps two runs off
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from lily.config import Config, InferenceConfig, build
-from lily.errors import ConfigError, InputError
-from lily.events import Event, UpsampleOptions
+from lily.errors import ConfigError, HubUnreachable, InputError, LilyError
+from lily.events import Event, LoadEvent, Notice, UpsampleOptions
+from lily.hub import Tell
+from lily.ui.background import follow
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -26,18 +31,39 @@ class Engine(Protocol):
         ...
 
 
+def _as_it_is(config: Config, _tell: Tell) -> Config:
+    return config
+
+
+def _unknown(_config: Config) -> str:
+    return ""
+
+
 class EngineShelf:
     """At most one engine in memory; asking for another preset drops the one that is there."""
 
-    def __init__(self, configs: Mapping[str, Config], make: Callable[[Config], Engine]) -> None:
+    def __init__(
+        self,
+        configs: Mapping[str, Config],
+        make: Callable[[Config], Engine],
+        *,
+        ready: Callable[[Config, Tell], Config] = _as_it_is,
+        note: Callable[[Config], str] = _unknown,
+        spare: str | None = None,
+    ) -> None:
         """Offer ``configs``, a preset's name to its configuration; the first is the default.
 
-        Raises ConfigError if there is none.
+        ``ready`` brings a preset's weights here and checks them, ``note`` says why its encoder has
+        no effect, ``spare`` is used where the Hub does not answer. Raises ConfigError if there is
+        no preset.
         """
         if not configs:
             raise ConfigError("No preset has its weights here, so there is nothing to run.")
         self._configs = dict(configs)
         self._make = make
+        self._make_ready = ready
+        self._note = note
+        self._spare = spare
         self._lock = threading.Lock()  # not an RLock: a generator may be closed by another thread
         self._name = ""
         self._engine: Engine | None = None
@@ -60,17 +86,42 @@ class EngineShelf:
         self._lock.release()
 
     def ready(self, preset: str) -> bool:
-        """True if ``engine(preset)`` will not have to load anything."""
+        """True if ``load(preset)`` will not have to load anything."""
         return self._engine is not None and self._name == preset
 
-    def engine(self, preset: str) -> Engine:
-        """The preset's engine, loaded if need be; raises LilyError. Only after ``acquire``."""
+    @property
+    def loaded(self) -> str:
+        """The preset whose engine is in memory; empty if there is none."""
+        return self._name
+
+    def encoder_note(self, preset: str) -> str:
+        """Why the preset's encoder has no effect, in a sentence; empty if it has, or who knows."""
+        try:
+            return self._note(self._config(preset))
+        except LilyError as error:  # the run that needs the weights will say it
+            log.warning("%s", error)
+            return ""
+
+    def load(self, preset: str) -> Generator[LoadEvent | None, None, Engine]:
+        """Load the preset's engine, telling of it; only after ``acquire``.
+
+        The engine that is there is dropped when the new weights are here and fit, not before, so
+        that a wrong model costs nothing. Raises LilyError.
+        """
         config = self._config(preset)
-        if not self.ready(preset):
-            self._engine = None  # first, so that two models are never in memory together
-            self._engine = self._make(config)
-            self._name = preset
-        return self._engine  # type: ignore[return-value]
+        if self._engine is not None and self._name == preset:
+            return self._engine
+        try:
+            here = yield from follow(lambda tell: self._make_ready(config, tell))
+        except HubUnreachable as error:
+            if self._spare is None or self._spare == preset:
+                raise
+            yield Notice(f"{error} {self._spare}, the bundled model, was used instead.")
+            return (yield from self.load(self._spare))
+        self._engine, self._name = None, ""  # two models are never in memory together
+        self._engine = self._make(here)
+        self._configs[preset], self._name = here, preset
+        return self._engine
 
     def _config(self, preset: str) -> Config:
         if preset not in self._configs:

@@ -20,6 +20,9 @@ CSS = """
 .gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto; }
 #title h1 { margin-bottom: 2px; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
+#notice { padding: 10px 14px; border-left: 4px solid var(--lily-accent);
+  background: var(--background-fill-secondary); overflow-wrap: anywhere; }
+label:has(input[type="radio"]:disabled) { opacity: 0.5; cursor: not-allowed; }
 #command textarea { font-family: var(--font-mono); font-size: var(--text-sm); }
 .take h3 { margin: 0; }
 /* The panel stays legible while its visitor queues, with the position in its corner; what went

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import gradio as gr
 import pytest
 import soundfile
-from fakes import FakeEngine, fake_shelf
+from fakes import BOUNDS, FakeEngine, fake_shelf
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -80,6 +80,27 @@ def test_another_preset_brings_its_own_numbers(handlers):
     updates = {block.label: update for block, update in handlers.change_preset("large").items()}
     assert (updates["Steps"]["maximum"], updates["Steps"]["value"]) == (200, 50)
     assert updates["Sampler"]["value"] == "ddim"
+
+
+def test_a_model_without_a_trained_encoder_greys_the_switch_with_the_reason(engine):
+    configs = {"plain": {"inference": BOUNDS}, "full": {"inference": BOUNDS}}
+    note = {"plain": "Its encoder is untrained."}
+    shelf = EngineShelf(
+        configs, lambda _: engine, note=lambda c: note["plain"] if c is configs["plain"] else ""
+    )
+    page = build_page(shelf, Settings())
+    switch = block(page, gr.Radio, "Encoder")
+    assert (switch.interactive, switch.value, switch.info) == (False, "off", note["plain"])
+    handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
+    assert handlers.check_encoder("plain")[switch]["interactive"] is False
+    updates = handlers.change_preset("full")
+    assert (updates[switch]["interactive"], updates[switch]["value"]) == (True, "on")
+
+
+def test_a_notice_is_shown_as_text(shelf):
+    page = build_page(shelf, Settings(), "The <b>Hub</b> is silent.")
+    notice = next(b for b in page.blocks.values() if b.elem_id == "notice")
+    assert "The &lt;b&gt;Hub&lt;/b&gt; is silent." in notice.value
 
 
 def test_only_upsample_is_public(page):

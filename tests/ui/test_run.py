@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 import soundfile
+from fakes import BOUNDS, FakeEngine
 
-from lily.errors import ConfigError, InputError
+from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
+from lily.events import Downloading
 from lily.ui.request import Request
-from lily.ui.run import LEFTOVER_SECONDS, Run
+from lily.ui.run import LEFTOVER_SECONDS, Run, Snapshot
 from lily.ui.shelf import EngineShelf
 
 
@@ -126,7 +130,7 @@ def test_one_model_in_memory_and_loaded_once(recording, start):
     shelf = EngineShelf({"small": {"name": "small"}, "large": {"name": "large"}}, Loud)
     for preset in ("small", "small", "large", "small"):
         assert shelf.acquire(0)
-        shelf.engine(preset)
+        list(shelf.load(preset))
         shelf.release()
     assert made == ["small", "large", "small"]
 
@@ -140,3 +144,74 @@ def test_an_unknown_preset_names_the_known_ones(start, recording, shelf):
     with pytest.raises(InputError, match="small, large"):
         list(start(recording, preset="huge").snapshots())
     assert free(shelf)
+
+
+def loading(text: str, fail: Exception | None = None):
+    """What makes a preset ready: it tells of a download, then fails or not."""
+
+    def ready(config, tell):
+        for done in (0, 500_000, 1_000_000):
+            tell(Downloading(text, done, 1_000_000))
+        if fail and config["name"] == "large":
+            raise fail
+        return config
+
+    return ready
+
+
+def two(engine: FakeEngine, fail: Exception | None, spare: str | None = None) -> EngineShelf:
+    """Two presets, the second of which cannot be had."""
+    configs = {name: {"name": name, "inference": BOUNDS} for name in ("small", "large")}
+    ready = loading("model.safetensors", fail)
+    return EngineShelf(configs, lambda _config: engine, ready=ready, spare=spare)
+
+
+def run_on(shelf: EngineShelf, recording, cache, preset="small") -> list[Snapshot]:
+    request = Request(recording, preset)
+    return list(Run(request, shelf, cache, max_seconds=60.0, pictures=False).snapshots())
+
+
+def test_a_download_is_shown_with_its_size_and_share(engine, recording, tmp_path):
+    seen = [s.progress for s in run_on(two(engine, None), recording, tmp_path)]
+    shown = [(p["text"], p["fraction"]) for p in seen if p["text"].startswith("Downloading")]
+    assert shown[0] == ("Downloading model.safetensors: 0.0 of 1.0 MB", 0.0)
+    assert shown[-1] == ("Downloading model.safetensors: 1.0 of 1.0 MB", 1.0)
+    assert seen[-1]["phase"] == "done"
+
+
+def test_a_wrong_model_costs_one_sentence_and_the_previous_goes_on(engine, recording, tmp_path):
+    shelf = two(engine, WeightsError("model.safetensors: 3 missing tensors, first a, b, c."))
+    run_on(shelf, recording, tmp_path)
+    with pytest.raises(WeightsError, match="3 missing"):
+        run_on(shelf, recording, tmp_path, "large")
+    assert free(shelf) and shelf.ready("small")
+    assert run_on(shelf, recording, tmp_path)[-1].progress["phase"] == "done"
+
+
+def test_where_the_hub_is_silent_the_bundled_model_runs_and_says_so(engine, recording, tmp_path):
+    shelf = two(engine, HubUnreachable("The Hub does not answer."), spare="small")
+    last = run_on(shelf, recording, tmp_path, "large")[-1]
+    assert "does not answer. small, the bundled model" in last.takes[0].result.message
+    assert last.progress["text"] == last.takes[0].result.message
+    assert "--preset small" in last.command  # what really ran
+    with pytest.raises(HubUnreachable):
+        run_on(two(engine, HubUnreachable("Silence.")), recording, tmp_path, "large")
+
+
+def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, tmp_path):
+    ended = threading.Event()
+
+    def endless(config, tell):
+        try:
+            while True:
+                tell(Downloading("model.safetensors", 1, None))
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    shelf = EngineShelf({"small": {"inference": BOUNDS}}, lambda _config: engine, ready=endless)
+    snapshots = Run(Request(recording, "small"), shelf, tmp_path, max_seconds=60.0).snapshots()
+    while "Downloading" not in next(snapshots).progress["text"]:
+        pass
+    snapshots.close()
+    assert ended.is_set() and free(shelf)
