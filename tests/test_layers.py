@@ -33,7 +33,11 @@ LAYERS = {
     "__main__": 7,
     "app": 7,
 }
-ENGINE_ROOM = {"fill": "engine", "chunk_cache": "engine"}  # files beside the engine
+ENGINE_ROOM = {
+    "fill": "engine",
+    "takes": "engine",
+    "chunk_cache": "engine",
+}  # files beside the engine
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
 # Who may import an outside library: files, or folders that end in a slash.
