@@ -11,11 +11,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import evaluate, info, train, upsample
+from lily.cli import compare, evaluate, info, train, upsample
 from lily.errors import LilyError
 
 COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
+    "compare": (compare, "hear what the encoder does to a recording"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
     "info": (info, "describe a preset"),

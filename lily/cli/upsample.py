@@ -5,22 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lily.cli.model import add_model
+from lily.cli.model import add_filling, add_model, filling
+from lily.cli.progress import follow
 from lily.errors import InputError, LilyError
-from lily.events import (
-    ChunksDone,
-    ContextRead,
-    Finished,
-    Measured,
-    Planned,
-    Sampling,
-    UpsampleOptions,
-    UpsampleResult,
-)
+from lily.events import UpsampleResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
     add_model(parser)
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
-    parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
-    parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
-    parser.add_argument(
-        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
-    )
-    parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
-    parser.add_argument("--cutoff", type=float, metavar="HZ", help="default: detected")
+    add_filling(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     parser.set_defaults(run=run_upsample)
 
@@ -43,14 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_upsample(options: argparse.Namespace) -> int:
     """Fill in every input; all names are checked before the model is loaded."""
     _refuse_clashes(options.inputs, options.output)
-    upsample_options = UpsampleOptions(
-        encoder=options.encoder == "on",
-        steps=options.steps,
-        sampler=options.sampler,
-        guidance=options.guidance,
-        seed=options.seed,
-        cutoff_hz=options.cutoff,
-    )
+    upsample_options = filling(options, options.encoder == "on")
     from lily.engine import InferenceEngine
     from lily.weights import resolve_config
 
@@ -59,7 +38,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.inputs:
         try:
-            result = _follow(engine.stream(path, options.output, upsample_options), path)
+            result = follow(engine.stream(path, options.output, upsample_options), path)
         except LilyError as error:
             failed += 1
             print(f"lily: {error}", file=sys.stderr)
@@ -77,29 +56,6 @@ def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:
                 "give them in two runs with two output folders."
             )
         seen[path.stem] = path
-
-
-def _follow(events: Iterator[Any], path: Path) -> UpsampleResult:
-    from tqdm import tqdm
-
-    total = 0
-    with tqdm(desc=path.name, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
-        for event in events:
-            if isinstance(event, Measured):
-                bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
-            elif isinstance(event, ContextRead):
-                bar.set_postfix_str(f"reading the recording, {event.done:.0%}")
-            elif isinstance(event, Planned):
-                total = len(event.chunks)
-                bar.reset(total)
-                bar.unit = "chunk"
-            elif isinstance(event, Sampling):
-                bar.set_postfix_str(f"step {event.step}/{event.steps}")
-            elif isinstance(event, ChunksDone):
-                bar.update(event.done - bar.n)
-            elif isinstance(event, Finished):
-                return event.result
-    raise RuntimeError("the engine ended without a result")
 
 
 def _as_json(result: UpsampleResult) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from typing import Any
 
 from lily.errors import InputError
 from lily.events import Event, Finished, Measured, Planned, UpsampleOptions, UpsampleResult
+from lily.spectrogram import Picture, picture_of, save_pair
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
 from lily.ui.shelf import EngineShelf
-from lily.ui.spectrogram import Picture, picture_of, save_pair
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
