@@ -100,7 +100,7 @@ def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
     assert {p.name for p in out.iterdir()} == names | {"phone call.reference.wav"}
     assert told["seed"] == 5 and told["samples"] == 120_000
     assert len(told["chunks"]) > 1 and all(c["difference_db"] >= -60 for c in told["chunks"])
-    assert told["distances"]["off"]["lsd_lf"] < 0.2 < told["distances"]["off"]["lsd_hf"]
+    assert told["distances"]["off"]["lsd_lf"] < told["distances"]["off"]["lsd_hf"]
     for encoder in ("off", "on"):
         alone = ["upsample", recording, "-o", tmp_path / encoder, *common, "--encoder", encoder]
         assert main([str(a) for a in alone]) == 0

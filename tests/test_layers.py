@@ -28,8 +28,6 @@ LAYERS = {
     "bench": 5,
     "batch": 5,
     "info": 5,
-    "spectrogram": 5,
-    "comparison": 5,
     "cli": 6,
     "ui": 6,
     "__main__": 7,

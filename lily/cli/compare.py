@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Write both takes, their difference, spectrograms and figures."""
-    from lily.comparison import examine, figures
     from lily.dsp.audio import read_audio
     from lily.engine import InferenceEngine
+    from lily.evaluation.comparison import examine, figures
     from lily.evaluation.reference import align
     from lily.weights import resolve_config
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lily.errors import InputError
+from lily.evaluation.spectrogram import Picture, picture_of, save_pair
 from lily.events import Event, Finished, Measured, Planned, UpsampleOptions, UpsampleResult
-from lily.spectrogram import Picture, picture_of, save_pair
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request

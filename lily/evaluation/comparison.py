@@ -18,8 +18,8 @@ import numpy as np
 from lily.dsp.audio import AudioWriter, read_audio
 from lily.evaluation.metrics import Distances
 from lily.evaluation.reference import MEASURED, Reference
+from lily.evaluation.spectrogram import Picture, picture_of, save_difference, save_pair
 from lily.events import ComparisonResult
-from lily.spectrogram import Picture, picture_of, save_difference, save_pair
 
 EQUAL_DB = -60.0  # no chunk is said to differ less
 

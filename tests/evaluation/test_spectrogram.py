@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from lily.spectrogram import (
+from lily.evaluation.spectrogram import (
     COLUMNS,
     FLOOR_DB,
     Picture,
