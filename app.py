@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 
 # Read by Gradio when it is imported: the page sends nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -11,6 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 from lily.config import load_config, preset_names
 from lily.engine import InferenceEngine
 from lily.errors import LilyError
+from lily.ui.examples import FOLDER
 from lily.ui.page import build_page
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
@@ -35,6 +37,8 @@ def main() -> None:
         theme=theme(),
         css=CSS,
         footer_links=["api"],
+        allowed_paths=[str(FOLDER)],  # the examples, which may lie in an installed package
+        mcp_server=find_spec("mcp") is not None,  # /upsample and /compare as tools
         run_history=False,  # recordings are the visitor's own
     )
 

@@ -45,6 +45,11 @@ class Comparison:
         }
         return kept | ({"reference": self.reference} if self.reference else {})
 
+    @property
+    def figures(self) -> Path:
+        """The JSON file beside the takes."""
+        return _stemmed(self.result, "json")
+
 
 def examine(result: ComparisonResult, reference: Reference | None = None) -> Comparison:
     """Measure and draw a comparison beside its files.
@@ -69,7 +74,7 @@ def examine(result: ComparisonResult, reference: Reference | None = None) -> Com
         result, chunk_db, difference_db, paths, measured, _written(reference, result)
     )
     text = json.dumps(figures(comparison), indent=2)
-    _stemmed(result, "json").write_text(text + "\n", encoding="utf-8")
+    comparison.figures.write_text(text + "\n", encoding="utf-8")
     return comparison
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from lily.config import InferenceConfig
+from lily.evaluation.reference import MAX_DELAY
+from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
@@ -25,7 +28,11 @@ class Controls:
     guidance: gr.Slider
     cutoff: gr.Textbox
     run: gr.Button
+    tabs: gr.Tabs
+    reference: gr.Audio
+    compare: gr.Button
     stop: gr.Button
+    examples: tuple[tuple[gr.Button, Path], ...]
 
     @property
     def inputs(self) -> list[gr.Component]:
@@ -41,6 +48,11 @@ class Controls:
             self.cutoff,
         ]
 
+    @property
+    def buttons(self) -> list[gr.Button]:
+        """What starts and ends runs."""
+        return [self.run, self.compare, self.stop, *(button for button, _ in self.examples)]
+
 
 def controls(shelf: EngineShelf, settings: Settings) -> Controls:
     """Build the column inside the current Blocks context."""
@@ -54,18 +66,17 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         buttons=[],  # Gradio's share button would send the recording to another host
         elem_id="recording",
     )
+    with gr.Row(elem_id="examples"):
+        gr.Markdown("Or compare an example:", min_width=150)
+        examples = tuple(
+            (gr.Button(name, size="sm", min_width=120), path) for name, path in EXAMPLES.items()
+        )
     preset = gr.Dropdown(
         shelf.presets,
         value=first,
         label="Model preset",
         info="Larger models invent finer highs and take longer.",
         interactive=True,
-    )
-    encoder = gr.Radio(
-        ["on", "off", "both"],
-        value="on",
-        label="Encoder",
-        info="On: chunks know the whole recording. Both: two results to compare.",
     )
     with gr.Row():
         steps = gr.Slider(**steps_bounds(bounds), interactive=True, min_width=200, scale=3)
@@ -80,10 +91,42 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             placeholder="detected",
             max_lines=1,
         )
-    with gr.Row():
-        run = gr.Button("Run", variant="primary", elem_id="run", min_width=120, scale=2)
-        stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
-    return Controls(recording, preset, encoder, steps, seed, sampler, guidance, cutoff, run, stop)
+    with gr.Tabs(elem_id="tasks") as tabs:
+        with gr.Tab("Upsample", id="upsample"):
+            encoder = gr.Radio(
+                ["on", "off"],
+                value="on",
+                label="Encoder",
+                info="On: every chunk is filled in knowing the whole recording.",
+            )
+            run = gr.Button("Run", variant="primary", elem_id="run")
+        with gr.Tab("Compare", id="compare"):
+            reference = gr.Audio(
+                label=f"Reference (optional): the original with its highs, within {MAX_DELAY:g} s",
+                sources=["upload"],
+                type="filepath",
+                editable=False,
+                buttons=[],
+                elem_id="reference",
+            )
+            compare = gr.Button("Compare encoder off and on", variant="primary", elem_id="compare")
+    stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
+    return Controls(
+        recording,
+        preset,
+        encoder,
+        steps,
+        seed,
+        sampler,
+        guidance,
+        cutoff,
+        run,
+        tabs,
+        reference,
+        compare,
+        stop,
+        examples,
+    )
 
 
 def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:

@@ -25,6 +25,12 @@ class Engine(Protocol):
         """Fill one recording in and tell of it."""
         ...
 
+    def compare(
+        self, audio_path: str | Path, output_dir: str | Path, options: UpsampleOptions, stems: bool
+    ) -> Iterator[Event]:
+        """Fill one recording in twice, encoder off and on, and tell of it."""
+        ...
+
 
 class EngineShelf:
     """At most one engine in memory; asking for another preset drops the one that is there."""
