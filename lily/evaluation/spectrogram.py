@@ -25,7 +25,8 @@ COLUMNS = 800  # more than the picture has pixels for at its usual width
 WINDOWS_PER_COLUMN = 4
 FLOOR_DB = -140.0  # below 24-bit quantisation in one bin
 RANGE_DB = 90.0  # what a listener may hear between loud and silence
-DIFFERENCE_DB = 20.0  # louder or softer by more is drawn as this much
+DIFFERENCES_DB = (1.0, 3.0, 10.0, 30.0)  # full scale of a difference: the least that fits
+FITS = 0.99  # share of the picture
 # A dark picture reads well on a light and on a dark page, as the page's theme is not known here.
 INK, PAPER, LINE = "#e8eaf0", "#14161c", "#ffffff"
 INCHES, DPI = (6.4, 4.2), 150  # 960 x 630 pixels; 11-point type stays legible at 390
@@ -109,7 +110,9 @@ def save_difference(first: Picture, second: Picture, cutoff_hz: float, path: Pat
     floor = max(first.levels_db.max(), second.levels_db.max()) - RANGE_DB
     louder = np.maximum(second.levels_db, floor) - np.maximum(first.levels_db, floor)
     picture = Picture(louder, first.seconds, first.top_hz)
-    scale = {"vmin": -DIFFERENCE_DB, "vmax": DIFFERENCE_DB, "cmap": "berlin"}
+    most = np.quantile(np.abs(louder), FITS)
+    full = next((scale for scale in DIFFERENCES_DB if scale >= most), DIFFERENCES_DB[-1])
+    scale = {"vmin": -full, "vmax": full, "cmap": "berlin"}
     figure = _draw(picture, scale, "Encoder on against off (dB)", cutoff_hz)
     _save(figure, "Difference: on against off", "left", path)
     return path

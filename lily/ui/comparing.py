@@ -9,12 +9,13 @@ from typing import Any
 import gradio as gr
 
 from lily.dsp.mix import FORMATS
-from lily.evaluation.comparison import Comparison, figures
+from lily.evaluation.comparison import EQUAL_DB, Comparison, figures
 from lily.events import ComparisonResult
 from lily.ui.mixes import GAIN_DB
 from lily.ui.report import comparison_facts, scores
 from lily.ui.widget import widget
 
+FILES = ("Encoder off", "Encoder on", "Difference", "Figures")
 NOTHING: dict[str, Any] = {"sources": []}
 NO_FACTS = {"note": "", "facts": []}
 NO_SCORES = {"caption": "", "columns": [], "rows": []}
@@ -30,14 +31,14 @@ class ComparisonView:
     scores: gr.HTML
     takes: gr.ImageSlider
     difference: gr.Image
-    files: gr.Files
+    files: tuple[gr.DownloadButton, ...]
     keep: Callable[[ComparisonResult], str]  # names a comparison for the player's downloads
 
     @property
     def outputs(self) -> list[gr.Component]:
         """Everything a run may change."""
-        parts = (self.player, self.facts, self.scores, self.takes, self.difference, self.files)
-        return [self.column, *parts]
+        parts = (self.player, self.facts, self.scores, self.takes, self.difference)
+        return [self.column, *parts, *self.files]
 
     def show(self, comparison: Comparison | None) -> dict[Any, Any]:
         """Component updates that show ``comparison``, or hide the view."""
@@ -47,17 +48,20 @@ class ComparisonView:
                 self.player: NOTHING,
                 self.takes: None,
                 self.difference: None,
-                self.files: None,
-            }
+            } | {button: gr.update(value=None) for button in self.files}
         off, on, difference = map(str, comparison.pictures)
-        return {
+        updates = {
             self.column: gr.update(visible=True),
             self.player: player_value(comparison, self.keep(comparison.result)),
             self.facts: comparison_facts(comparison),
-            self.scores: scores(comparison),
+            self.scores: gr.update(value=scores(comparison), visible=bool(comparison.distances)),
             self.takes: (off, on),
             self.difference: difference,
-            self.files: [str(path) for path in (*comparison.files.values(), comparison.figures)],
+        }
+        kept = (*list(comparison.files.values())[: len(FILES) - 1], comparison.figures)
+        return updates | {
+            button: gr.update(value=str(path), label=path.name)
+            for button, path in zip(self.files, kept, strict=True)
         }
 
 
@@ -81,24 +85,25 @@ def comparison_view(
             server_functions=[mix],
         )
         facts = widget("facts", NO_FACTS, label="Facts", elem_id="comparison-facts")
-        table = widget("scores", NO_SCORES, label="Distances", elem_id="scores")
+        table = widget("scores", NO_SCORES, label="Distances", elem_id="scores", visible=False)
         pictures = {"show_label": False, "type": "filepath", "format": "png", "interactive": False}
-        with gr.Row():
-            with gr.Column(min_width=320):
+        with gr.Tabs():
+            with gr.Tab("Off and on"):
                 takes = gr.ImageSlider(
                     label="Spectrogram, encoder off and on",
                     buttons=["fullscreen"],
                     elem_id="takes",
                     **pictures,
                 )
-            with gr.Column(min_width=320):
+            with gr.Tab("Difference"):
                 difference = gr.Image(
                     label="Difference spectrogram, on against off",
                     buttons=["fullscreen"],
                     elem_id="difference",
                     **pictures,
                 )
-        files = gr.Files(label="Files", interactive=False, elem_id="files")
+        with gr.Row(elem_id="files"):
+            files = tuple(gr.DownloadButton(name, size="sm", min_width=120) for name in FILES)
     return ComparisonView(column, player, facts, table, takes, difference, files, keep)
 
 
@@ -127,6 +132,7 @@ def player_value(comparison: Comparison, run: str) -> dict[str, Any]:
         ],
         "low": str(result.low),
         "chunks": told["chunks"],
+        "scale_db": [EQUAL_DB, 0],
         "gain_db": list(GAIN_DB),
         "formats": [{"key": key, "label": label} for key, label in FORMATS.items()],
     }

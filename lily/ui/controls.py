@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from lily.config import InferenceConfig
-from lily.evaluation.reference import MAX_DELAY
 from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
@@ -67,9 +66,8 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         elem_id="recording",
     )
     with gr.Row(elem_id="examples"):
-        gr.Markdown("Or compare an example:", min_width=150)
         examples = tuple(
-            (gr.Button(name, size="sm", min_width=120), path) for name, path in EXAMPLES.items()
+            (gr.Button(name, size="sm", min_width=110), path) for name, path in EXAMPLES.items()
         )
     preset = gr.Dropdown(
         shelf.presets,
@@ -92,25 +90,36 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             max_lines=1,
         )
     with gr.Tabs(elem_id="tasks") as tabs:
-        with gr.Tab("Upsample", id="upsample"):
+        with gr.Tab("Upsample", id="upsample") as upsampling:
             encoder = gr.Radio(
                 ["on", "off"],
                 value="on",
                 label="Encoder",
                 info="On: every chunk is filled in knowing the whole recording.",
             )
-            run = gr.Button("Run", variant="primary", elem_id="run")
-        with gr.Tab("Compare", id="compare"):
+        with gr.Tab("Compare", id="compare") as comparing:
             reference = gr.Audio(
-                label=f"Reference (optional): the original with its highs, within {MAX_DELAY:g} s",
+                label="Reference (optional)",
                 sources=["upload"],
                 type="filepath",
                 editable=False,
                 buttons=[],
                 elem_id="reference",
             )
-            compare = gr.Button("Compare encoder off and on", variant="primary", elem_id="compare")
-    stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
+    with gr.Row():
+        primary = {"variant": "primary", "min_width": 120, "scale": 2}
+        run = gr.Button("Run", elem_id="run", **primary)
+        compare = gr.Button("Compare off and on", elem_id="compare", visible=False, **primary)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
+    for tab, shown in ((upsampling, run), (comparing, compare)):
+        tab.select(
+            lambda shown=shown: {b: gr.update(visible=b is shown) for b in (run, compare)},
+            None,
+            [run, compare],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     return Controls(
         recording,
         preset,

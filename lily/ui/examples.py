@@ -8,7 +8,7 @@ import lily
 
 FOLDER = Path(lily.__file__).parent / "assets" / "examples"
 EXAMPLES = {
-    "Speech, 8 kHz": FOLDER / "speech.flac",
-    "Music, 16 kHz": FOLDER / "music.flac",
-    "Bandwidth that changes": FOLDER / "changing-bandwidth.flac",
+    "Try speech": FOLDER / "speech.flac",
+    "Try music": FOLDER / "music.flac",
+    "Try changing band": FOLDER / "changing-bandwidth.flac",
 }

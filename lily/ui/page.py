@@ -34,7 +34,7 @@ def build_page(shelf: EngineShelf, settings: Settings) -> gr.Blocks:
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=320, elem_id="question"):
                 left = controls(shelf, settings)
             with gr.Column(scale=3, min_width=320):
                 right = answer()

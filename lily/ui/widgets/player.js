@@ -4,8 +4,6 @@
 
 const STEP = 2; // seconds an arrow key moves
 const SHORTEST_LOOP = 0.1; // seconds
-const LOUDEST_DB = 0; // chunks that differ by this are drawn full, by FAINT_DB empty
-const FAINT_DB = -30;
 
 const find = (selector) => element.querySelector(selector);
 let transport = null;
@@ -72,7 +70,8 @@ function drawStrip(value) {
   const strip = find(".strip");
   strip.replaceChildren(...value.chunks.map((chunk, index) => {
     const cell = document.createElement("span");
-    const share = (chunk.difference_db - FAINT_DB) / (LOUDEST_DB - FAINT_DB);
+    const [least, most] = value.scale_db; // drawn empty and full
+    const share = (chunk.difference_db - least) / (most - least);
     cell.className = "chunk";
     cell.dataset.index = String(index);
     cell.style.left = `${(100 * chunk.start) / value.seconds}%`;
