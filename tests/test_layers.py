@@ -46,7 +46,7 @@ IMPORTERS = {
     "yaml": {"lily/config.py"},
     "huggingface_hub": {"lily/weights.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/publish.py"},
-    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py"},
+    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/mix.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
 }

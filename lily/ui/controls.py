@@ -89,6 +89,27 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             placeholder="detected",
             max_lines=1,
         )
+    tabs, encoder, reference, run, compare, stop = _task()
+    return Controls(
+        recording,
+        preset,
+        encoder,
+        steps,
+        seed,
+        sampler,
+        guidance,
+        cutoff,
+        run,
+        tabs,
+        reference,
+        compare,
+        stop,
+        examples,
+    )
+
+
+def _task() -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button, gr.Button]:
+    """What to do with the recording, a tab each; only the chosen tab's button is shown."""
     with gr.Tabs(elem_id="tasks") as tabs:
         with gr.Tab("Upsample", id="upsample") as upsampling:
             encoder = gr.Radio(
@@ -120,22 +141,7 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             show_progress="hidden",
             api_visibility="private",
         )
-    return Controls(
-        recording,
-        preset,
-        encoder,
-        steps,
-        seed,
-        sampler,
-        guidance,
-        cutoff,
-        run,
-        tabs,
-        reference,
-        compare,
-        stop,
-        examples,
-    )
+    return tabs, encoder, reference, run, compare, stop
 
 
 def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:

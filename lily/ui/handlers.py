@@ -88,7 +88,7 @@ class Handlers:
         values = (recording, preset, encoder, steps, seed, sampler, guidance, cutoff)
         yield from self._page(lambda: request_of(*values), visitor)
 
-    def compare(
+    def run_comparison(
         self,
         recording: str,
         preset: str,
@@ -175,7 +175,7 @@ class Handlers:
         files = [str(take.result.output) for take in last.takes]
         yield files, {"results": results, "command": last.command}
 
-    def compare_files(
+    def compare(
         self,
         audio: str,
         preset: str | None = None,

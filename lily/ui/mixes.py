@@ -58,7 +58,7 @@ class Mixes:
         if take is None:
             raise InputError(f"Take is {asked.get('take')!r}; give off or on.")
         gain_db, kind = asked.get("gain_db"), str(asked.get("format"))
-        number = isinstance(gain_db, int | float) and math.isfinite(gain_db)
+        number = type(gain_db) in (int, float) and math.isfinite(gain_db)
         if not number or not GAIN_DB[0] <= gain_db <= GAIN_DB[1]:
             raise InputError(f"The level is {gain_db!r}; give {GAIN_DB[0]} to {GAIN_DB[1]} dB.")
         if kind not in FORMATS:

@@ -81,7 +81,7 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     running = [
         started(left.run.click, handlers.run, left.inputs),
-        started(left.compare.click, handlers.compare, asked),
+        started(left.compare.click, handlers.run_comparison, asked),
     ]
     for button, path in left.examples:
         chosen = button.click(
@@ -91,7 +91,7 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
             queue=False,
             **quiet,
         )
-        running.append(started(chosen.success, handlers.compare, asked))
+        running.append(started(chosen.success, handlers.run_comparison, asked))
     ended = left.stop.click(
         handlers.stop,
         right.progress,
@@ -124,6 +124,6 @@ def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
     ]
     for name, function, inputs in (
         ("upsample", handlers.upsample, [recording, preset, encoder, *settings]),
-        ("compare", handlers.compare_files, [recording, preset, *settings, reference]),
+        ("compare", handlers.compare, [recording, preset, *settings, reference]),
     ):
         gr.Button(**hidden).click(function, inputs, outputs, api_name=name, **ENGINE_QUEUE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from fakes import FakeEngine, fake_shelf, write_recording
 
 from lily.ui.shelf import EngineShelf
@@ -32,6 +34,14 @@ def recording(tmp_path: Path) -> Path:
 def full_band(tmp_path: Path) -> Path:
     """Two seconds at 48 kHz, which the fake engine takes for full band."""
     return write_recording(tmp_path / "full.wav", 48_000, 2, 2.0)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """As long as ``recording``, but noise."""
+    noise = np.random.default_rng(3).normal(0, 0.1, 12 * 48_000)
+    soundfile.write(tmp_path / "other.wav", noise, 48_000)
+    return tmp_path / "other.wav"
 
 
 @pytest.fixture
