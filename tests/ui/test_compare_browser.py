@@ -57,7 +57,7 @@ def test_switching_while_playing_keeps_the_playhead_and_the_sound(compared):
     page.wait_for_function(PLAYER + ".position() > 0")
     drift = page.evaluate(
         """async () => {
-          const player = %s;
+          const player = PLAYER;
           const buttons = [...document.querySelectorAll('#player .sources button')];
           // Silence would show as a gap: listen to what reaches the speakers.
           const ear = new AnalyserNode(player.context, {fftSize: 2048});
@@ -67,15 +67,14 @@ def test_switching_while_playing_keeps_the_playhead_and_the_sound(compared):
           const before = clock();
           const drifts = [], levels = [];
           for (let i = 0; i < 24; i += 1) {
-            buttons[i %% buttons.length].click();
+            buttons[i % buttons.length].click();
             await new Promise((done) => setTimeout(done, 60));
             drifts.push(clock() - before);
             ear.getFloatTimeDomainData(heard);
             levels.push(Math.max(...heard.map(Math.abs)));
           }
           return {drifts, levels, playing: player.playing};
-        }"""
-        % PLAYER
+        }""".replace("PLAYER", PLAYER)
     )
     assert drift["playing"]
     assert max(map(abs, drift["drifts"])) < GAP_SECONDS
