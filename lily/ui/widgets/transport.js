@@ -9,8 +9,8 @@ const RAMP = 0.004; // seconds; shorter would click
 const SOON = 0.03; // seconds from deciding to play to playing
 
 class Transport {
-  constructor(addresses) {
-    this.wavs = Object.entries(addresses).map(([key, address]) => [key, new Wav(address)]);
+  constructor(urls) {
+    this.wavs = Object.entries(urls).map(([key, url]) => [key, new Wav(url)]);
     this.segments = new Map();
     this.pieces = []; // what is scheduled: {when, from, length, nodes}
     this.at = 0; // where playing starts
@@ -30,14 +30,14 @@ class Transport {
   }
 
   // Set every gain at once; a key that is not named is silent.
-  mix(levels) {
-    this.levels = levels;
+  mix(wanted) {
+    this.levels = wanted;
     if (!this.context) return;
     const now = this.context.currentTime;
     for (const [key, node] of Object.entries(this.gains)) {
       node.gain.cancelScheduledValues(now);
       node.gain.setValueAtTime(node.gain.value, now);
-      node.gain.linearRampToValueAtTime(levels[key] ?? 0, now + RAMP);
+      node.gain.linearRampToValueAtTime(wanted[key] ?? 0, now + RAMP);
     }
   }
 

@@ -4,13 +4,13 @@
 const HEADER_BYTES = 4096; // more than any header Lily writes
 
 class Wav {
-  constructor(address) {
-    this.address = address;
+  constructor(url) {
+    this.url = url;
   }
 
   async bytes(first, count) {
     const range = `bytes=${first}-${first + count - 1}`;
-    const answer = await fetch(this.address, { headers: { Range: range } });
+    const answer = await fetch(this.url, { headers: { Range: range } });
     if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
     const buffer = await answer.arrayBuffer();
     // A server may ignore the range and send everything.
