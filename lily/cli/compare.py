@@ -25,15 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Write both takes, their difference, spectrograms and figures."""
-    from lily.dsp.audio import read_audio
     from lily.engine import InferenceEngine
     from lily.evaluation.comparison import examine, figures
     from lily.evaluation.reference import align
     from lily.weights import resolve_config
 
-    reference = None
-    if options.reference:  # refused before minutes are spent
-        reference = align(options.reference, read_audio(options.input))
+    # Refused before minutes are spent.
+    reference = align(options.reference, options.input) if options.reference else None
     config = resolve_config(options.preset, options.weights)
     engine = InferenceEngine(config, options.device, options.precision)
     asked = filling(options, encoder=True)

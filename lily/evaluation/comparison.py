@@ -17,7 +17,7 @@ import numpy as np
 
 from lily.dsp.audio import AudioWriter, read_audio
 from lily.evaluation.metrics import Distances
-from lily.evaluation.reference import MEASURED, Reference
+from lily.evaluation.reference import Reference
 from lily.evaluation.spectrogram import Picture, picture_of, save_difference, save_pair
 from lily.events import ComparisonResult
 
@@ -106,7 +106,6 @@ def figures(comparison: Comparison) -> dict[str, Any]:
             name: {key: round(value, 4) for key, value in asdict(of).items()}
             for name, of in comparison.distances.items()
         }
-        told["distances_cover_seconds"] = min(MEASURED, on.samples / on.sample_rate)
     return told
 
 

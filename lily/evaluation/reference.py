@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lily.dsp.audio import read_audio
+from lily.dsp.audio import probe, read_blocks
+from lily.dsp.resample import Resampler
 from lily.errors import InputError
 from lily.evaluation.metrics import SAMPLE_RATE, Distances, distances
 
@@ -21,7 +22,7 @@ MAX_DELAY = 2.0  # seconds: more than any encoder adds or an editor cuts by mist
 LISTEN = 60.0  # seconds of the recording that are compared to find the delay
 SAME = 0.4  # correlation: noise has 0.0, a recording and its low-passed self 0.7 and more
 COVERED = 0.9  # share of the recording that the reference must reach
-MEASURED = 600.0  # seconds that distances cover; spectra of more would not fit in memory
+LONGEST = 600.0  # seconds of a recording that has a reference: both are held in memory
 
 
 @dataclass(frozen=True)
@@ -34,27 +35,27 @@ class Reference:
     delay: float  # seconds by which the reference came later
 
     def distances(self, estimate: Tensor, cutoff_hz: float) -> Distances:
-        """Compare what both cover of an estimate (C, T), up to ``MEASURED`` seconds."""
-        longest = self.start + round(MEASURED * SAMPLE_RATE)
-        stop = min(self.stop, longest, estimate.shape[-1])  # a stopped take ends early
+        """Compare what both cover of an estimate (C, T)."""
+        stop = min(self.stop, estimate.shape[-1])  # a stopped take ends early
         return distances(
             self.samples[:, self.start : stop], estimate[:, self.start : stop], cutoff_hz
         )
 
 
-def align(path: Path, recording: Tensor) -> Reference:
-    """Read the reference and shift it onto ``recording`` (C, T) at 48 kHz.
+def align(path: Path, recording: Path) -> Reference:
+    """Read the reference and shift it onto the recording as it is at 48 kHz.
 
-    Raises InputError if it is no audio, another recording, or covers less than ``COVERED`` of it.
+    Raises InputError if one is no audio or longer than ``LONGEST``, or if the reference is another
+    recording or covers less than ``COVERED`` of this one.
     """
-    given = read_audio(path, SAMPLE_RATE)
-    delay, likeness = _delay(given.mean(0), recording.mean(0))
+    given, heard = _read(path), _read(recording)
+    delay, likeness = _delay(given.mean(0), heard.mean(0))
     if likeness < SAME:
         raise InputError(
             f"{path.name} is not the same recording (correlation {likeness:.2f} at best, at least "
             f"{SAME:g} is needed); give its full-band original, shifted by {MAX_DELAY:g} s at most."
         )
-    length = recording.shape[-1]
+    length = heard.shape[-1]
     start, stop = max(0, -delay), min(length, given.shape[-1] - delay)
     if stop - start < COVERED * length:
         raise InputError(
@@ -64,6 +65,21 @@ def align(path: Path, recording: Tensor) -> Reference:
     samples = given.new_zeros(given.shape[0], length)
     samples[:, start:stop] = given[:, start + delay : stop + delay]
     return Reference(samples, start, stop, delay / SAMPLE_RATE)
+
+
+def _read(path: Path) -> Tensor:
+    """Samples (C, T) at 48 kHz of a file that is not too long."""
+    rate, count, blocks = probe(path).sample_rate, 0, []
+    resampler = Resampler(rate, SAMPLE_RATE)
+    for block in read_blocks(path):
+        count += block.shape[-1]
+        if count > LONGEST * rate:
+            raise InputError(
+                f"{path.name} is longer than {LONGEST / 60:g} min, the most that is compared with "
+                "a reference; cut it, or leave the reference out."
+            )
+        blocks.append(resampler.push(block))
+    return torch.cat([*blocks, resampler.flush()], dim=-1)
 
 
 def _delay(reference: Tensor, recording: Tensor) -> tuple[int, float]:

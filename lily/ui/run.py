@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lily.dsp.audio import read_audio
 from lily.errors import InputError
 from lily.evaluation.comparison import Comparison, examine
 from lily.evaluation.reference import Reference, align
@@ -97,8 +96,7 @@ class Run:
             if self._request.reference:
                 self.progress.say("measuring", "Aligning the reference")
                 yield self._snapshot()
-                recording = read_audio(self._request.recording)
-                self._reference = align(self._request.reference, recording)
+                self._reference = align(self._request.reference, self._request.recording)
             if not self._shelf.ready(self._request.preset):
                 self.progress.say("loading", f"Loading the model {self._request.preset}")
                 yield self._snapshot()

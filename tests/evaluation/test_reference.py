@@ -21,9 +21,15 @@ def original(randn) -> torch.Tensor:
 
 
 @pytest.fixture
-def recording(original) -> torch.Tensor:
+def left(original) -> torch.Tensor:
     """What is left of it below 4 kHz."""
     return filter_whole(original, lowpass_kernel(3900, 4100, 48_000))
+
+
+@pytest.fixture
+def recording(left, tmp_path) -> Path:
+    """The file of it."""
+    return write(tmp_path / "recording.wav", left)
 
 
 def write(path: Path, samples: torch.Tensor, rate: int = 48_000) -> Path:
@@ -41,17 +47,17 @@ def test_a_delay_is_found_to_the_sample(original, recording, tmp_path, delay):
     assert torch.equal(aligned.samples[:, inside], original[:, inside])
 
 
-def test_another_rate_is_resampled_and_aligned(original, recording, tmp_path):
-    path = write(tmp_path / "r.wav", recording[:1, ::2].contiguous(), 24_000)
+def test_another_rate_is_resampled_and_aligned(left, recording, tmp_path):
+    path = write(tmp_path / "r.wav", left[:1, ::2].contiguous(), 24_000)
     aligned = align(path, recording)
     assert abs(aligned.delay) < 2 / 48_000
-    assert aligned.samples.shape == (1, recording.shape[1])
+    assert aligned.samples.shape == (1, left.shape[1])
 
 
-def test_distances_are_zero_to_itself_and_lie_above_the_cutoff(original, recording, tmp_path):
+def test_distances_are_zero_to_itself_and_lie_above_the_cutoff(original, left, recording, tmp_path):
     aligned = align(write(tmp_path / "r.wav", original), recording)
     assert aligned.distances(original, 4000.0).lsd == 0.0
-    far = aligned.distances(recording, 4000.0)
+    far = aligned.distances(left, 4000.0)
     assert far.lsd_hf > 10 * far.lsd_lf
 
 
@@ -65,6 +71,12 @@ def test_half_a_reference_is_refused_with_the_lengths(original, recording, tmp_p
     path = write(tmp_path / "half.wav", original[:, : 2 * 48_000])
     with pytest.raises(InputError, match=r"covers 2.0 s of the recording's 4.0 s"):
         align(path, recording)
+
+
+def test_a_recording_too_long_to_hold_is_refused(recording, tmp_path, monkeypatch):
+    monkeypatch.setattr("lily.evaluation.reference.LONGEST", 3.0)
+    with pytest.raises(InputError, match=r"recording.wav is longer than 0.05 min"):
+        align(recording, recording)
 
 
 def test_silence_is_not_the_same_recording(recording, tmp_path):
