@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 
 # Read by Gradio when it is imported: the page sends nothing to anyone.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from lily.errors import LilyError
 from lily.resolve import BUNDLED, encoder_note
+from lily.ui.examples import FOLDER
 from lily.ui.models import made_ready, offered
 from lily.ui.page import build_page
 from lily.ui.settings import Settings
@@ -31,6 +33,8 @@ def main() -> None:
         theme=theme(),
         css=CSS,
         footer_links=["api"],
+        allowed_paths=[str(FOLDER)],  # the examples, which may lie in an installed package
+        mcp_server=find_spec("mcp") is not None,  # /upsample and /compare as tools
         run_history=False,  # recordings are the visitor's own
     )
 

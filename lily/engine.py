@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
-from lily.dsp.audio import AudioWriter, probe, read_blocks
+from lily.dsp.audio import probe, read_blocks
 from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep
@@ -30,26 +30,27 @@ from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
-from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import (
     ChunksDone,
+    Compared,
+    ComparisonResult,
     ContextRead,
     Event,
     Finished,
     Planned,
     Sampling,
+    StopEarly,
     UpsampleOptions,
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
-from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, make_folder, pieces, within
+from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
+from lily.takes import TakePaths, Takes, run
 from lily.weights import load_model
-
-SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
 
 
 class InferenceEngine:
@@ -99,48 +100,40 @@ class InferenceEngine:
 
         ``context`` takes the place of the recording's own: what another recording would say.
         """
-        began = time.perf_counter()
-        audio_path, output_dir = Path(audio_path), Path(output_dir)
         chosen = self.completed(options or UpsampleOptions())
-        output = self._output_path(audio_path, output_dir)
-        measured = self.measure(audio_path, chosen)
-        yield measured.told()
-        message = self._nothing_to_do(measured)
-        make_folder(output_dir)  # not before: what cannot be read leaves no folder behind
-        with AudioWriter(output, self.sample_rate, measured.info.channels) as writer:
-            chunks = 0
-            if message:
-                for block in self.blocks(audio_path):
-                    writer.write(block)
-            else:
-                if chosen.encoder and context is None:
-                    context = yield from self.read_context(audio_path, measured)
-                known = context if chosen.encoder else None
-                chunks = yield from self.fill(audio_path, measured, known, chosen, writer)
-                message = self._remark(chosen)
-        yield Finished(
-            UpsampleResult(
-                output=output,
-                sample_rate=self.sample_rate,
-                channels=measured.info.channels,
-                samples=writer.frames,
-                cutoff_hz=measured.cutoff_hz,
-                chunks=chunks,
-                seed=chosen.seed or 0,
-                steps=chosen.steps or 0,
-                sampler=chosen.sampler or "",
-                guidance=chosen.guidance or 1.0,
-                encoder=chosen.encoder,
-                model=self.name,
-                seconds=measured.seconds,
-                compute_seconds=time.perf_counter() - began,
-                input_sample_rate=measured.info.sample_rate,
-                subtype=writer.subtype,
-                message=message,
-                figures={"peak": writer.peak},
-                profile=chosen.profile,
-            )
+        output = Path(output_dir) / f"{Path(audio_path).stem}.wav"
+        paths = TakePaths((output,))
+        results, _ = yield from run(
+            self, Path(audio_path), chosen, (chosen.encoder,), paths, context
         )
+        yield Finished(results[0])
+
+    def compare(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None = None,
+        stems: bool = False,
+    ) -> Iterator[Event]:
+        """Fill in one recording with the encoder off and on; each has the bits it has alone.
+
+        ``options.encoder`` is not asked. ``stems`` adds the recording at 48 kHz and the band that
+        both takes keep of it. Raises InputError where there is nothing to compare.
+        """
+        chosen = self.completed(replace(options or UpsampleOptions(), encoder=True))
+        if not self.model.encoder_is_trained:
+            raise InputError(
+                f"The global encoder of {self.name} is untrained: on and off give the same "
+                "samples, so there is nothing to compare; choose a model whose encoder is trained."
+            )
+        stem, folder = Path(audio_path).stem, Path(output_dir)
+        off, on, difference, recording, low = (
+            folder / f"{stem}.{name}.wav" for name in ("off", "on", "diff", "input", "low")
+        )
+        paths = TakePaths((off, on), difference, *((recording, low) if stems else ()))
+        takes, chunks = yield from run(self, Path(audio_path), chosen, (False, True), paths)
+        done = chunks[: takes[0].chunks]
+        yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
 
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
@@ -260,11 +253,14 @@ class InferenceEngine:
         self,
         path: Path,
         measured: Measurement,
-        context: GlobalContext | None,
+        contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
-        writer: AudioWriter,
-    ) -> Generator[Event, None, int]:
-        """Generate every chunk, write the recording with its top filled in; returns their count."""
+        takes: Takes,
+    ) -> Generator[Event, None, tuple[int, tuple[tuple[float, float], ...]]]:
+        """Generate and write every chunk, one take a context; returns how many are done, and all.
+
+        StopEarly, thrown in once a chunk is finished, ends it there.
+        """
         filler = self.filler(
             self.model,
             self.mel,
@@ -280,52 +276,30 @@ class InferenceEngine:
                 profile=PROFILES[options.profile],
                 frames=self.frames(measured),
             ),
-            context,
+            contexts,
             self.device,
             self.precision,
         )
-        yield Planned(
-            chunks=filler.spans(),
-            steps=options.steps or 0,
-            sampler=options.sampler or "",
-            guidance=options.guidance or 1.0,
-            seed=options.seed or 0,
-            encoder=context is not None,
-        )
-        splicer = Splicer(measured.cutoffs, self.sample_rate, measured.info.channels)
         pairs = InStep(self.blocks(path))
         stream, gain = MelStream(self.mel), self.gain(measured)
-        for made in filler.over(stream.over(self.network_blocks(path, measured))):
-            if isinstance(made, Sampling | ChunksDone):
-                yield made
-                continue
-            # Without the DC, which would ring where the recording starts and stops.
-            recording = pairs.take(made.shape[-1]) - measured.means
-            writer.write(splicer.push(recording, made / gain) + measured.means)
-        writer.write(splicer.flush() + measured.means)
-        return len(filler.chunks)
-
-    # ---- the edges ------------------------------------------------------------------------------
-
-    def _output_path(self, audio_path: Path, output_dir: Path) -> Path:
-        output = output_dir / f"{audio_path.stem}.wav"
-        if output.exists():
-            raise InputError(
-                f"{output} exists already and is not overwritten; give another output folder."
+        try:
+            yield Planned(
+                chunks=filler.spans(),
+                steps=options.steps or 0,
+                sampler=options.sampler or "",
+                guidance=options.guidance or 1.0,
+                seed=options.seed or 0,
+                encoder=any(context is not None for context in contexts),
             )
-        return output
-
-    def _nothing_to_do(self, measured: Measurement) -> str:
-        if measured.peak < SILENT_PEAK:
-            return "The recording is silent: it is returned as it was, at 48 kHz."
-        if measured.full_band:
-            return (
-                f"The band is already full (it ends at {measured.cutoff_hz / 1000:.1f} kHz): the "
-                "recording is returned as it was, at 48 kHz. Give a cutoff to replace its top."
-            )
-        return ""
-
-    def _remark(self, options: UpsampleOptions) -> str:
-        if options.encoder and not self.model.encoder_is_trained:
-            return "This model's global encoder is untrained: on and off give the same samples."
-        return ""
+            for made in filler.over(stream.over(self.network_blocks(path, measured))):
+                if isinstance(made, Sampling | ChunksDone):
+                    yield made
+                else:
+                    takes.write(pairs.take(made.shape[-1]), made / gain)
+        except StopEarly:
+            if not filler.finished:
+                raise
+            for made in filler.rest():
+                takes.write(pairs.take(made.shape[-1]), made / gain)
+        takes.flush()
+        return filler.finished, filler.spans()

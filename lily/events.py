@@ -66,6 +66,7 @@ class Sampling:
     chunks: tuple[int, ...]
     step: int
     steps: int
+    take: int = 0  # of a comparison: 0 is encoder off, 1 is on
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class ChunksDone:
     chunks: tuple[int, ...]
     done: int
     total: int
+    take: int = 0  # of a comparison: 0 is encoder off, 1 is on
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class UpsampleResult:
     input_sample_rate: int
     subtype: str  # PCM_24, or FLOAT where 24 bits would have clipped
     message: str = ""  # a sentence for the user, empty when all is ordinary
+    complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
 
@@ -138,4 +141,32 @@ class Notice:
 
 
 LoadEvent = Downloading | Preparing | Notice
-Event = Measured | ContextRead | Planned | Sampling | ChunksDone | Finished
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """One recording filled in twice from the same noise: the encoder is the only difference."""
+
+    off: UpsampleResult
+    on: UpsampleResult
+    difference: Path  # on - off, sample by sample
+    chunks: tuple[tuple[float, float], ...]  # (start, stop) in seconds, those that are finished
+    recording: Path | None = None  # the input at 48 kHz, if stems were asked for
+    low: Path | None = None  # what both takes keep of it, if stems were asked for
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Both takes and their difference are in place."""
+
+    result: ComparisonResult
+
+
+Event = Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
+
+
+class StopEarly(Exception):
+    """Throw it into a stream to end it within a step and keep the chunks that are finished.
+
+    The stream answers with its last event, or raises it again if there is nothing to keep.
+    """

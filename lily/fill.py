@@ -8,7 +8,7 @@ with a halo. What is held is a few chunks, whatever the duration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,18 +20,16 @@ from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample
 from lily.dsp.audiosr import share_index
 from lily.dsp.bandwidth import FULL_BAND_HZ
-from lily.dsp.blocks import FrameBuffer, silence
+from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
 from lily.events import ChunksDone, Sampling
-from lily.model.attention import LATENT_SECONDS, Conditioning
+from lily.model.attention import LATENT_SECONDS, Conditioning, ContextCache
 from lily.model.global_encoder import GlobalContext
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
-from lily.model.vocoder import HALO
 from lily.profiles import Profile
-
-VOCODER_FRAMES = 256  # mel frames a vocoder call makes, besides its halo: 2.56 s
+from lily.voice import Networks, VoicedStream
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,21 @@ class _Row:
     log_mel: Tensor  # (T, M), band-limited
 
 
+class _Take:
+    """One way to fill the recording in: what its chunks know, and what has been made of them."""
+
+    def __init__(self, cache: ContextCache | None, made: FrameBuffer, voiced: VoicedStream) -> None:
+        self.cache, self.made, self.voiced = cache, made, voiced
+        self.results: dict[int, dict[int, Tensor]] = {}
+        self.blended = 0  # chunks that are in the continuous log-mel
+
+
 class Filler:
-    """The third pass of one recording."""
+    """The third pass of one recording, for one take or several that differ in their context alone.
+
+    Takes share the latents of the recording and the noise; each is sampled, decoded and voiced in
+    the shapes it would have alone, so that its bits do not depend on the others.
+    """
 
     def __init__(
         self,
@@ -67,7 +78,7 @@ class Filler:
         mel: LogMel,
         inference: InferenceConfig,
         settings: FillSettings,
-        context: GlobalContext | None,
+        contexts: Sequence[GlobalContext | None],
         device: torch.device,
         precision: torch.dtype,
     ) -> None:
@@ -83,15 +94,23 @@ class Filler:
         self._known_bins = {hz: _known_bins(mel, hz) for hz in settings.cutoffs.hz}
         autoencoder = model.first_stage_model.config
         self.noise = NoiseField(settings.seed, model.channels, autoencoder.bins)
-        with torch.inference_mode():
-            self.cache = None if context is None else model.unet.context_cache(context)
         self._low = FrameBuffer(settings.channels, mel.config.n_mels)
-        self._made = FrameBuffer(settings.channels, mel.config.n_mels)
-        self._voiced = VoicedStream(model, self.noise, settings, mel.config.hop, device, precision)
+        self._takes = [self._take(context) for context in contexts]
         self._rows: list[_Row] = []
-        self._results: dict[int, dict[int, Tensor]] = {}
         self._cut = 0  # chunks whose rows were taken from the input
-        self._blended = 0  # chunks that are in the continuous log-mel
+
+    def _take(self, context: GlobalContext | None) -> _Take:
+        with torch.inference_mode():
+            cache = None if context is None else self.model.unet.context_cache(context)
+        hop, made = self.mel.config.hop, FrameBuffer(self.settings.channels, self.mel.config.n_mels)
+        place = self.device, self.precision
+        voiced = VoicedStream(self.model, self.noise, self.settings.samples, hop, *place)
+        return _Take(cache, made, voiced)
+
+    @property
+    def finished(self) -> int:
+        """Chunks that every take has."""
+        return min(take.blended for take in self._takes)
 
     def spans(self) -> tuple[tuple[float, float], ...]:
         """Every chunk's (start, stop) in seconds, the last ending with the recording."""
@@ -106,9 +125,10 @@ class Filler:
             yield from self.push(frames)
 
     def push(self, frames: Tensor) -> Iterator[Tensor | Sampling | ChunksDone]:
-        """Take the next band-limited frames (C, l, M); yield events and samples (C, n) in order.
+        """Take the next band-limited frames (C, l, M); yield events and samples in order.
 
-        The last call is the one that completes the recording's frames.
+        Samples are (K, C, n), one block for each of the K takes. The last call is the one that
+        completes the recording's frames.
         """
         self._low.append(frames)
         if self._low.stop >= self.frames:
@@ -119,11 +139,18 @@ class Filler:
         while len(self._rows) >= self.inference.batch or (complete and self._rows):
             batch = self._rows[: self.inference.batch]
             del self._rows[: self.inference.batch]
-            yield from self._sample(batch)
-            finished = self._blend()
-            if finished:
-                yield ChunksDone(finished, self._blended, len(self.chunks))
-            yield from self._voice()
+            low_mel, starts = self._stacked(batch)
+            low = self._encoded(low_mel, starts)
+            for index, take in enumerate(self._takes):
+                yield from self._sample(batch, low, starts, index)
+                finished = self._blend(take)
+                if finished:
+                    yield ChunksDone(finished, take.blended, len(self.chunks), index)
+            yield from self._voice(last=self.finished == len(self.chunks))
+
+    def rest(self) -> Iterator[Tensor]:
+        """After an early end: the samples (K, C, n) of every finished chunk that are still due."""
+        yield from self._voice(last=True)
 
     def _cut_rows(self) -> None:
         while self._cut < len(self.chunks):
@@ -137,22 +164,31 @@ class Filler:
             if self._cut < len(self.chunks):
                 self._low.forget(self.chunks[self._cut].start * MEL_FRAMES_PER_LATENT)
 
-    def _sample(self, rows: list[_Row]) -> Iterator[Sampling]:
-        """Sample a batch of fixed shape; rows that are missing are silence, and dropped."""
-        touched = tuple(sorted({row.chunk.index for row in rows}))
+    def _stacked(self, rows: list[_Row]) -> tuple[Tensor, list[int]]:
+        """Log-mels (B, T, M) of a batch of fixed shape, and starts; missing rows are silent."""
         frames = self.length * MEL_FRAMES_PER_LATENT
-        shape = (self.inference.batch, frames, self.mel.config.n_mels)
-        low_mel = torch.full(shape, LOG_FLOOR)
+        low_mel = torch.full((self.inference.batch, frames, self.mel.config.n_mels), LOG_FLOOR)
         starts = [0] * self.inference.batch
         for place, row in enumerate(rows):
             low_mel[place] = row.log_mel
             starts[place] = row.chunk.start
+        return low_mel, starts
+
+    def _encoded(self, low_mel: Tensor, starts: list[int]) -> Tensor:
+        """The latents (B, z, L, M') that every take of a batch is conditioned by."""
         with self._networks():
             posterior = self.model.low_posterior(low_mel.to(self.device))
-            low = posterior.mean.float()
             if self.settings.profile.draws_low:
-                low = posterior.at(self.noise.latent(POSTERIOR, starts, self.length)).float()
-        conditioning = self._conditioning(starts)
+                return posterior.at(self.noise.latent(POSTERIOR, starts, self.length)).float()
+            return posterior.mean.float()
+
+    def _sample(
+        self, rows: list[_Row], low: Tensor, starts: list[int], index: int
+    ) -> Iterator[Sampling]:
+        """Sample a batch for take number ``index`` and decode it; padding rows are dropped."""
+        take = self._takes[index]
+        touched = tuple(sorted({row.chunk.index for row in rows}))
+        conditioning = self._conditioning(take.cache, starts)
 
         def predict(x: Tensor, t: Tensor, low: Tensor) -> Tensor:
             with self._networks():
@@ -168,12 +204,12 @@ class Filler:
         latent = low
         for step, x in steps:
             latent = x
-            yield Sampling(touched, step + 1, self.settings.steps)
+            yield Sampling(touched, step + 1, self.settings.steps, index)
         with self._networks():
             made = self.model.decode(latent).float().cpu()
         for place, row in enumerate(rows):
             log_mel = self._replaced(made[place], row)
-            self._results.setdefault(row.chunk.index, {})[row.channel] = log_mel
+            take.results.setdefault(row.chunk.index, {})[row.channel] = log_mel
 
     def _replaced(self, made: Tensor, row: _Row) -> Tensor:
         """Put what is known back: the bins below the cutoff, and silence where there is silence.
@@ -194,113 +230,44 @@ class Filler:
         made[silent] = LOG_FLOOR
         return made
 
-    def _conditioning(self, starts: list[int]) -> Conditioning | None:
-        if self.cache is None:
+    def _conditioning(self, cache: ContextCache | None, starts: list[int]) -> Conditioning | None:
+        if cache is None:
             return None
         seconds = torch.tensor(starts, dtype=torch.float64) * LATENT_SECONDS
-        return Conditioning(self.cache, seconds.to(self.device))
+        return Conditioning(cache, seconds.to(self.device))
 
-    def _blend(self) -> tuple[int, ...]:
+    def _blend(self, take: _Take) -> tuple[int, ...]:
         """Add finished chunks to the continuous log-mel, in order; returns their indices."""
         finished = []
-        while len(self._results.get(self._blended, ())) == self.settings.channels:
-            chunk, weight = self.chunks[self._blended], self.weights[self._blended]
-            channels = self._results.pop(self._blended)
+        while len(take.results.get(take.blended, ())) == self.settings.channels:
+            chunk, weight = self.chunks[take.blended], self.weights[take.blended]
+            channels = take.results.pop(take.blended)
             log_mel = torch.stack([channels[c] for c in range(self.settings.channels)])
-            self._made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
-            finished.append(self._blended)
-            self._blended += 1
+            take.made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
+            finished.append(take.blended)
+            take.blended += 1
         return tuple(finished)
 
-    def _voice(self) -> Iterator[Tensor]:
-        """Run the vocoder over what no later chunk will touch."""
-        if self._blended == len(self.chunks):
+    def _voice(self, last: bool) -> Iterator[Tensor]:
+        """Run the vocoder over what no later chunk will touch; ``last``: and over its end."""
+        if self.finished == len(self.chunks):
             final = self.frames
         else:
-            final = self.chunks[self._blended].start * MEL_FRAMES_PER_LATENT
-        start = self._made.start
+            final = self.chunks[self.finished].start * MEL_FRAMES_PER_LATENT
+        blocks = zip(*(self._voiced(take, final, last) for take in self._takes), strict=True)
+        yield from (torch.stack(block) for block in blocks)
+
+    def _voiced(self, take: _Take, final: int, last: bool) -> Iterator[Tensor]:
+        start = take.made.start
         if final > start:
-            yield from self._voiced.push(self._made.read(start, final))
-            self._made.forget(final)
-        if self._blended == len(self.chunks):
-            yield from self._voiced.flush()
+            frames = take.made.read(start, final)
+            take.made.forget(final)
+            yield from take.voiced.push(frames)
+        if last:
+            yield from take.voiced.flush()
 
-    def _networks(self) -> _Networks:
-        return _Networks(self.device, self.precision)
-
-
-class VoicedStream:
-    """The vocoder over continuous log-mel: fixed blocks, each with a halo of its neighbours."""
-
-    def __init__(
-        self,
-        model: LatentDiffusion,
-        noise: NoiseField,
-        settings: FillSettings,
-        hop: int,
-        device: torch.device,
-        precision: torch.dtype,
-    ) -> None:
-        self.vocoder = model.first_stage_model.vocoder
-        self.noise, self.settings, self.hop = noise, settings, hop
-        self.device, self.precision = device, precision
-        self._held: Tensor | None = None  # frames from HALO before the next block on
-        self._next = 0  # first frame of the next block
-        self._frames = 0  # pushed so far
-
-    def push(self, frames: Tensor) -> Iterator[Tensor]:
-        """Take log-mel frames (C, l, M), yield the samples (C, n) that are final."""
-        if self._held is None:
-            self._held = silence(frames, HALO)
-        self._held = torch.cat([self._held, frames], dim=1)
-        self._frames += frames.shape[1]
-        while self._held.shape[1] >= VOCODER_FRAMES + 2 * HALO:
-            yield self._block()
-
-    def flush(self) -> Iterator[Tensor]:
-        """Yield the rest: in total as many samples as the recording has."""
-        assert self._held is not None
-        while self._next < self._frames:
-            missing = VOCODER_FRAMES + 2 * HALO - self._held.shape[1]
-            self._held = torch.cat([self._held, silence(self._held, max(missing, 0))], dim=1)
-            yield self._block()
-
-    def _block(self) -> Tensor:
-        assert self._held is not None
-        count = VOCODER_FRAMES + 2 * HALO
-        white = None
-        if self.vocoder.uses_noise:
-            start = (self._next - HALO) * self.hop
-            white = self.noise.white(start, count * self.hop)[None].to(self.device)
-        rows = []
-        for channel in self._held[:, :count]:  # one row a call: a shape for any channel count
-            log_mel = channel.T[None].to(self.device)
-            with _Networks(self.device, self.precision):
-                rows.append(self.vocoder(log_mel, white)[0].float().cpu())
-        samples = torch.stack(rows)[:, HALO * self.hop : -HALO * self.hop]
-        first = self._next * self.hop
-        self._held = self._held[:, VOCODER_FRAMES:]
-        self._next += VOCODER_FRAMES
-        return samples[:, : max(0, self.settings.samples - first)]
-
-
-class _Networks:
-    """Where networks run: no gradients, in the engine's precision.
-
-    Never held across a ``yield``: what the caller does meanwhile is not ours to cast.
-    """
-
-    def __init__(self, device: torch.device, precision: torch.dtype) -> None:
-        self._inference = torch.inference_mode()
-        self._cast = torch.autocast(device.type, precision, enabled=precision is not torch.float32)
-
-    def __enter__(self) -> None:
-        self._inference.__enter__()
-        self._cast.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._cast.__exit__(*error)
-        self._inference.__exit__(*error)
+    def _networks(self) -> Networks:
+        return Networks(self.device, self.precision)
 
 
 def _known_bins(mel: LogMel, cutoff_hz: float) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lily.dsp.audio import AudioInfo
 from lily.dsp.audiosr import Prepared
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Measured
 
@@ -37,6 +38,10 @@ class Measurement:
     def cutoff_hz(self) -> float:
         """The lowest cutoff: below it all is the recording."""
         return self.cutoffs.lowest_hz
+
+    def splicer(self) -> Splicer:
+        """What joins the recording and one generated take."""
+        return Splicer(self.cutoffs, 48_000, self.info.channels)
 
     def told(self) -> Measured:
         """This, as the event that says so."""

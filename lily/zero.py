@@ -25,9 +25,10 @@ from lily.config import MEL_FRAMES_PER_LATENT, Config
 from lily.device import choose_device, choose_precision
 from lily.engine import InferenceEngine
 from lily.events import ChunksDone, Sampling
-from lily.fill import Filler, VoicedStream
+from lily.fill import Filler
 from lily.model.attention import ContextCache
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.voice import VoicedStream
 from lily.weights import load_model
 
 MOST_SECONDS = 100.0  # longer calls are refused to most visitors

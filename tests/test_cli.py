@@ -7,6 +7,7 @@ import json
 import pytest
 import soundfile
 import torch
+from test_engine import make_folder
 
 from lily.cli import main
 from lily.config import load_config
@@ -78,6 +79,49 @@ def test_two_inputs_with_one_name_are_refused_before_anything_runs(recording, tm
     twin = tmp_path / "phone call.flac"
     assert main(["upsample", str(recording), str(twin), "-o", str(tmp_path)]) == 2
     assert "phone call" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny model whose conditioning has a say."""
+    return make_folder(tmp_path_factory.mktemp("trained"))
+
+
+def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
+    trained, recording, tmp_path, capsys
+):
+    common = ["--weights", trained, "--seed", 5, "--steps", 2, "--json"]
+    out = tmp_path / "both"
+    reference = ["--reference", recording]
+    assert main([str(a) for a in ["compare", recording, "-o", out, *common, *reference]]) == 0
+    told = json.loads(capsys.readouterr().out)
+    names = {f"phone call.{kind}" for kind in ("off.wav", "on.wav", "diff.wav", "json")}
+    names |= {f"phone call.{kind}.png" for kind in ("off", "on", "diff")}
+    assert {p.name for p in out.iterdir()} == names | {"phone call.reference.wav"}
+    assert told["seed"] == 5 and told["samples"] == 120_000
+    assert len(told["chunks"]) > 1 and all(c["difference_db"] >= -60 for c in told["chunks"])
+    assert told["distances"]["off"]["lsd_lf"] < told["distances"]["off"]["lsd_hf"]
+    for encoder in ("off", "on"):
+        alone = ["upsample", recording, "-o", tmp_path / encoder, *common, "--encoder", encoder]
+        assert main([str(a) for a in alone]) == 0
+        written = (tmp_path / encoder / "phone call.wav").read_bytes()
+        assert written == (out / f"phone call.{encoder}.wav").read_bytes()
+
+
+def test_the_same_comparison_twice_writes_identical_files(trained, recording, tmp_path):
+    for name in ("a", "b"):
+        arguments = ["compare", recording, "-o", tmp_path / name, "--weights", trained, "--seed", 1]
+        assert main([*map(str, arguments), "--steps", "1"]) == 0
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(files) == 7
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_comparing_with_an_untrained_encoder_says_why_not(folder, recording, tmp_path, capsys):
+    arguments = ["compare", recording, "-o", tmp_path / "o", "--weights", folder]
+    assert main(list(map(str, arguments))) == 2
+    assert "nothing to compare" in capsys.readouterr().err
 
 
 def test_info_reports_the_design_counts(capsys):

@@ -180,8 +180,8 @@ def test_two_minutes_have_one_context_for_every_chunk(engine, tmp_path, monkeypa
     seen = []
     condition = Filler._conditioning
 
-    def spy(filler, starts):
-        conditioning = condition(filler, starts)
+    def spy(filler, cache, starts):
+        conditioning = condition(filler, cache, starts)
         seen.append(conditioning.cache)
         return conditioning
 
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     def full(self, block):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lily.engine.AudioWriter.write", full)
+    monkeypatch.setattr("lily.takes.AudioWriter.write", full)
     path = write(tmp_path / "a.wav", band_limited(1.0, 4000.0))
     with pytest.raises(OSError):
         engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)

@@ -44,6 +44,8 @@ BESIDE = {  # files that are one room, though not one folder
     "fill": "engine",
     "measure": "engine",
     "profiles": "engine",
+    "takes": "engine",
+    "voice": "engine",
 }
 LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 
@@ -54,7 +56,7 @@ IMPORTERS = {
     "spaces": {"lily/zero.py"},
     "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
-    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py"},
+    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py", "lily/dsp/mix.py"},
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
 }

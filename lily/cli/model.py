@@ -1,4 +1,4 @@
-"""The options every command that runs a model shares, and how its loading is shown."""
+"""The options that commands which run a model share, and how its loading is shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lily.config import preset_names
-from lily.events import Downloading, LoadEvent, Notice
+from lily.events import Downloading, LoadEvent, Notice, UpsampleOptions
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -60,3 +60,40 @@ class LoadBar:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._file = None, ""
+
+
+def add_filling(parser: argparse.ArgumentParser) -> None:
+    """How recordings are filled in; whatever is left out is the preset's."""
+    parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
+    parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
+    parser.add_argument(
+        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
+    )
+    parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
+    parser.add_argument(
+        "--cutoff",
+        type=_cutoff,
+        metavar="HZ",
+        help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
+    )
+
+
+def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -> UpsampleOptions:
+    """What ``add_filling`` asked for."""
+    return UpsampleOptions(
+        encoder=encoder,
+        steps=options.steps,
+        sampler=options.sampler,
+        guidance=options.guidance,
+        seed=options.seed,
+        cutoff_hz=options.cutoff,
+        profile=profile,
+    )
+
+
+def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
+    """``8000``, or pieces such as ``0:4000,62.5:20000``; argparse says what is wrong."""
+    if ":" not in text:
+        return float(text)
+    pairs = [piece.split(":") for piece in text.split(",")]
+    return tuple((float(second), float(hz)) for second, hz in pairs)

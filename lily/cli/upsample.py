@@ -5,23 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lily.cli.model import LoadBar, add_model
+from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.progress import follow
 from lily.errors import InputError, LilyError
-from lily.events import (
-    PROFILES,
-    ChunksDone,
-    ContextRead,
-    Finished,
-    Measured,
-    Planned,
-    Sampling,
-    UpsampleOptions,
-    UpsampleResult,
-)
+from lily.events import PROFILES, UpsampleResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="lily",
         help="audiosr: cutoff, low-pass, draws and sampler as AudioSR's own pipeline has them",
     )
-    parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
-    parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
-    parser.add_argument(
-        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
-    )
-    parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
-    parser.add_argument(
-        "--cutoff",
-        type=_cutoff,
-        metavar="HZ",
-        help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
-    )
+    add_filling(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     parser.set_defaults(run=run_upsample)
 
@@ -55,15 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_upsample(options: argparse.Namespace) -> int:
     """Fill in every input; all names are checked before the model is loaded."""
     _refuse_clashes(options.inputs, options.output)
-    upsample_options = UpsampleOptions(
-        encoder=options.encoder == "on",
-        steps=options.steps,
-        sampler=options.sampler,
-        guidance=options.guidance,
-        seed=options.seed,
-        cutoff_hz=options.cutoff,
-        profile=options.profile,
-    )
+    upsample_options = filling(options, options.encoder == "on", options.profile)
     from lily.engine import InferenceEngine
     from lily.resolve import resolve_config, with_weights
 
@@ -73,21 +45,13 @@ def run_upsample(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.inputs:
         try:
-            result = _follow(engine.stream(path, options.output, upsample_options), path)
+            result = follow(engine.stream(path, options.output, upsample_options), path)
         except LilyError as error:
             failed += 1
             print(f"lily: {error}", file=sys.stderr)
             continue
         print(json.dumps(_as_json(result)) if options.json else _sentence(result), flush=True)
     return 2 if failed else 0
-
-
-def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
-    """``8000``, or pieces such as ``0:4000,62.5:20000``; argparse says what is wrong."""
-    if ":" not in text:
-        return float(text)
-    pairs = [piece.split(":") for piece in text.split(",")]
-    return tuple((float(second), float(hz)) for second, hz in pairs)
 
 
 def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:
@@ -99,29 +63,6 @@ def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:
                 "give them in two runs with two output folders."
             )
         seen[path.stem] = path
-
-
-def _follow(events: Iterator[Any], path: Path) -> UpsampleResult:
-    from tqdm import tqdm
-
-    total = 0
-    with tqdm(desc=path.name, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
-        for event in events:
-            if isinstance(event, Measured):
-                bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
-            elif isinstance(event, ContextRead):
-                bar.set_postfix_str(f"reading the recording, {event.done:.0%}")
-            elif isinstance(event, Planned):
-                total = len(event.chunks)
-                bar.reset(total)
-                bar.unit = "chunk"
-            elif isinstance(event, Sampling):
-                bar.set_postfix_str(f"step {event.step}/{event.steps}")
-            elif isinstance(event, ChunksDone):
-                bar.update(event.done - bar.n)
-            elif isinstance(event, Finished):
-                return event.result
-    raise RuntimeError("the engine ended without a result")
 
 
 def _as_json(result: UpsampleResult) -> dict[str, Any]:

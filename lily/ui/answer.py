@@ -1,4 +1,4 @@
-"""The right column: the answer. Progress, then one or two takes, then the equivalent command."""
+"""The right column: the answer. Progress, a take or a comparison, the equivalent command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from lily.ui.progress import idle
+from lily.ui.comparing import ComparisonView, comparison_view
+from lily.ui.mixes import Mixes
+from lily.ui.progress import Progress, idle
 from lily.ui.report import facts
 from lily.ui.run import Snapshot, Take
 from lily.ui.widget import widget
 
-TAKES = 2  # encoder off and encoder on
 # Above this many seconds a browser would decode gigabytes to draw a waveform; it streams instead.
 WAVEFORM_SECONDS = 600.0
 
@@ -27,6 +28,12 @@ class TakeCard:
     facts: gr.HTML
     download: gr.DownloadButton
     pictures: gr.ImageSlider
+
+    @property
+    def outputs(self) -> list[gr.Component]:
+        """Everything a run may change."""
+        parts = (self.title, self.player, self.facts, self.download, self.pictures)
+        return [self.column, *parts]
 
     def show(self, take: Take | None) -> dict[Any, Any]:
         """Component updates that show ``take``, or hide the card."""
@@ -57,52 +64,43 @@ class Answer:
     """The components of the right column."""
 
     progress: gr.HTML
-    cards: tuple[TakeCard, ...]
+    card: TakeCard
+    comparison: ComparisonView
     command: gr.Textbox
 
     @property
     def outputs(self) -> list[gr.Component]:
         """Everything a run may change."""
-        cards = [
-            part
-            for card in self.cards
-            for part in (
-                card.column,
-                card.title,
-                card.player,
-                card.facts,
-                card.download,
-                card.pictures,
-            )
-        ]
-        return [self.progress, *cards, self.command]
+        return [self.progress, *self.card.outputs, *self.comparison.outputs, self.command]
 
-    def show(self, snapshot: Snapshot, shown: int | None) -> dict[Any, Any]:
-        """Updates for ``snapshot``; takes are sent again only if ``shown`` is not their number.
+    def show(self, snapshot: Snapshot) -> dict[Any, Any]:
+        """Updates for ``snapshot``; results are sent once, with the last one.
 
         A player that is sent its file again would stop and rewind. Progress is in every answer,
         and as a bare value: Gradio streams the difference to the answer before, and a value
         followed by a skipped update would be merged into one broken object.
         """
         updates: dict[Any, Any] = {self.progress: snapshot.progress}
-        if len(snapshot.takes) != shown:
-            for index, card in enumerate(self.cards):
-                fresh = shown is None or index >= shown
-                if index < len(snapshot.takes) and fresh:
-                    updates |= card.show(snapshot.takes[index])
-                elif fresh:
-                    updates |= card.show(None)
-            updates[self.command] = gr.update(
-                value=snapshot.command, visible=bool(snapshot.command)
-            )
+        if snapshot.comparison:
+            updates |= self.comparison.show(snapshot.comparison)
+        elif snapshot.takes:
+            updates |= self.card.show(snapshot.takes[-1])
+        if snapshot.takes:
+            updates[self.command] = gr.update(value=snapshot.command, visible=True)
         return updates
+
+    def clear(self) -> dict[Any, Any]:
+        """Updates that take the last run's results away."""
+        hidden = {self.command: gr.update(visible=False), self.progress: Progress([]).value()}
+        return self.card.show(None) | self.comparison.show(None) | hidden
 
 
 def answer() -> Answer:
     """Build the column inside the current Blocks context."""
+    mixes = Mixes()
     progress = widget("chunk_map", idle(), label="Progress", elem_id="chunk-map", container=True)
-    with gr.Row():
-        cards = tuple(_card(index) for index in range(TAKES))
+    card = _card()
+    view = comparison_view(mixes.keep, mixes.mix)
     command = gr.Textbox(
         label="The same from the command line",
         lines=2,
@@ -111,11 +109,11 @@ def answer() -> Answer:
         buttons=["copy"],
         elem_id="command",
     )
-    return Answer(progress, cards, command)
+    return Answer(progress, card, view, command)
 
 
-def _card(index: int) -> TakeCard:
-    with gr.Column(visible=False, min_width=320, elem_id=f"take-{index}") as column:
+def _card() -> TakeCard:
+    with gr.Column(visible=False, min_width=320, elem_id="take") as column:
         title = gr.Markdown(elem_classes="take")
         player = gr.Audio(
             label="Result", type="filepath", interactive=False, buttons=[], editable=False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from lily.config import InferenceConfig
+from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
@@ -25,7 +27,11 @@ class Controls:
     guidance: gr.Slider
     cutoff: gr.Textbox
     run: gr.Button
+    tabs: gr.Tabs
+    reference: gr.Audio
+    compare: gr.Button
     stop: gr.Button
+    examples: tuple[tuple[gr.Button, Path], ...]
 
     @property
     def inputs(self) -> list[gr.Component]:
@@ -41,6 +47,11 @@ class Controls:
             self.cutoff,
         ]
 
+    @property
+    def buttons(self) -> list[gr.Button]:
+        """What starts and ends runs."""
+        return [self.run, self.compare, self.stop, *(button for button, _ in self.examples)]
+
 
 def controls(shelf: EngineShelf, settings: Settings) -> Controls:
     """Build the column inside the current Blocks context."""
@@ -54,6 +65,10 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         buttons=[],  # Gradio's share button would send the recording to another host
         elem_id="recording",
     )
+    with gr.Row(elem_id="examples"):
+        examples = tuple(
+            (gr.Button(name, size="sm", min_width=110), path) for name, path in EXAMPLES.items()
+        )
     preset = gr.Dropdown(
         shelf.presets,
         value=first,
@@ -61,8 +76,6 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         info="Larger models take longer; one that is not here yet is downloaded at its first run.",
         interactive=True,
     )
-    note = shelf.encoder_note(first)
-    encoder = gr.Radio(["on", "off", "both"], label="Encoder", **encoder_choice(note))
     with gr.Row():
         steps = gr.Slider(**steps_bounds(bounds), interactive=True, min_width=200, scale=3)
         seed = gr.Textbox(**seed_field(bounds), min_width=140, scale=2)
@@ -76,10 +89,54 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             placeholder="detected",
             max_lines=1,
         )
+    tabs, encoder, reference, run, compare, stop = _task(shelf.encoder_note(first))
+    return Controls(
+        recording,
+        preset,
+        encoder,
+        steps,
+        seed,
+        sampler,
+        guidance,
+        cutoff,
+        run,
+        tabs,
+        reference,
+        compare,
+        stop,
+        examples,
+    )
+
+
+def _task(note: str) -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button, gr.Button]:
+    """What to do with the recording, a tab each; only the chosen tab's button is shown."""
+    with gr.Tabs(elem_id="tasks") as tabs:
+        with gr.Tab("Upsample", id="upsample") as upsampling:
+            encoder = gr.Radio(["on", "off"], label="Encoder", **encoder_choice(note))
+        with gr.Tab("Compare", id="compare") as comparing:
+            reference = gr.Audio(
+                label="Reference (optional)",
+                sources=["upload"],
+                type="filepath",
+                editable=False,
+                buttons=[],
+                elem_id="reference",
+            )
     with gr.Row():
-        run = gr.Button("Run", variant="primary", elem_id="run", min_width=120, scale=2)
+        primary = {"variant": "primary", "min_width": 120, "scale": 2}
+        run = gr.Button("Run", elem_id="run", **primary)
+        compare = gr.Button("Compare off and on", elem_id="compare", visible=False, **primary)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
-    return Controls(recording, preset, encoder, steps, seed, sampler, guidance, cutoff, run, stop)
+    for tab, shown in ((upsampling, run), (comparing, compare)):
+        tab.select(
+            lambda shown=shown: {b: gr.update(visible=b is shown) for b in (run, compare)},
+            None,
+            [run, compare],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    return tabs, encoder, reference, run, compare, stop
 
 
 def encoder_choice(note: str) -> dict[str, Any]:
@@ -88,7 +145,7 @@ def encoder_choice(note: str) -> dict[str, Any]:
         return {"value": "off", "info": note, "interactive": False}
     return {
         "value": "on",
-        "info": "On: chunks know the whole recording. Both: two results to compare.",
+        "info": "On: every chunk is filled in knowing the whole recording.",
         "interactive": True,
     }
 

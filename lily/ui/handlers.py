@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from lily.errors import LilyError
+from lily.evaluation.comparison import figures as comparison_figures
 from lily.ui.answer import Answer
 from lily.ui.controls import (
     Controls,
@@ -34,6 +35,7 @@ from lily.ui.shelf import EngineShelf
 
 log = logging.getLogger(__name__)
 
+STOP_SECONDS = 60.0  # how long a run may take to end its step
 SURPRISE = "Something went wrong that should not have; the server's log has the details."
 Updates = dict[Any, Any]
 
@@ -48,6 +50,7 @@ class Handlers:
         self._settings = settings
         self._controls = controls
         self._answer = answer
+        self._runs: dict[str, Run] = {}  # by the visitor's session
 
     def change_preset(self, preset: str) -> Updates:
         """Give the widgets the numbers of another preset."""
@@ -71,11 +74,11 @@ class Handlers:
 
     def arm(self, recording: str | None) -> Iterator[Updates]:
         """Answer the click on Run at once, before the engine's queue does."""
-        waiting = Snapshot(Progress([]).value())
+        cleared = self._answer.clear()
         if not recording:
-            yield self._ended(waiting.progress, "error", NO_RECORDING)
+            yield self._ended(cleared[self._answer.progress], "error", NO_RECORDING)
             raise gr.Error(NO_RECORDING, print_exception=False)
-        yield self._answer.show(waiting, None) | self._buttons(running=True)
+        yield cleared | self._buttons(running=True)
 
     def run(
         self,
@@ -87,29 +90,74 @@ class Handlers:
         sampler: str,
         guidance: float,
         cutoff: str,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
         """Run from the page: updates of the right column until the end or an error.
 
         Stop, or a browser that goes away, closes this generator, and with it the run.
         """
+        values = (recording, preset, encoder, steps, seed, sampler, guidance, cutoff)
+        yield from self._page(lambda: request_of(*values), visitor)
+
+    def run_comparison(
+        self,
+        recording: str,
+        preset: str,
+        _encoder: str,
+        steps: float,
+        seed: str,
+        sampler: str,
+        guidance: float,
+        cutoff: str,
+        reference: str | None,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Iterator[Updates]:
+        """Compare from the page: as ``run``, with the encoder off and on."""
+        values = (recording, preset, "both", steps, seed, sampler, guidance, cutoff, reference)
+        yield from self._page(lambda: request_of(*values), visitor)
+
+    def _page(self, asked: Callable[[], Request], visitor: gr.Request | None) -> Iterator[Updates]:
         last = Snapshot(Progress([]).value())
-        shown = 0
+        name = _session(visitor)
         try:
-            request = request_of(recording, preset, encoder, steps, seed, sampler, guidance, cutoff)
-            with closing(self._follow(request, pictures=True)) as snapshots:
+            run = self._run(asked(), pictures=True)
+            self._runs[name] = run  # for ``stopped``, should this generator be closed
+            with closing(run.snapshots()) as snapshots:
                 for last in snapshots:
-                    yield self._answer.show(last, shown)
-                    shown = len(last.takes)
+                    yield self._answer.show(last)
         except Exception as error:
+            self._runs.pop(name, None)
             message = sentence(error)
             yield self._ended(last.progress, "error", message)
             # Gradio renders its messages as HTML, and a file's name may be anything.
             raise gr.Error(html.escape(message, quote=False), print_exception=False) from error
-        yield self._answer.show(last, shown) | self._buttons(running=False)
+        self._runs.pop(name, None)
+        yield {self._answer.progress: last.progress} | self._buttons(running=False)
 
     def stop(self, progress: dict[str, Any] | None) -> Updates:
         """Show that the run was ended; cancelling it is Gradio's doing."""
         return self._ended(_as_progress(progress), "stopped", "Stopped")
+
+    def stopped(
+        self,
+        progress: dict[str, Any] | None,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Updates:
+        """Show the chunks that were finished when the visitor's run was stopped, if any were."""
+        shown = {self._answer.progress: _as_progress(progress)}
+        run = self._runs.get(_session(visitor))
+        if run is None or not run.ended.wait(STOP_SECONDS):
+            return shown
+        if self._runs.pop(_session(visitor), None) is not run:
+            return shown  # the visitor has started another one meanwhile
+        try:
+            return self._answer.show(run.rest()) if run.made else shown
+        except Exception as error:
+            return self._ended(shown[self._answer.progress], "error", sentence(error))
+
+    def leave(self, visitor: gr.Request = None) -> None:  # type: ignore[assignment]
+        """Forget a visitor who has closed the page."""
+        self._runs.pop(_session(visitor), None)
 
     def upsample(
         self,
@@ -130,35 +178,71 @@ class Handlers:
         hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks,
         seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
         """
+        values = (encoder, steps, seed, sampler, guidance, cutoff)
         preset = preset or self._shelf.presets[0]
-        try:
-            request = request_of(audio, preset, encoder, steps, seed, sampler, guidance, cutoff)
-            last = Snapshot({})
-            with closing(self._follow(request, pictures=False)) as snapshots:
-                for last in snapshots:
-                    yield None, {"progress": last.progress}
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
-        files = [str(take.result.output) for take in last.takes]
+        for last in self._program(lambda: request_of(audio, preset, *values), pictures=False):
+            yield None, {"progress": last.progress}
         results = [figures(take.result) for take in last.takes]
+        files = [str(take.result.output) for take in last.takes]
         yield files, {"results": results, "command": last.command}
 
-    def _follow(self, request: Request, pictures: bool) -> Generator[Snapshot, None, None]:
-        """Run ``request`` inside Gradio's cache: files there are servable, and expire."""
+    def compare(
+        self,
+        audio: str,
+        preset: str | None = None,
+        steps: float | None = None,
+        seed: float | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        cutoff: float | None = None,
+        reference: str | None = None,
+    ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
+        """Fill a recording in with the encoder off and on, from the same noise, and compare them.
+
+        steps, sampler and guidance default to the preset's own; without a seed one is drawn and
+        told; cutoff is in Hz, detected unless given; reference is the full-band original. The
+        answer is a list of 48 kHz files (off, on, their difference, with a reference its aligned
+        copy) and figures: the settings, difference_db of the whole and of every chunk (power of
+        on - off against that of the generated band), and with a reference the log-spectral
+        distances of both. While it runs, the figures hold only progress.
+        """
+        values = ("both", steps, seed, sampler, guidance, cutoff, reference)
+        preset = preset or self._shelf.presets[0]
+        for last in self._program(lambda: request_of(audio, preset, *values), pictures=True):
+            yield None, {"progress": last.progress}
+        assert last.comparison is not None
+        told = comparison_figures(last.comparison) | {"command": last.command}
+        yield [str(path) for path in last.comparison.files.values()], told
+
+    def _program(self, asked: Callable[[], Request], pictures: bool) -> Iterator[Snapshot]:
+        """Run for a program, which gets an error in words."""
+        try:
+            with closing(self._run(asked(), pictures).snapshots()) as snapshots:
+                yield from snapshots
+        except Exception as error:
+            raise gr.Error(sentence(error), print_exception=False) from error
+
+    def _run(self, request: Request, pictures: bool) -> Run:
+        """A run inside Gradio's cache: files there are servable, and expire."""
         cache = Path(self._controls.recording.GRADIO_CACHE)
         limit = self._settings.max_seconds
-        run = Run(request, self._shelf, cache, max_seconds=limit, pictures=pictures)
-        yield from run.snapshots()
+        return Run(request, self._shelf, cache, max_seconds=limit, pictures=pictures)
 
     def _buttons(self, running: bool) -> Updates:
+        stop = self._controls.stop
         return {
-            self._controls.run: gr.update(interactive=not running),
-            self._controls.stop: gr.update(interactive=running),
+            button: gr.update(interactive=running == (button is stop))
+            for button in self._controls.buttons
         }
 
     def _ended(self, progress: dict[str, Any], phase: str, text: str) -> Updates:
         ended = {"phase": phase, "text": text, "running": False, "remaining": None}
         return {self._answer.progress: progress | ended} | self._buttons(running=False)
+
+
+def _session(visitor: gr.Request | None) -> str:
+    """The name of an open page; empty for a call from Python."""
+    return getattr(visitor, "session_hash", None) or ""
 
 
 def _as_progress(value: Any) -> dict[str, Any]:

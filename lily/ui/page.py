@@ -1,17 +1,18 @@
-"""Lay the page out and wire it: two columns, one queue, one public endpoint.
+"""Lay the page out and wire it: two columns, one queue, two public endpoints.
 
 Whatever needs the engine shares one concurrency group of one, so that a second visitor waits and
-sees the position. ``/upsample`` is the page's contract with programs; all else is private.
+sees the position. ``/upsample`` and ``/compare`` are its contract with programs.
 """
 
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 
 import gradio as gr
 
-from lily.ui.answer import answer
-from lily.ui.controls import controls
+from lily.ui.answer import Answer, answer
+from lily.ui.controls import Controls, controls
 from lily.ui.handlers import Handlers
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
@@ -36,12 +37,11 @@ def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.B
         if notice:
             gr.HTML(f"<p role='status'>{html.escape(notice)}</p>", elem_id="notice")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=320, elem_id="question"):
                 left = controls(shelf, settings)
             with gr.Column(scale=3, min_width=320):
                 right = answer()
         handlers = Handlers(shelf, settings, left, right)
-        buttons = [left.run, left.stop]
         left.preset.change(
             handlers.change_preset,
             left.preset,
@@ -49,20 +49,31 @@ def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.B
             queue=False,
             api_visibility="private",
         )
-        checking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        page.load(handlers.check_encoder, left.preset, [left.encoder], **checking)
-        armed = left.run.click(
+        _wire(page, handlers, left, right)
+        _endpoints(handlers, shelf)
+    return page.queue(max_size=settings.queue_places)
+
+
+def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) -> None:
+    """Connect the buttons: each starts at once, waits for the engine, and can be stopped."""
+    changed = [*right.outputs, *left.buttons]
+    asked = [*left.inputs, left.reference]
+    checking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    page.load(handlers.check_encoder, left.preset, [left.encoder], **checking)
+
+    def started(click: gr.events.Dependency, run: Callable, inputs: list[gr.Component]):
+        armed = click(
             handlers.arm,
             left.recording,
-            right.outputs + buttons,
+            changed,
             concurrency_limit=None,  # never waits; yet queued, or its error would have no words
             show_progress="hidden",
             api_visibility="private",
         )
-        running = armed.success(
-            handlers.run,
-            left.inputs,
-            right.outputs + buttons,
+        return armed.success(
+            run,
+            inputs,
+            changed,
             show_progress="minimal",
             show_progress_on=right.progress,
             # A stopped run ends with its step. "once" would drop, without a word, a run that is
@@ -71,37 +82,55 @@ def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.B
             api_visibility="private",
             **ENGINE_QUEUE,
         )
-        running.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
-        left.stop.click(
-            handlers.stop,
-            right.progress,
-            [right.progress, *buttons],
-            cancels=running,
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    running = [
+        started(left.run.click, handlers.run, left.inputs),
+        started(left.compare.click, handlers.run_comparison, asked),
+    ]
+    for button, path in left.examples:
+        chosen = button.click(
+            lambda path=str(path): (path, None, gr.Tabs(selected="compare")),
+            None,
+            [left.recording, left.reference, left.tabs],
             queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **quiet,
         )
-        _endpoint(handlers, shelf)
-    return page.queue(max_size=settings.queue_places)
+        running.append(started(chosen.success, handlers.run_comparison, asked))
+    for run in running:  # a model that was downloaded just now says only now what it has
+        run.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
+    ended = left.stop.click(
+        handlers.stop,
+        right.progress,
+        [right.progress, *left.buttons],
+        cancels=running,
+        queue=False,
+        **quiet,
+    )
+    ended.then(handlers.stopped, right.progress, changed, queue=False, **quiet)
+    page.unload(handlers.leave)
 
 
-def _endpoint(handlers: Handlers, shelf: EngineShelf) -> None:
-    """Offer ``/upsample`` with inputs of its own: their bounds are the engine's, not a widget's."""
+def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
+    """Offer what programs may call, with inputs of its own: bounds are the engine's."""
     hidden = {"visible": False}
-    inputs = [
-        gr.Audio(label="Recording", type="filepath", **hidden),
-        gr.Dropdown(shelf.presets, value=shelf.presets[0], label="Model preset", **hidden),
-        gr.Radio(["on", "off", "both"], value="on", label="Encoder", **hidden),
+    recording = gr.Audio(label="Recording", type="filepath", **hidden)
+    preset = gr.Dropdown(shelf.presets, value=shelf.presets[0], label="Model preset", **hidden)
+    encoder = gr.Radio(["on", "off", "both"], value="on", label="Encoder", **hidden)
+    settings = [
         gr.Number(label="Steps", precision=0, **hidden),
         gr.Number(label="Seed", precision=0, **hidden),
         gr.Textbox(label="Sampler", value=None, **hidden),
         gr.Number(label="Guidance", **hidden),
         gr.Number(label="Cutoff (Hz)", **hidden),
     ]
+    reference = gr.Audio(label="Reference", type="filepath", **hidden)
     outputs = [
         gr.File(label="Files", file_count="multiple", **hidden),
         gr.JSON(label="Figures", **hidden),
     ]
-    gr.Button(**hidden).click(
-        handlers.upsample, inputs, outputs, api_name="upsample", **ENGINE_QUEUE
-    )
+    for name, function, inputs in (
+        ("upsample", handlers.upsample, [recording, preset, encoder, *settings]),
+        ("compare", handlers.compare, [recording, preset, *settings, reference]),
+    ):
+        gr.Button(**hidden).click(function, inputs, outputs, api_name=name, **ENGINE_QUEUE)

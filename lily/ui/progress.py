@@ -13,6 +13,7 @@ from typing import Any
 
 from lily.events import (
     ChunksDone,
+    Compared,
     ContextRead,
     Downloading,
     Event,
@@ -47,12 +48,9 @@ class Progress:
 
     def __init__(self, labels: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._rows = [_Row(label) for label in labels]
-        self._current = 0
         self._clock = clock
         self._started = clock()
-        self._filling: tuple[float, float] | None = (
-            None  # when this row's plan came, work done then
-        )
+        self._filling: float | None = None  # when the plan came
         self._times: list[tuple[float, float]] = []
         self._phase, self._text = "waiting", "Waiting for a free place"
         self._fraction: float | None = None
@@ -60,11 +58,6 @@ class Progress:
     def say(self, phase: str, text: str, fraction: float | None = None) -> None:
         """Name the phase in a word for the program and a sentence for the reader."""
         self._phase, self._text, self._fraction = phase, text, fraction
-
-    def next_row(self, index: int) -> None:
-        """The events that follow belong to row ``index``."""
-        self._current = index
-        self._filling = None
 
     def load(self, event: LoadEvent) -> None:
         """Take in one event of a model that is being loaded."""
@@ -77,7 +70,6 @@ class Progress:
 
     def tell(self, event: Event) -> None:
         """Take in one event of the engine."""
-        row = self._rows[self._current]
         match event:
             case Measured(seconds=seconds, sample_rate=rate, cutoff_hz=cutoff):
                 self.say(
@@ -88,23 +80,31 @@ class Progress:
                 self.say("reading", "Reading the whole recording", done)
             case Planned(chunks=chunks, steps=steps):
                 self._times = [(start, stop) for start, stop in chunks]
-                for other in self._rows[self._current :]:  # the rows share one plan
-                    other.cells, other.steps = [WAITING] * len(chunks), steps
-                self._filling = (self._clock(), sum(r.work for r in self._rows))
-                self._say_filling()
-            case Sampling(chunks=chunks, step=step):
+                for row in self._rows:  # the rows share one plan
+                    row.cells, row.steps = [WAITING] * len(chunks), steps
+                self._filling = self._clock()
+                self._say_filling(0)
+            case Sampling(chunks=chunks, step=step, take=take):
+                row = self._rows[take]
                 for index in chunks:
                     # The channels of one chunk may take turns: its cell shows the furthest.
                     if row.cells[index] != DONE:
                         row.cells[index] = max(row.cells[index], step)
-                self._say_filling()
-            case ChunksDone(chunks=chunks):
+                self._say_filling(take)
+            case ChunksDone(chunks=chunks, take=take):
                 for index in chunks:
-                    row.cells[index] = DONE
-                self._say_filling()
+                    self._rows[take].cells[index] = DONE
+                self._say_filling(take)
             case Finished(result=result):
+                self._end(result.message, result.complete)
+            case Compared(result=result):
+                self._end(result.on.message, result.on.complete)
+
+    def _end(self, message: str, complete: bool) -> None:
+        if complete:
+            for row in self._rows:
                 row.cells = [DONE] * len(row.cells)
-                self.say("done", result.message or "Done", 1.0)
+        self.say("done" if complete else "stopped", message or "Done", 1.0 if complete else None)
 
     def value(self) -> dict[str, Any]:
         """The map as JSON: phase, text, fraction, elapsed and remaining seconds, times, rows."""
@@ -123,8 +123,8 @@ class Progress:
             ],
         }
 
-    def _say_filling(self) -> None:
-        row = self._rows[self._current]
+    def _say_filling(self, take: int) -> None:
+        row = self._rows[take]
         total, done = len(row.cells), row.cells.count(DONE)
         busy = [(i, c) for i, c in enumerate(row.cells) if c > 0]
         text = f"Filling in, {row.label}: {done} of {total} chunks done"
@@ -134,15 +134,12 @@ class Progress:
         self.say("filling", text, all_work)
 
     def _remaining(self) -> float | None:
-        """Seconds of sampling left at the pace of this row, once it has a pace."""
+        """Seconds of sampling left at the pace so far, once there is a pace."""
         if self._filling is None or self._phase != "filling":
             return None
-        began, before = self._filling
         work = sum(row.work for row in self._rows)
         left = sum(len(row.cells) for row in self._rows) - work
-        if work - before <= 0:
-            return None
-        return round(left * (self._clock() - began) / (work - before), 1)
+        return round(left * (self._clock() - self._filling) / work, 1) if work > 0 else None
 
 
 def _span(busy: list[tuple[int, int]]) -> str:

@@ -6,12 +6,13 @@ Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lily.evaluation.comparison import Comparison
 from lily.events import UpsampleResult
 from lily.ui.progress import clock_time
+from lily.ui.request import Request
 
 _BITS = {"PCM_24": "24-bit", "FLOAT": "32-bit float"}
 
@@ -40,6 +41,26 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
     return {"note": result.message, "facts": pairs}
 
 
+def scores(comparison: Comparison) -> dict[str, Any]:
+    """The table of distances to the reference; no rows without one."""
+    columns = ["", "LSD", "LSD-HF", "LSD-LF"]
+    rows = [
+        [f"Encoder {name}", f"{of.lsd:.3f}", f"{of.lsd_hf:.3f}", f"{of.lsd_lf:.3f}"]
+        for name, of in comparison.distances.items()
+    ]
+    caption = (
+        "Log-spectral distance to the reference: whole, above and below the cutoff; less is closer."
+    )
+    return {"caption": caption, "columns": columns, "rows": rows}
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    """The line of facts under a comparison."""
+    on = facts(comparison.result.on)
+    difference = ("On differs from off by", f"{comparison.difference_db:.1f} dB of the highs")
+    return {"note": on["note"], "facts": [difference, *on["facts"]]}
+
+
 def figures(result: UpsampleResult) -> dict[str, Any]:
     """The same facts for programs; the names are those of ``upsample --json``."""
     return {
@@ -62,30 +83,23 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
     }
 
 
-def command(
-    recording: Path,
-    preset: str,
-    cutoff_hz: float | None,
-    results: Sequence[UpsampleResult],
-    alone: bool,
-) -> str:
-    """The command lines that give the same samples, one a line; nothing is left to defaults.
-
-    Unless ``alone``, results go to folders of their own: a name clash is an error there.
-    """
-    return "\n".join(_line(recording, preset, cutoff_hz, result, alone) for result in results)
-
-
-def _line(
-    recording: Path, preset: str, cutoff_hz: float | None, result: UpsampleResult, alone: bool
-) -> str:
-    encoder = "on" if result.encoder else "off"
-    name = recording.name if not recording.name.startswith("-") else f"./{recording.name}"
-    words = ["python", "-m", "lily", "upsample", name, "-o", "out" if alone else f"out/{encoder}"]
-    words += ["--weights" if "/" in preset else "--preset", preset]  # a folder or a Hub id has one
-    words += ["--encoder", encoder, "--steps", str(result.steps)]
-    words += ["--sampler", result.sampler, "--guidance", f"{result.guidance:g}"]
-    words += ["--seed", str(result.seed)]
-    if cutoff_hz is not None:
-        words += ["--cutoff", f"{cutoff_hz:g}"]
+def command(request: Request, result: UpsampleResult) -> str:
+    """The command line that gives the same samples; nothing is left to defaults."""
+    words = ["python", "-m", "lily", "compare" if request.compares else "upsample"]
+    words += [_argument(request.recording), "-o", "out"]
+    # A folder or a Hub id has a slash.
+    words += ["--weights" if "/" in request.preset else "--preset", request.preset]
+    if not request.compares:
+        words += ["--encoder", "on" if result.encoder else "off"]
+    words += ["--steps", str(result.steps), "--sampler", result.sampler]
+    words += ["--guidance", f"{result.guidance:g}", "--seed", str(result.seed)]
+    if request.cutoff_hz is not None:
+        words += ["--cutoff", f"{request.cutoff_hz:.10g}"]
+    if request.reference is not None:
+        words += ["--reference", _argument(request.reference)]
     return shlex.join(words)
+
+
+def _argument(path: Path) -> str:
+    """A file's name; one that looks like an option is made to look like a file."""
+    return path.name if not path.name.startswith("-") else f"./{path.name}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lily.errors import InputError
 from lily.events import UpsampleOptions
 
-ENCODERS = {"on": (True,), "off": (False,), "both": (False, True)}
+ENCODERS = ("on", "off", "both")  # both: a comparison
 NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."
 
 
@@ -25,19 +25,25 @@ class Request:
     sampler: str | None = None
     guidance: float | None = None
     cutoff_hz: float | None = None
+    reference: Path | None = None  # of a comparison: the full-band original
 
-    def options(self) -> list[UpsampleOptions]:
-        """One set of options per run; raises InputError for an unknown encoder choice."""
+    @property
+    def compares(self) -> bool:
+        """Whether encoder off and on are asked for."""
+        return self.encoder == "both"
+
+    def options(self) -> UpsampleOptions:
+        """The engine's options; raises InputError for an unknown encoder choice."""
         if self.encoder not in ENCODERS:
             raise InputError(f"Encoder is {self.encoder!r}; choose one of {', '.join(ENCODERS)}.")
-        base = UpsampleOptions(
+        return UpsampleOptions(
+            encoder=self.encoder != "off",
             steps=self.steps,
             sampler=self.sampler,
             guidance=self.guidance,
             seed=self.seed,
             cutoff_hz=self.cutoff_hz,
         )
-        return [replace(base, encoder=encoder) for encoder in ENCODERS[self.encoder]]
 
 
 def request_of(
@@ -49,6 +55,7 @@ def request_of(
     sampler: str | None,
     guidance: float | None,
     cutoff: str | float | None,
+    reference: str | None = None,
 ) -> Request:
     """Give values from a page or a program their types; raises InputError.
 
@@ -65,6 +72,7 @@ def request_of(
         sampler=sampler or None,
         guidance=_number("Guidance", guidance),
         cutoff_hz=_number("Cutoff", cutoff, " in Hz"),
+        reference=Path(reference) if reference else None,
     )
 
 

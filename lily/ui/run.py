@@ -1,7 +1,7 @@
 """Follow one request through the engine, without knowing Gradio: request in, snapshots out.
 
 A snapshot is everything the page shows: the progress and the takes finished so far. Closing the
-generator stops the engine and removes what no finished take needs.
+generator stops the engine within a step; the chunks that are finished by then are kept in ``rest``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -16,24 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from lily.errors import InputError
+from lily.evaluation.comparison import Comparison, examine
+from lily.evaluation.reference import Reference, align
+from lily.evaluation.spectrogram import picture_of, save_pair
 from lily.events import (
+    Compared,
+    ComparisonResult,
     Event,
     Finished,
     Measured,
     Notice,
     Planned,
-    UpsampleOptions,
+    StopEarly,
     UpsampleResult,
 )
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
 from lily.ui.shelf import Engine, EngineShelf
-from lily.ui.spectrogram import Picture, picture_of, save_pair
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
-LEFTOVER_SECONDS = 3600.0  # an empty folder this old was a run whose files have expired
+KEEP_SECONDS = 21_600.0  # a run's folder whose newest file is older goes
+TAKE_LABELS = ("encoder off", "encoder on")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Snapshot:
 
     progress: dict[str, Any]
     takes: tuple[Take, ...] = ()
+    comparison: Comparison | None = None
     command: str = ""
 
 
@@ -74,10 +81,12 @@ class Run:
         self._max_seconds = max_seconds
         self._draw = pictures
         self._clock = clock
-        self._takes: list[Take] = []
+        self._reference: Reference | None = None
         self._notices: list[str] = []  # about the model
-        self._before: Picture | None = None
-        self.progress = Progress([label(options) for options in self._options], clock)
+        self.made: ComparisonResult | UpsampleResult | None = None  # whole, or stopped early
+        self.ended = threading.Event()  # the engine is free again
+        labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
+        self.progress = Progress(labels, clock)
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Wait for the engine, then run; raises LilyError. To be iterated over once."""
@@ -86,17 +95,20 @@ class Run:
         folder: Path | None = None
         try:
             folder = _new_folder(self._cache)
+            if self._request.reference:
+                self.progress.say("measuring", "Aligning the reference")
+                yield self._snapshot()
+                self._reference = align(self._request.reference, self._request.recording)
             engine = yield from self._load()
-            for index in range(len(self._options)):
-                yield from self._fill(engine, index, folder / str(index))
-                if not self._takes[-1].result.chunks:
-                    break  # the band was full: a second run would return the same recording
-            self.progress.say("done", self._takes[-1].result.message or "Done", 1.0)
+            yield from self._fill(engine, folder)
+            self.progress.say("drawing", "Drawing the spectrograms")
             yield self._snapshot()
+            yield self.rest()
         finally:
             self._shelf.release()
-            if folder and not self._takes:
+            if folder and not self.made:
                 shutil.rmtree(folder, ignore_errors=True)
+            self.ended.set()
 
     def _load(self) -> Generator[Snapshot, None, Engine]:
         """The request's engine, downloaded and loaded if need be."""
@@ -116,24 +128,43 @@ class Run:
                     self._notices.append(event.text)
                 yield self._snapshot()
 
-    def _fill(self, engine: Engine, index: int, folder: Path) -> Iterator[Snapshot]:
-        """Run number ``index``: the second of two takes the seed of the first."""
-        options = self._options[index]
-        if self._takes:
-            options = replace(options, seed=self._takes[0].result.seed)
-        self.progress.next_row(index)
+    def rest(self) -> Snapshot:
+        """Measure and draw what was made, whole or stopped early; the last snapshot."""
+        made = self.made
+        if isinstance(made, ComparisonResult):
+            comparison = examine(made, self._reference) if self._draw else None
+            takes = tuple(
+                Take(label, result, None)
+                for label, result in zip(TAKE_LABELS, (made.off, made.on), strict=True)
+            )
+            self.progress.tell(Compared(made))
+            return self._snapshot(takes, comparison)
+        elif made is not None:
+            label = TAKE_LABELS[made.encoder] if made.chunks else "unchanged"
+            pictures = self._pictures(made, label) if self._draw else None
+            self.progress.tell(Finished(made))
+            return self._snapshot((Take(label, made, pictures),))
+        else:
+            return self._snapshot()
+
+    def _fill(self, engine: Engine, folder: Path) -> Iterator[Snapshot]:
         self.progress.say("measuring", "Measuring the recording")
         yield self._snapshot()
-        events = engine.stream(self._request.recording, folder, options)
+        if self._request.compares:
+            events = engine.compare(self._request.recording, folder, self._options, stems=True)
+        else:
+            events = engine.stream(self._request.recording, folder, self._options)
         shown = self._clock()
         try:
             for event in events:
                 self._take_in(event)
-                if isinstance(event, Finished):
-                    yield from self._keep(event.result, options)
-                elif self._clock() - shown >= SHOW_EVERY or isinstance(event, Planned):
+                if self._clock() - shown >= SHOW_EVERY or isinstance(event, Planned):
                     yield self._snapshot()
                     shown = self._clock()
+        except GeneratorExit:
+            with contextlib.suppress(StopEarly):  # nothing was finished: nothing is kept
+                self._take_in(events.throw(StopEarly()))  # type: ignore[attr-defined]
+            raise
         finally:
             events.close()  # type: ignore[attr-defined]  # the engine stops and cleans up
 
@@ -143,53 +174,44 @@ class Run:
                 f"{event.name} is {clock_time(event.seconds)} long; this page takes up to "
                 f"{clock_time(self._max_seconds)}. Cut it, or use the command line."
             )
-        self.progress.tell(event)
+        if isinstance(event, Finished):
+            self.made = self._noted(event.result)
+        elif isinstance(event, Compared):
+            off, on = self._noted(event.result.off), self._noted(event.result.on)
+            self.made = replace(event.result, off=off, on=on)
+        else:
+            self.progress.tell(event)
 
-    def _keep(self, result: UpsampleResult, options: UpsampleOptions) -> Iterator[Snapshot]:
-        """Name the file after its run, draw it, and show it."""
-        message = " ".join([*self._notices, result.message]).strip()
-        result = replace(result, message=message)
-        if len(self._options) > 1 and result.chunks:
-            ending = ".on" if options.encoder else ".off"
-            output = result.output.with_stem(result.output.stem + ending)
-            result = replace(result, output=result.output.rename(output))
-        name = label(options) if result.chunks else "unchanged"
-        self.progress.say("drawing", f"Drawing the spectrograms, {name}")
-        yield self._snapshot()
-        pictures = self._pictures(result, name) if self._draw else None
-        self._takes.append(Take(name, result, pictures))
-        yield self._snapshot()
+    def _noted(self, result: UpsampleResult) -> UpsampleResult:
+        """The result with what there is to know of its model."""
+        return replace(result, message=" ".join([*self._notices, result.message]).strip())
 
     def _pictures(self, result: UpsampleResult, name: str) -> tuple[Path, Path]:
-        if self._before is None:
-            self._before = picture_of(self._request.recording, result.seconds)
+        before = picture_of(self._request.recording, result.seconds)
+        seconds = result.samples / result.sample_rate
+        folder = result.output.parent
         return save_pair(
-            (self._before, f"Before: {result.input_sample_rate / 1000:g} kHz input"),
-            (picture_of(result.output, result.seconds), f"After: {name}"),
+            (before, f"Before: {result.input_sample_rate / 1000:g} kHz input"),
+            (picture_of(result.output, seconds), f"After: {name}"),
             result.cutoff_hz,
-            result.output.parent,
+            (folder / "before.png", folder / "after.png"),
         )
 
-    def _snapshot(self) -> Snapshot:
-        done = [take.result for take in self._takes]
+    def _snapshot(
+        self, takes: tuple[Take, ...] = (), comparison: Comparison | None = None
+    ) -> Snapshot:
         request = self._request
-        alone = len(self._options) == 1
         preset = self._shelf.loaded or request.preset  # the spare one where the Hub was silent
-        line = command(request.recording, preset, request.cutoff_hz, done, alone)
-        return Snapshot(self.progress.value(), tuple(self._takes), line)
-
-
-def label(options: UpsampleOptions) -> str:
-    """The name of a run on the page."""
-    return "encoder on" if options.encoder else "encoder off"
+        line = command(replace(request, preset=preset), takes[-1].result) if takes else ""
+        return Snapshot(self.progress.value(), takes, comparison, line)
 
 
 def _new_folder(cache: Path) -> Path:
-    """Make a run's folder in ``cache``, and tidy away the empty ones that expired files left."""
+    """Make a run's folder in ``cache``, and remove those whose files have all expired."""
     cache.mkdir(parents=True, exist_ok=True)
     for old in cache.glob("lily-*"):
-        for inner in (*old.glob("*"), old):
-            with contextlib.suppress(OSError):  # gone already, or not empty: it stays
-                if time.time() - inner.stat().st_mtime > LEFTOVER_SECONDS:
-                    inner.rmdir()
+        with contextlib.suppress(OSError):  # somebody else is removing it
+            newest = max(path.stat().st_mtime for path in (old, *old.rglob("*")))
+            if time.time() - newest > KEEP_SECONDS:
+                shutil.rmtree(old)
     return Path(tempfile.mkdtemp(prefix="lily-", dir=cache))

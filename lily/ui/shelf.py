@@ -30,6 +30,12 @@ class Engine(Protocol):
         """Fill one recording in and tell of it."""
         ...
 
+    def compare(
+        self, audio_path: str | Path, output_dir: str | Path, options: UpsampleOptions, stems: bool
+    ) -> Iterator[Event]:
+        """Fill one recording in twice, encoder off and on, and tell of it."""
+        ...
+
 
 def _as_it_is(config: Config, _tell: Tell) -> Config:
     return config

@@ -16,7 +16,13 @@ CSS = """
   --lily-error: #b91c1c; }
 :root .dark, :root.dark { --lily-accent: #2dd4bf; --lily-accent-soft: #115e59;
   --lily-on-accent: #042f2e; --lily-error: #fca5a5; }
-#recording .upload-container .wrap { min-height: 124px; }
+#recording .upload-container .wrap { min-height: 104px; }
+#reference { min-height: 96px; height: auto !important; }
+#reference .upload-container .wrap { min-height: 88px; flex-direction: row; gap: 8px; }
+#question, #question .tabitem > .column { gap: 10px; }
+#question .tabitem { padding-top: 10px; }
+#examples { gap: 6px; }
+#examples button { padding: 4px 6px; }
 .gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto; }
 #title h1 { margin-bottom: 2px; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }

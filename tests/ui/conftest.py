@@ -1,13 +1,27 @@
-"""Recordings from seeds and a shelf with the fake engine, for every test of the page."""
+"""Recordings from seeds, a shelf with the fake engine, and the real app in a real browser."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlparse
 
+import numpy as np
 import pytest
+import soundfile
+from browser import CHROMIUM, FLAGS, RUN_SECONDS, START_SECONDS
 from fakes import FakeEngine, fake_shelf, write_recording
 
 from lily.ui.shelf import EngineShelf
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -35,8 +49,83 @@ def full_band(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """As long as ``recording``, but noise."""
+    noise = np.random.default_rng(3).normal(0, 0.1, 12 * 48_000)
+    soundfile.write(tmp_path / "other.wav", noise, 48_000)
+    return tmp_path / "other.wav"
+
+
+@pytest.fixture
 def bad_file(tmp_path: Path) -> Path:
     """A text that claims to be a WAV."""
     path = tmp_path / "bad.wav"
     path.write_text("this is not audio")
     return path
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory) -> Iterator[str]:
+    """The address of the real app, started as the README says."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("app")
+    changes = {"PORT": str(port), "GRADIO_TEMP_DIR": str(folder), "LILY_MAX_SECONDS": "60"}
+    with (folder / "app.log").open("w") as log:
+        app = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_until_up(url, app, folder / "app.log")
+        yield url
+    finally:
+        app.terminate()
+        app.wait(timeout=30)
+
+
+def _wait_until_up(url: str, app: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and app.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.3)
+        else:
+            return
+    pytest.fail(f"app.py did not come up:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open the page as a new visitor; at the end, no request may have left for another host."""
+    contexts, hosts = [], set()
+
+    def open_page(width=1280, height=800, theme="light"):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        context.set_default_timeout(RUN_SECONDS * 1000)
+        page = context.new_page()
+        page.on("request", lambda request: hosts.add(urlparse(request.url).netloc))
+        page.on("pageerror", lambda error: pytest.fail(f"JavaScript error: {error}"))
+        page.goto(f"{address}?__theme={theme}")
+        page.wait_for_selector("#chunk-map [data-phase='idle']")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert hosts - {""} == {urlparse(address).netloc}  # "": data: and blob: addresses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,14 @@ import soundfile
 from lily.errors import InputError
 from lily.events import (
     ChunksDone,
+    Compared,
+    ComparisonResult,
     ContextRead,
     Finished,
     Measured,
     Planned,
     Sampling,
+    StopEarly,
     UpsampleOptions,
     UpsampleResult,
 )
@@ -52,11 +55,36 @@ class FakeEngine:
         except soundfile.LibsndfileError as error:
             raise InputError(f"{path.name} is not audio; give a WAV, FLAC or MP3 file.") from error
         try:
-            yield from self._events(path, folder, options, samples, rate)
+            done = yield from self._events(path, options, samples, rate, takes=1)
+            yield Finished(self._write(path, folder, samples, rate, options, *done))
         finally:
             self.closed += 1
 
-    def _events(self, path, folder, options, samples, rate):
+    def compare(self, audio_path, output_dir, options, stems):
+        """The same for two takes; a full-band recording is an InputError."""
+        self.asked.append(options)
+        path, folder = Path(audio_path), Path(output_dir)
+        samples, rate = soundfile.read(path, always_2d=True, dtype="float32")
+        if rate >= 48_000:
+            raise InputError(f"There is nothing to compare. {path.name} is full band already.")
+        try:
+            done = yield from self._events(path, options, samples, rate, takes=2)
+            takes = [
+                self._write(
+                    path, folder, samples, rate, replace(options, encoder=on), *done, f".{name}"
+                )
+                for name, on in (("off", False), ("on", True))
+            ]
+            more = [
+                self._write(path, folder, samples, rate, options, *done, f".{name}").output
+                for name in ("diff", "input", "low")
+            ]
+            yield Compared(ComparisonResult(*takes, more[0], done[0][: done[1]], *more[1:]))
+        finally:
+            self.closed += 1
+
+    def _events(self, path, options, samples, rate, takes):
+        """Yields a run's events; returns its plan, how much of it is done, and the settings."""
         seconds, full = len(samples) / rate, rate >= 48_000
         cutoff = options.cutoff_hz or rate / 2
         yield Measured(path.name, rate, samples.shape[1], seconds, cutoff, full)
@@ -71,28 +99,40 @@ class FakeEngine:
             count = 1 + max(0, int(np.ceil((seconds - CHUNK_SECONDS) / HOP_SECONDS)))
             plan = [(i * HOP_SECONDS, i * HOP_SECONDS + CHUNK_SECONDS) for i in range(count)]
             yield Planned(tuple(plan), steps, "dpmpp2m", 1.5, seed, options.encoder)
-        for first in range(0, len(plan), self.batch):
-            busy = tuple(range(first, min(first + self.batch, len(plan))))
-            for step in range(1, steps + 1):
-                time.sleep(self.pause)
-                yield Sampling(busy, step, steps)
-            yield ChunksDone(busy, busy[-1] + 1, len(plan))
-        yield Finished(
-            self._write(path, folder, samples, rate, seed, steps, options, cutoff, len(plan))
-        )
+        done = 0
+        try:
+            for first in range(0, len(plan), self.batch):
+                busy = tuple(range(first, min(first + self.batch, len(plan))))
+                for take in range(takes):
+                    for step in range(1, steps + 1):
+                        time.sleep(self.pause)
+                        yield Sampling(busy, step, steps, take)
+                    if take == takes - 1:
+                        done = busy[-1] + 1
+                    yield ChunksDone(busy, busy[-1] + 1, len(plan), take)
+        except StopEarly:
+            if not done:
+                raise
+        return tuple(plan), done, seed, steps, cutoff
 
-    def _write(self, path, folder, samples, rate, seed, steps, options, cutoff, chunks):
+    def _write(
+        self, path, folder, samples, rate, options, plan, done, seed, steps, cutoff, ending=""
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         length = -(-len(samples) * 48_000 // rate)
+        if done < len(plan):
+            length = round(plan[done][0] * 48_000)
         noise = np.random.default_rng(seed).normal(0, 0.02, (length, samples.shape[1]))
-        soundfile.write(folder / f"{path.stem}.wav", noise, 48_000, subtype="PCM_24")
+        output = folder / f"{path.stem}{ending}.wav"
+        soundfile.write(output, noise, 48_000, subtype="PCM_24")
+        message = "" if plan else f"{path.name} is full band already and was not changed."
         return UpsampleResult(
-            output=folder / f"{path.stem}.wav",
+            output=output,
             sample_rate=48_000,
             channels=samples.shape[1],
             samples=length,
             cutoff_hz=cutoff,
-            chunks=chunks,
+            chunks=done,
             seed=seed,
             steps=steps,
             sampler="dpmpp2m",
@@ -103,7 +143,8 @@ class FakeEngine:
             compute_seconds=0.5,
             input_sample_rate=rate,
             subtype="PCM_24",
-            message="" if chunks else f"{path.name} is full band already and was not changed.",
+            message=message if done == len(plan) else f"Stopped early: {done} chunks are here.",
+            complete=done == len(plan),
         )
 
 

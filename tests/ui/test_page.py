@@ -13,12 +13,13 @@ from fakes import BOUNDS, FakeEngine, fake_shelf
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from lily.ui.examples import EXAMPLES, FOLDER
 from lily.ui.handlers import NO_RECORDING, SURPRISE, Handlers
 from lily.ui.page import build_page
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
-from lily.ui.widget import widget
+from lily.ui.widget import WIDGETS, widget
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,18 @@ def run(handlers: Handlers, recording, seed="", encoder="on"):
     return handlers.run(str(recording), "small", encoder, 4, seed, "ddim", 1.5, "")
 
 
+def compare(handlers: Handlers, recording, reference=None):
+    """What the Compare button starts."""
+    return handlers.run_comparison(
+        str(recording), "small", "on", 4, "5", "ddim", 1.5, "", reference
+    )
+
+
+def named(page: gr.Blocks, elem_id: str):
+    """The component with this id."""
+    return next(b for b in page.blocks.values() if b.elem_id == elem_id)
+
+
 def test_defaults_minima_and_maxima_are_the_presets(page, shelf):
     bounds = shelf.bounds("small")
     steps = block(page, gr.Slider, "Steps")
@@ -103,41 +116,39 @@ def test_a_notice_is_shown_as_text(shelf):
     assert "The &lt;b&gt;Hub&lt;/b&gt; is silent." in notice.value
 
 
-def test_only_upsample_is_public(page):
-    named = page.get_api_info()["named_endpoints"]
-    assert list(named) == ["/upsample"]
-    names = [p["parameter_name"] for p in named["/upsample"]["parameters"]]
-    assert names == [
-        "audio",
-        "preset",
-        "encoder",
-        "steps",
-        "seed",
-        "sampler",
-        "guidance",
-        "cutoff",
-    ]
-    required = [p for p in named["/upsample"]["parameters"] if not p["parameter_has_default"]]
-    assert [p["parameter_name"] for p in required] == ["audio"]
+def test_two_endpoints_are_public_and_name_their_parameters(page):
+    public = page.get_api_info()["named_endpoints"]
+    settings = ["steps", "seed", "sampler", "guidance", "cutoff"]
+    expected = {
+        "/upsample": ["audio", "preset", "encoder", *settings],
+        "/compare": ["audio", "preset", *settings, "reference"],
+    }
+    assert public.keys() == expected.keys()
+    for name, parameters in expected.items():
+        told = public[name]["parameters"]
+        assert [p["parameter_name"] for p in told] == parameters
+        required = [p["parameter_name"] for p in told if not p["parameter_has_default"]]
+        assert required == ["audio"]
+        assert all(p in public[name]["description"] for p in parameters[2:])
 
 
 def test_everything_that_needs_the_engine_shares_one_queue_of_one(page):
-    users = [fn for fn in page.fns.values() if fn.name in {"run", "upsample"}]
+    names = {"run", "run_comparison", "upsample", "compare"}
+    users = [fn for fn in page.fns.values() if fn.name in names]
+    assert {fn.name for fn in users} == names
     assert {(fn.concurrency_id, fn.concurrency_limit) for fn in users} == {("engine", 1)}
-    assert len(users) == 2
 
 
 def test_the_page_sends_nothing_and_names_no_other_host(page):
     assert page.analytics_enabled is False
     assert "http" not in CSS
     assert not theme()._stylesheets
-    for name in ("chunk_map", "facts"):
-        part = widget(name, {})
-        assert "http" not in f"{part.html_template}{part.css_template}{part.js_on_load}"
+    for path in WIDGETS.iterdir():
+        assert "http" not in path.read_text(), path.name
 
 
 def test_widgets_put_no_value_into_a_template():
-    for name in ("chunk_map", "facts"):
+    for name in {path.stem for path in WIDGETS.glob("*.html")}:
         part = widget(name, {})
         for template in (part.html_template, part.css_template):
             assert "${" not in template and "{{" not in template and "`" not in template
@@ -161,14 +172,64 @@ def test_a_run_shows_the_file_by_its_path(handlers, recording):
     assert soundfile.info(players[0]).subtype == "PCM_24"
 
 
-def test_a_player_is_sent_its_file_once(handlers, recording):
+def test_results_are_sent_once(handlers, recording):
     sent = [
         block
-        for step in run(handlers, recording, encoder="both")
+        for step in run(handlers, recording)
         for block, update in step.items()
         if isinstance(block, gr.DownloadButton) and update["value"]
     ]
-    assert len(sent) == len(set(sent)) == 2
+    assert len(sent) == 1
+
+
+def test_a_comparison_brings_the_player_everything_it_plays(handlers, recording, page):
+    updates = [step for step in compare(handlers, recording) if named(page, "player") in step]
+    (value,) = [step[named(page, "player")] for step in updates]
+    assert [source["key"] for source in value["sources"]] == ["input", "off", "on"]
+    for path in [source["path"] for source in value["sources"]] + [value["low"]]:
+        assert soundfile.info(path).samplerate == 48_000
+    assert len(value["chunks"]) == 3 and value["seconds"] == 12.0
+    json.dumps(value)
+    (view,) = [step for step in updates]
+    assert view[named(page, "comparison")]["visible"] is True
+    assert "lily compare speech.wav" in view[named(page, "command")]["value"]
+
+
+def test_another_reference_is_refused_with_the_reason(handlers, recording, other):
+    with pytest.raises(gr.Error, match="other.wav is not the same recording"):
+        list(compare(handlers, recording, str(other)))
+
+
+def test_a_new_run_takes_the_old_results_away(handlers, recording, page):
+    (armed,) = handlers.arm(str(recording))
+    assert armed[named(page, "comparison")]["visible"] is False
+    assert armed[named(page, "take")]["visible"] is False
+    assert armed[named(page, "player")] == {"sources": []}
+
+
+def test_every_example_is_there_small_and_credited():
+    credits = (FOLDER / "CREDITS.md").read_text()
+    assert len(EXAMPLES) == 3
+    for path in EXAMPLES.values():
+        assert path.stat().st_size < 1_000_000
+        assert soundfile.info(path).samplerate < 44_100
+        assert f"`{path.name}`" in credits
+
+
+def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
+    engine.pause = 0.12
+    try:
+        stream = run(handlers, recording)
+        panel = named(page, "chunk-map")
+        while not any(-1 in row["cells"] for row in next(stream)[panel].get("rows", [])):
+            pass
+        stream.close()
+    finally:
+        engine.pause = 0.0
+    shown = handlers.stopped(handlers.stop(None)[panel])
+    assert shown[named(page, "take")]["visible"] is True
+    assert shown[panel]["phase"] == "stopped"
+    assert list(handlers.stopped(shown[panel])) == [panel]
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):
@@ -185,7 +246,8 @@ def test_a_bad_file_is_told_in_the_panel_and_as_a_message(handlers, bad_file, pa
             seen.append(step)
     assert seen[-1][panel]["phase"] == "error"
     assert seen[-1][panel]["text"].startswith("bad.wav is not audio")
-    assert [b.value for b, u in seen[-1].items() if u.get("interactive") is True] == ["Run"]
+    enabled = [b.elem_id for b, u in seen[-1].items() if u.get("interactive") is True]
+    assert enabled[:2] == ["run", "compare"] and "stop" not in enabled
 
 
 def test_a_file_name_cannot_become_markup(handlers, tmp_path):
@@ -224,12 +286,19 @@ def test_stop_survives_whatever_a_client_sends(handlers, sent, page):
 
 def test_a_program_gets_files_and_figures(client, recording):
     files, told = client.predict(
-        handle_file(str(recording)), encoder="both", seed=3, api_name="/upsample"
+        handle_file(str(recording)), encoder="off", seed=3, api_name="/upsample"
     )
-    assert [soundfile.info(path).samplerate for path in files] == [48_000, 48_000]
-    assert [r["encoder"] for r in told["results"]] == ["off", "on"]
-    assert {r["seed"] for r in told["results"]} == {3}
+    assert [soundfile.info(path).samplerate for path in files] == [48_000]
+    assert [(r["encoder"], r["seed"]) for r in told["results"]] == [("off", 3)]
     assert "python -m lily upsample speech.wav" in told["command"]
+
+
+def test_a_program_compares(client, recording):
+    files, told = client.predict(handle_file(str(recording)), seed=3, api_name="/compare")
+    assert [soundfile.info(path).samplerate for path in files] == [48_000] * 3
+    assert told["seed"] == 3 and len(told["chunks"]) == 3
+    assert set(told["files"]) == {"off", "on", "difference"}
+    assert "python -m lily compare speech.wav" in told["command"]
 
 
 def test_a_program_is_told_what_is_wrong_and_may_try_again(client, recording, bad_file):

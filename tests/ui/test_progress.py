@@ -39,13 +39,11 @@ def test_a_chunk_whose_channels_take_turns_never_goes_back():
     assert progress.value()["rows"][0]["cells"] == [4, 0, 0]
 
 
-def test_two_rows_share_a_plan_and_only_the_current_one_moves():
+def test_two_rows_share_a_plan_and_each_moves_with_its_take():
     progress = Progress(["encoder off", "encoder on"])
     progress.tell(THREE)
-    progress.tell(Sampling((2,), 3, 4))
-    progress.next_row(1)
-    progress.tell(THREE)
-    progress.tell(Sampling((0,), 1, 4))
+    progress.tell(Sampling((2,), 3, 4, take=0))
+    progress.tell(Sampling((0,), 1, 4, take=1))
     rows = progress.value()["rows"]
     assert [row["cells"] for row in rows] == [[0, 0, 3], [1, 0, 0]]
     assert [row["label"] for row in rows] == ["encoder off", "encoder on"]

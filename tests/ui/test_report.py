@@ -10,6 +10,7 @@ import pytest
 
 from lily.events import UpsampleResult
 from lily.ui.report import command, facts, figures
+from lily.ui.request import Request
 
 
 def result(**changes) -> UpsampleResult:
@@ -34,29 +35,32 @@ def result(**changes) -> UpsampleResult:
     return UpsampleResult(**(values | changes))
 
 
+def words_of(request: Request) -> list[str]:
+    return shlex.split(command(request, result()))
+
+
 def test_the_command_states_every_setting():
-    line = command(Path("/cache/song.wav"), "lily-mini", None, [result()], alone=True)
+    line = command(Request(Path("/cache/song.wav"), "lily-mini"), result())
     assert line == (
         "python -m lily upsample song.wav -o out --preset lily-mini --encoder on --steps 20 "
         "--sampler ddim --guidance 1.5 --seed 11"
     )
 
 
+def test_a_comparison_is_a_command_of_its_own():
+    words = words_of(Request(Path("a.wav"), "p", "both", reference=Path("/cache/r.wav")))
+    assert words[3] == "compare" and "--encoder" not in words
+    assert words[-2:] == ["--reference", "r.wav"]
+
+
 def test_a_cutoff_is_named_only_if_it_was_given():
-    assert "--cutoff" not in command(Path("a.wav"), "p", None, [result()], alone=True)
-    assert "--cutoff 3500" in command(Path("a.wav"), "p", 3500.0, [result()], alone=True)
-
-
-def test_two_results_go_to_two_folders():
-    pair = [result(encoder=False), result(encoder=True)]
-    first, second = command(Path("a.wav"), "p", None, pair, alone=False).splitlines()
-    assert "-o out/off" in first and "--encoder off" in first
-    assert "-o out/on" in second and "--encoder on" in second
+    assert "--cutoff" not in words_of(Request(Path("a.wav"), "p"))
+    assert words_of(Request(Path("a.wav"), "p", cutoff_hz=3500.0))[-2:] == ["--cutoff", "3500"]
 
 
 @pytest.mark.parametrize("name", ["my song.wav", "-rf.wav", "a$(id).wav", "it's;ls.wav"])
 def test_any_file_name_stays_one_argument(name):
-    words = shlex.split(command(Path(name), "p", None, [result()], alone=True))
+    words = words_of(Request(Path(name), "p"))
     assert words[4] in {name, f"./{name}"}
     assert not words[4].startswith("-")
 

@@ -55,8 +55,10 @@ def test_no_recording_is_an_input_error():
         ask(recording=None)
 
 
-def test_both_asks_for_off_then_on():
-    assert [options.encoder for options in ask(encoder="both").options()] == [False, True]
+def test_both_asks_for_a_comparison():
+    assert ask(encoder="both").compares
+    assert not ask(encoder="on").compares
+    assert [ask(encoder=choice).options().encoder for choice in ("off", "on")] == [False, True]
 
 
 def test_an_unknown_encoder_choice_names_the_allowed_ones():

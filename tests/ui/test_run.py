@@ -13,7 +13,7 @@ from fakes import BOUNDS, FakeEngine
 from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
 from lily.events import Downloading
 from lily.ui.request import Request
-from lily.ui.run import LEFTOVER_SECONDS, Run, Snapshot
+from lily.ui.run import KEEP_SECONDS, Run, Snapshot
 from lily.ui.shelf import EngineShelf
 
 
@@ -46,24 +46,57 @@ def test_a_run_ends_with_one_readable_file(start, recording):
     assert "--seed 5" in last.command
 
 
-def test_both_takes_share_the_seed_that_was_drawn(start, recording, engine):
-    takes = list(start(recording, encoder="both").snapshots())[-1].takes
-    assert [take.label for take in takes] == ["encoder off", "encoder on"]
-    assert [take.result.output.name for take in takes] == ["speech.off.wav", "speech.on.wav"]
-    assert engine.asked[0].seed is None
-    assert engine.asked[1].seed == takes[0].result.seed
-
-
-def test_a_full_band_recording_is_run_once_and_says_so(start, full_band, engine):
-    last = list(start(full_band, encoder="both").snapshots())[-1]
+def test_a_comparison_is_one_run_with_two_takes_and_one_report(start, recording, engine):
+    last = list(start(recording, encoder="both", pictures=True).snapshots())[-1]
     assert len(engine.asked) == 1
+    assert [take.label for take in last.takes] == ["encoder off", "encoder on"]
+    assert [take.result.output.name for take in last.takes] == ["speech.off.wav", "speech.on.wav"]
+    assert last.comparison.result.off is last.takes[0].result
+    assert len(last.comparison.chunk_db) == len(last.comparison.result.chunks) == 3
+    assert "lily compare speech.wav" in last.command
+
+
+def test_a_full_band_recording_has_nothing_to_compare(start, full_band):
+    with pytest.raises(InputError, match="nothing to compare"):
+        list(start(full_band, encoder="both").snapshots())
+
+
+def test_a_full_band_recording_is_shown_unchanged(start, full_band):
+    last = list(start(full_band).snapshots())[-1]
     assert "full band" in last.progress["text"]
     assert last.takes[0].label == "unchanged"
 
 
-def test_pictures_are_drawn_for_every_take(start, recording):
-    takes = list(start(recording, pictures=True, encoder="both").snapshots())[-1].takes
-    assert all(path.stat().st_size > 10_000 for take in takes for path in take.pictures)
+def test_a_reference_unlike_the_recording_is_refused_before_the_engine_runs(
+    start, recording, other, engine
+):
+    with pytest.raises(InputError, match="other.wav is not the same recording"):
+        list(start(recording, encoder="both", reference=other).snapshots())
+    assert engine.asked == []
+
+
+def test_pictures_are_drawn(start, recording):
+    (take,) = list(start(recording, pictures=True).snapshots())[-1].takes
+    assert all(path.stat().st_size > 10_000 for path in take.pictures)
+
+
+@pytest.mark.parametrize("encoder", ["on", "both"])
+def test_a_stopped_run_frees_the_engine_and_keeps_its_finished_chunks(
+    start, recording, engine, shelf, encoder
+):
+    run = start(recording, encoder=encoder, pictures=True)
+    engine.pause = 0.12  # every step is shown
+    snapshots = run.snapshots()
+    for snapshot in snapshots:
+        if snapshot.progress["rows"] and all(-1 in r["cells"] for r in snapshot.progress["rows"]):
+            break
+    snapshots.close()
+    assert run.ended.is_set() and engine.closed == 1 and free(shelf)
+    last = run.rest()
+    assert last.progress["phase"] == "stopped" and "Stopped early" in last.progress["text"]
+    assert last.progress["running"] is False
+    for take in last.takes:
+        assert 0 < soundfile.info(take.result.output).frames < 12 * 48_000
 
 
 def test_stopping_closes_the_engine_frees_it_and_leaves_nothing(start, recording, engine, shelf):
@@ -102,17 +135,19 @@ def test_too_long_a_recording_is_refused_before_it_is_filled(start, recording, e
     assert free(shelf)
 
 
-def test_old_empty_folders_are_tidied_away_and_full_ones_kept(start, recording, tmp_path):
-    empty, kept = tmp_path / "cache" / "lily-old" / "0", tmp_path / "cache" / "lily-kept"
-    empty.mkdir(parents=True)
-    kept.mkdir()
-    (kept / "a.wav").write_bytes(b"x")
-    for folder in (empty, empty.parent, kept):
-        os.utime(folder, (0, 0))
+def test_expired_folders_are_removed_and_the_others_kept(start, recording, tmp_path):
+    cache = tmp_path / "cache"
+    expired, used, empty = (cache / f"lily-{name}" for name in ("expired", "used", "empty"))
+    for folder in (expired, used, empty):
+        folder.mkdir(parents=True)
+    for folder in (expired, used):
+        (folder / "a.wav").write_bytes(b"x")
+    for path in (expired / "a.wav", expired, used, empty):
+        os.utime(path, (0, 0))
     list(start(recording).snapshots())
-    assert kept.exists()
-    assert not empty.exists()
-    assert LEFTOVER_SECONDS > 0
+    assert not expired.exists() and not empty.exists()
+    assert used.exists()
+    assert KEEP_SECONDS > 3600
 
 
 def test_one_model_in_memory_and_loaded_once(recording, start):

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from lily.ui.spectrogram import COLUMNS, FLOOR_DB, analyse, picture_of, save_pair
+from lily.evaluation.spectrogram import (
+    COLUMNS,
+    FLOOR_DB,
+    Picture,
+    analyse,
+    picture_of,
+    save_difference,
+    save_pair,
+)
 
 
 def tone(sample_rate: int, hz: float, seconds: float, level: float = 1.0) -> np.ndarray:
@@ -51,9 +60,32 @@ def test_a_late_sound_is_drawn_late():
     assert loud.argmax() / len(loud) == pytest.approx(0.75, abs=0.02)
 
 
-def test_before_and_after_are_one_size(tmp_path, recording):
-    before = picture_of(recording, 12.0)
-    quiet = analyse([tone(48_000, 9000.0, 12.0, 0.01)], 48_000, 12.0)
-    paths = save_pair((before, "before"), (quiet, "after"), 4000.0, tmp_path)
-    sizes = {Image.open(path).size for path in paths}
+@pytest.fixture
+def pictures(tmp_path):
+    """The pictures of a file of 8 kHz and of what might be made of it."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(8000, 440.0, 3.0, 0.5).T, 8000)
+    both = tone(48_000, 440.0, 3.0, 0.5) + tone(48_000, 9000.0, 3.0, 0.01)
+    return picture_of(path, 3.0), analyse([both], 48_000, 3.0)
+
+
+def test_before_and_after_are_one_size(pictures, tmp_path):
+    before, after = pictures
+    paths = tmp_path / "1.png", tmp_path / "2.png"
+    save_pair((before, "before"), (after, "after"), 4000.0, paths)
+    save_difference(after, after, 4000.0, tmp_path / "3.png")
+    sizes = {Image.open(path).size for path in (*paths, tmp_path / "3.png")}
     assert len(sizes) == 1
+
+
+def test_a_difference_of_nothing_has_one_colour_where_a_louder_one_has_two(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 144_000)).astype(np.float32)
+    after = analyse([noise], 48_000, 3.0)
+    louder = Picture(after.levels_db.copy(), after.seconds, after.top_hz)
+    louder.levels_db[500:] += 12
+    colours = []
+    for second in (after, louder):
+        image = Image.open(save_difference(after, second, 4000.0, tmp_path / "d.png"))
+        inside = np.asarray(image.convert("RGB"))[150:480:20, 150:700:20].reshape(-1, 3)
+        colours.append(len({tuple(pixel) for pixel in inside}))
+    assert colours[1] > colours[0]

@@ -1,4 +1,4 @@
-"""Draw a recording before and after: two pictures of one size, one dB scale, one cutoff line.
+"""Draw what is compared: pictures of one size, one dB scale, one cutoff line; and a difference.
 
 Every recording is analysed with windows of 2048 / 48000 s at its own sample rate, so that a bin is
 23.4 Hz wide in both pictures and levels compare; a full-scale sine reads 0 dB. Reading is streamed
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +25,8 @@ COLUMNS = 800  # more than the picture has pixels for at its usual width
 WINDOWS_PER_COLUMN = 4
 FLOOR_DB = -140.0  # below 24-bit quantisation in one bin
 RANGE_DB = 90.0  # what a listener may hear between loud and silence
+DIFFERENCES_DB = (1.0, 3.0, 10.0, 30.0)  # full scale of a difference: the least that fits
+FITS = 0.99  # share of the picture
 # A dark picture reads well on a light and on a dark page, as the page's theme is not known here.
 INK, PAPER, LINE = "#e8eaf0", "#14161c", "#ffffff"
 INCHES, DPI = (6.4, 4.2), 150  # 960 x 630 pixels; 11-point type stays legible at 390
@@ -86,22 +89,42 @@ def _power(samples: np.ndarray, size: int, hop: int, count: int, window: np.ndar
 
 
 def save_pair(
-    before: tuple[Picture, str], after: tuple[Picture, str], cutoff_hz: float, folder: Path
+    left: tuple[Picture, str],
+    right: tuple[Picture, str],
+    cutoff_hz: float,
+    paths: tuple[Path, Path],
+    top_db: float | None = None,
 ) -> tuple[Path, Path]:
-    """Write before.png and after.png into ``folder``; the scale's top is the input's maximum."""
-    top = before[0].levels_db.max()
-    top_db = 10 * float(np.ceil(max(top, FLOOR_DB + RANGE_DB) / 10))
-    paths = folder / "before.png", folder / "after.png"
+    """Write two pictures with their titles; the scale's top is the left one's maximum, or given."""
+    top = left[0].levels_db.max() if top_db is None else top_db
+    top = 10 * float(np.ceil(max(top, FLOOR_DB + RANGE_DB) / 10))
+    scale = {"vmin": top - RANGE_DB, "vmax": top, "cmap": "magma"}
     # The slider shows the left of the first and the right of the second: titles go there.
-    for (picture, title), side, path in zip((before, after), ("left", "right"), paths, strict=True):
-        figure = _draw(picture, top_db, cutoff_hz)
-        figure.axes[0].set_title(title, color=INK, fontsize=12, loc=side)
-        # Noise hardly compresses: level 1 costs a fifth of the time and little more space.
-        figure.savefig(path, dpi=DPI, facecolor=PAPER, pil_kwargs={"compress_level": 1})
+    for (picture, title), side, path in zip((left, right), ("left", "right"), paths, strict=True):
+        _save(_draw(picture, scale, "Level (dB)", cutoff_hz), title, side, path)
     return paths
 
 
-def _draw(picture: Picture, top_db: float, cutoff_hz: float) -> Figure:
+def save_difference(first: Picture, second: Picture, cutoff_hz: float, path: Path) -> Path:
+    """Draw by how many dB the second picture is louder than the first, where either is heard."""
+    floor = max(first.levels_db.max(), second.levels_db.max()) - RANGE_DB
+    louder = np.maximum(second.levels_db, floor) - np.maximum(first.levels_db, floor)
+    picture = Picture(louder, first.seconds, first.top_hz)
+    most = np.quantile(np.abs(louder), FITS)
+    full = next((scale for scale in DIFFERENCES_DB if scale >= most), DIFFERENCES_DB[-1])
+    scale = {"vmin": -full, "vmax": full, "cmap": "berlin"}
+    figure = _draw(picture, scale, "Encoder on against off (dB)", cutoff_hz)
+    _save(figure, "Difference: on against off", "left", path)
+    return path
+
+
+def _save(figure: Figure, title: str, side: str, path: Path) -> None:
+    figure.axes[0].set_title(title, color=INK, fontsize=12, loc=side)
+    # Noise hardly compresses: level 1 costs a fifth of the time and little more space.
+    figure.savefig(path, dpi=DPI, facecolor=PAPER, pil_kwargs={"compress_level": 1})
+
+
+def _draw(picture: Picture, scale: dict[str, Any], legend: str, cutoff_hz: float) -> Figure:
     figure = Figure(figsize=INCHES)
     FigureCanvasAgg(figure)
     axes = figure.add_axes(AXES, facecolor="black")
@@ -110,9 +133,7 @@ def _draw(picture: Picture, top_db: float, cutoff_hz: float) -> Figure:
         origin="lower",
         aspect="auto",
         extent=(0, picture.seconds, 0, picture.top_hz / 1000),
-        vmin=top_db - RANGE_DB,
-        vmax=top_db,
-        cmap="magma",
+        **scale,
     )
     axes.set_xlim(0, picture.seconds)
     axes.set_ylim(0, TOP_HZ / 1000)
@@ -127,7 +148,7 @@ def _draw(picture: Picture, top_db: float, cutoff_hz: float) -> Figure:
         place = (picture.seconds * 0.985, cutoff_hz / 1000 + 0.4)
         axes.text(*place, text, color=LINE, ha="right", va="bottom", fontsize=10, bbox=box)
     bar = figure.colorbar(image, cax=figure.add_axes(BAR))
-    bar.set_label("Level (dB)", color=INK, fontsize=11)
+    bar.set_label(legend, color=INK, fontsize=11)
     for part in (axes, bar.ax):
         part.tick_params(colors=INK, labelsize=10)
         for spine in part.spines.values():

@@ -1,0 +1,56 @@
+"""``lily compare``: one recording with the encoder off and on, and how far apart they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.progress import follow
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("input", type=Path, metavar="IN", help="an audio file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
+    add_model(parser)
+    add_filling(parser)
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="the full-band original, to measure against"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(run=run_compare)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Write both takes, their difference, spectrograms and figures."""
+    from lily.engine import InferenceEngine
+    from lily.evaluation.comparison import examine, figures
+    from lily.evaluation.reference import align
+    from lily.resolve import resolve_config, with_weights
+
+    # Refused before minutes are spent.
+    reference = align(options.reference, options.input) if options.reference else None
+    with LoadBar() as tell:
+        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
+    engine = InferenceEngine(config, options.device, options.precision)
+    asked = filling(options, encoder=True)
+    events = engine.compare(options.input, options.output, asked)
+    result = follow(events, options.input, takes=2)
+    comparison = examine(result, reference)
+    if options.json:
+        told = figures(comparison)
+        told["files"] = {name: str(path) for name, path in comparison.files.items()}
+        told["real_time_factor"] = round(result.on.real_time_factor, 4)
+        print(json.dumps(told))
+        return 0
+    print(
+        f"{result.off.output} and {result.on.output.name}: {result.on.seconds:.2f} s, cutoff "
+        f"{result.on.cutoff_hz:.0f} Hz, seed {result.on.seed}, real-time factor "
+        f"{result.on.real_time_factor:.2f}. On differs from off by "
+        f"{comparison.difference_db:.1f} dB of the generated band."
+    )
+    for name, of in comparison.distances.items():
+        print(f"{name:>3}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
+    return 0

@@ -1,0 +1,74 @@
+"""Write a take at another level of its highs, as a file for keeping: WAV or FLAC, 16 or 24 bits.
+
+mix = low + gain x (take - low), where low is what every take keeps of the recording. At gain 1 that
+is the take itself. 16 bits are dithered (triangular, two steps peak to peak, from a fixed seed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from lily.dsp.audio import AudioWriter, probe, read_blocks
+from lily.errors import InputError
+
+FORMATS = {"wav24": "WAV, 24-bit", "wav16": "WAV, 16-bit", "flac": "FLAC, 24-bit"}
+ENDINGS = {"wav24": "wav", "wav16": "wav", "flac": "flac"}
+
+
+def write_mix(low: Path, take: Path, gain: float, path: Path, kind: str) -> Path:
+    """Mix two files of equal shape into ``path``, which is removed if that fails.
+
+    Raises InputError for an unknown kind, and where 16 bits or FLAC would clip.
+    """
+    if kind not in FORMATS:
+        raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
+    info = probe(take)
+    blocks = _mixed(low, take, gain)
+    if kind == "wav24":
+        with AudioWriter(path, info.sample_rate, info.channels) as writer:
+            for block in blocks:
+                writer.write(block)
+        return path
+    try:
+        _encode(path, info.sample_rate, info.channels, blocks, dither=kind == "wav16")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _mixed(low: Path, take: Path, gain: float) -> Iterator[Tensor]:
+    for kept, made in zip(read_blocks(low), read_blocks(take), strict=True):
+        # At gain 1 the take itself, not its rounded sum.
+        yield made if gain == 1.0 else kept + gain * (made - kept)
+
+
+def _encode(
+    path: Path, sample_rate: int, channels: int, blocks: Iterator[Tensor], dither: bool
+) -> None:
+    subtype, container = ("PCM_16", "WAV") if dither else ("PCM_24", "FLAC")
+    step = 2.0**-15 if dither else 2.0**-23
+    noise = torch.Generator().manual_seed(0)
+    with soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=container) as file:
+        for block in blocks:
+            samples = block.double() / step
+            if dither:
+                for _ in range(2):
+                    uniform = torch.rand(*block.shape, generator=noise, dtype=torch.float64)
+                    samples += uniform - 0.5
+            samples = samples.round()
+            peak = float(samples.abs().max()) * step if samples.numel() else 0.0
+            if peak > 1.0 - step:
+                raise InputError(
+                    f"At this level the mix reaches {peak:.2f} of full scale, which "
+                    f"{FORMATS['wav16' if dither else 'flac']} would clip; lower the highs, or "
+                    "take WAV, 24-bit, which becomes 32-bit float where it must."
+                )
+            scaled = (samples * (2.0**31 * step)).numpy().astype(np.int64)
+            file.write(np.ascontiguousarray(scaled.T.astype(np.int32)))

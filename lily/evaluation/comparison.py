@@ -1,0 +1,148 @@
+"""Say how two takes of a comparison differ: chunk by chunk, in pictures, and against a reference.
+
+A chunk's difference is the power of on - off above the cutoff against the mean power of both takes
+there, in dB: -60 is as good as equal, 0 as far apart as the band is loud. Everything written is a
+function of the takes alone, so that the same seed gives the same files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lily.dsp.audio import AudioWriter, read_audio
+from lily.evaluation.metrics import Distances
+from lily.evaluation.reference import Reference
+from lily.evaluation.spectrogram import Picture, picture_of, save_difference, save_pair
+from lily.events import ComparisonResult
+
+EQUAL_DB = -60.0  # no chunk is said to differ less
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, measured and drawn; distances only where there is a reference."""
+
+    result: ComparisonResult
+    chunk_db: tuple[float, ...]  # one a chunk
+    difference_db: float  # of the whole recording
+    pictures: tuple[Path, Path, Path]  # off, on, difference
+    distances: Mapping[str, Distances]  # "off" and "on"
+    reference: Path | None  # the reference in step with the takes, at 48 kHz
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What a person may want to keep, by name."""
+        kept = {
+            "off": self.result.off.output,
+            "on": self.result.on.output,
+            "difference": self.result.difference,
+        }
+        return kept | ({"reference": self.reference} if self.reference else {})
+
+    @property
+    def figures(self) -> Path:
+        """The JSON file beside the takes."""
+        return _stemmed(self.result, "json")
+
+
+def examine(result: ComparisonResult, reference: Reference | None = None) -> Comparison:
+    """Measure and draw a comparison beside its files.
+
+    Writes <stem>.off.png, .on.png, .diff.png and <stem>.json; with a reference its aligned copy.
+    """
+    off, on, seconds = result.off, result.on, result.off.samples / result.off.sample_rate
+    pictures = [picture_of(take, seconds) for take in (off.output, on.output, result.difference)]
+    chunk_db, difference_db = _differences(result, *pictures)
+    paths = tuple(path.with_suffix(".png") for path in (off.output, on.output, result.difference))
+    titles = (pictures[0], "Encoder off"), (pictures[1], "Encoder on")
+    loudest = max(float(picture.levels_db.max()) for picture in pictures[:2])
+    save_pair(*titles, off.cutoff_hz, paths[:2], top_db=loudest)
+    save_difference(*pictures[:2], off.cutoff_hz, paths[2])
+    measured = {}
+    if reference:
+        measured = {
+            name: reference.distances(read_audio(take.output), take.cutoff_hz)
+            for name, take in (("off", off), ("on", on))
+        }
+    comparison = Comparison(
+        result, chunk_db, difference_db, paths, measured, _written(reference, result)
+    )
+    text = json.dumps(figures(comparison), indent=2)
+    comparison.figures.write_text(text + "\n", encoding="utf-8")
+    return comparison
+
+
+def figures(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON: settings, files by name, differences, distances; no times."""
+    result, on = comparison.result, comparison.result.on
+    spans = zip(result.chunks, comparison.chunk_db, strict=True)
+    told = {
+        "model": on.model,
+        "seed": on.seed,
+        "steps": on.steps,
+        "sampler": on.sampler,
+        "guidance": on.guidance,
+        "cutoff_hz": round(on.cutoff_hz, 1),
+        "sample_rate": on.sample_rate,
+        "channels": on.channels,
+        "samples": on.samples,
+        "complete": on.complete,
+        "message": on.message,
+        "files": {name: path.name for name, path in comparison.files.items()},
+        "difference_db": comparison.difference_db,
+        "chunks": [
+            {"start": round(start, 2), "stop": round(stop, 2), "difference_db": decibels}
+            for (start, stop), decibels in spans
+        ],
+    }
+    if comparison.distances:
+        told["distances"] = {
+            name: {key: round(value, 4) for key, value in asdict(of).items()}
+            for name, of in comparison.distances.items()
+        }
+    return told
+
+
+def _differences(
+    result: ComparisonResult, off: Picture, on: Picture, difference: Picture
+) -> tuple[tuple[float, ...], float]:
+    """Decibels of every chunk and of the whole, from the columns of three pictures."""
+    first = int(result.off.cutoff_hz / off.top_hz * (off.levels_db.shape[0] - 1))
+    bands = [
+        (10 ** (picture.levels_db[first:].astype(np.float64) / 10)).sum(axis=0)
+        for picture in (off, on, difference)
+    ]
+    count = len(bands[0])
+    centres = (np.arange(count) + 0.5) * off.seconds / count
+
+    def decibels(chosen: np.ndarray) -> float:
+        of_off, of_on, of_difference = (band[chosen].sum() for band in bands)
+        ratio = of_difference / max(0.5 * (of_off + of_on), 1e-12)
+        return round(max(EQUAL_DB, 10 * float(np.log10(max(ratio, 1e-12)))), 1)
+
+    told = []
+    for start, stop in result.chunks:
+        chosen = (centres >= start) & (centres < stop)
+        chosen[min(count - 1, int((start + stop) / 2 / off.seconds * count))] = True
+        told.append(decibels(chosen))
+    return tuple(told), decibels(np.ones(count, bool))
+
+
+def _written(reference: Reference | None, result: ComparisonResult) -> Path | None:
+    if reference is None:
+        return None
+    path = _stemmed(result, "reference.wav")
+    with AudioWriter(path, result.off.sample_rate, reference.samples.shape[0]) as writer:
+        writer.write(reference.samples)
+    return path
+
+
+def _stemmed(result: ComparisonResult, ending: str) -> Path:
+    stem = result.off.output.name.removesuffix(".off.wav")
+    return result.off.output.with_name(f"{stem}.{ending}")

@@ -1,0 +1,70 @@
+"""Keep finished comparisons by an unguessable name, and render one of them at another mix.
+
+A browser names a run, a take, a level and a format, never a path; whatever it sends is treated as
+arbitrary.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from lily.dsp.mix import ENDINGS, FORMATS, write_mix
+from lily.errors import InputError, LilyError
+from lily.events import ComparisonResult
+
+log = logging.getLogger(__name__)
+
+KEPT = 100  # comparisons; the files of older ones have most likely expired
+GAIN_DB = (-30, 12)  # what the level slider offers
+
+
+class Mixes:
+    """The comparisons whose highs can be mixed."""
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[str, ComparisonResult] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, result: ComparisonResult) -> str:
+        """Remember a comparison with stems; returns its name."""
+        name = secrets.token_urlsafe(12)
+        with self._lock:
+            self._results[name] = result
+            while len(self._results) > KEPT:
+                self._results.popitem(last=False)
+        return name
+
+    def mix(self, asked: Any) -> dict[str, str]:
+        """Render {run, take, gain_db, format}: a path to fetch and a file name, or an error."""
+        try:
+            return self._render(asked if isinstance(asked, dict) else {})
+        except LilyError as error:
+            return {"error": str(error)}
+        except OSError:
+            log.exception("A mix could not be written")
+            return {"error": "The mix could not be written; the server's log has the details."}
+
+    def _render(self, asked: dict[str, Any]) -> dict[str, str]:
+        with self._lock:
+            result = self._results.get(str(asked.get("run")))
+        if result is None or result.low is None or not result.low.exists():
+            raise InputError("This comparison is not kept any more; run it again.")
+        take = {"off": result.off, "on": result.on}.get(str(asked.get("take")))
+        if take is None:
+            raise InputError(f"Take is {asked.get('take')!r}; give off or on.")
+        gain_db, kind = asked.get("gain_db"), str(asked.get("format"))
+        number = type(gain_db) in (int, float) and math.isfinite(gain_db)
+        if not number or not GAIN_DB[0] <= gain_db <= GAIN_DB[1]:
+            raise InputError(f"The level is {gain_db!r}; give {GAIN_DB[0]} to {GAIN_DB[1]} dB.")
+        if kind not in FORMATS:
+            raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
+        stem = f"{take.output.stem}.{gain_db:+g}dB.{kind}"
+        path = take.output.with_name(f"{stem}.{ENDINGS[kind]}")
+        if not path.exists():
+            write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind)
+        return {"path": str(path), "name": path.name}

@@ -1,0 +1,68 @@
+"""What the tests in a real browser share: starting runs, watching the chunk map, keeping files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+START_SECONDS, RUN_SECONDS = 180, 300  # patience, not expectation: the machine may be busy
+DONE = "#chunk-map [data-phase='done']"
+# Keeps every picture of the chunk map: states seen between two looks would be lost otherwise.
+WATCH = """() => {
+  window.seen = [];
+  const rows = document.querySelector('#chunk-map .rows');
+  const look = () => {
+    const picture = [...rows.querySelectorAll('.row')].map((row) =>
+      [...row.querySelectorAll('.cell')].map((cell) => [cell.dataset.state, +cell.dataset.step]));
+    if (JSON.stringify(picture) !== JSON.stringify(window.seen.at(-1))) window.seen.push(picture);
+  };
+  new MutationObserver(look).observe(rows, {subtree: true, childList: true, attributes: true});
+}"""
+NEEDED = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install -y chromium"
+    ),
+]
+
+
+def start(page, recording: Path, task: str = "run", steps: int | None = None) -> None:
+    """Upload, choose, press Run or Compare."""
+    with page.expect_response(lambda response: "/upload" in response.url):
+        page.set_input_files("#recording input[type=file]", recording)
+    page.wait_for_selector("#recording audio, #recording [data-testid^=waveform]", state="attached")
+    page.get_by_role("tab", name={"run": "Upsample", "compare": "Compare"}[task]).click()
+    if steps is not None:
+        page.get_by_label("number input for Steps").fill(str(steps))
+    page.evaluate(WATCH)
+    page.click(f"#{task}")
+
+
+def fetch(page, folder: Path, button: str = "#take a[download], #take button") -> Path:
+    """Press a download button and keep the file."""
+    with page.expect_download() as download:
+        page.locator(button).filter(has_text="ownload").first.click()
+    path = folder / "fetched" / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def states(seen, row: int = 0) -> list[str]:
+    """The states of a row's chunks in the order they first appeared."""
+    order = []
+    for picture in seen:
+        for state, _ in picture[row] if row < len(picture) else []:
+            if state not in order:
+                order.append(state)
+    return order

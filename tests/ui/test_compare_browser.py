@@ -1,0 +1,236 @@
+"""A comparison as a visitor meets it: both rows move, switching keeps the playhead, ABX, Stop."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from browser import DONE, NEEDED, fetch, start, states
+from fakes import write_recording
+
+pytestmark = NEEDED
+
+GAP_SECONDS = 0.005  # how far the playhead may be from the clock after switching
+PLAYER = "document.querySelector('#player .player').parentElement.player"
+
+
+@pytest.fixture
+def compared(visit, tmp_path):
+    """A page on which a comparison of eight seconds is done, and its recording."""
+    page = visit()
+    recording = write_recording(tmp_path / "song.wav", 16_000, 2, 8.0, cutoff_hz=7_000)
+    start(page, recording, "compare", steps=4)
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    page.wait_for_function("document.querySelector('#player .time').textContent !== ''")
+    return page, recording
+
+
+def position(page) -> float:
+    """Where the player is, in seconds."""
+    return page.evaluate(PLAYER + ".position() / 48000")
+
+
+def test_both_rows_advance_and_the_facts_can_be_read(compared):
+    page, _ = compared
+    seen = page.evaluate("window.seen")
+    assert states(seen, 0) == states(seen, 1) == ["waiting", "sampling", "done"]
+    names = page.locator("#player .sources button").all_inner_texts()
+    assert names == ["Input", "Encoder off", "Encoder on"]
+    facts = page.inner_text("#comparison-facts")
+    for name in ("On differs from off by", "Cutoff", "Seed", "Steps", "Model"):
+        assert name in facts
+    assert "python -m lily compare song.wav" in page.input_value("#command textarea")
+    page.wait_for_function("document.querySelector('#takes img')?.naturalWidth > 900")
+    assert (
+        page.locator("#player .chunk").count()
+        == page.locator("#chunk-map .row:first-child .cell").count()
+    )
+
+
+def test_switching_while_playing_keeps_the_playhead_and_the_sound(compared):
+    page, _ = compared
+    page.click("#player .play")
+    page.wait_for_function(PLAYER + ".position() > 0")
+    drift = page.evaluate(
+        """async () => {
+          const player = PLAYER;
+          const buttons = [...document.querySelectorAll('#player .sources button')];
+          // Silence would show as a gap: listen to what reaches the speakers.
+          const ear = new AnalyserNode(player.context, {fftSize: 2048});
+          Object.values(player.gains).forEach((gain) => gain.connect(ear));
+          const heard = new Float32Array(2048);
+          const clock = () => player.position() / 48000 - player.context.currentTime;
+          const before = clock();
+          const drifts = [], levels = [];
+          for (let i = 0; i < 24; i += 1) {
+            buttons[i % buttons.length].click();
+            await new Promise((done) => setTimeout(done, 60));
+            drifts.push(clock() - before);
+            ear.getFloatTimeDomainData(heard);
+            levels.push(Math.max(...heard.map(Math.abs)));
+          }
+          return {drifts, levels, playing: player.playing};
+        }""".replace("PLAYER", PLAYER)
+    )
+    assert drift["playing"]
+    assert max(map(abs, drift["drifts"])) < GAP_SECONDS
+    assert min(drift["levels"]) > 1e-3
+
+
+def test_keys_choose_play_and_move(compared):
+    page, _ = compared
+    page.locator("#player .player").focus()
+    for key, name in (("1", "Input"), ("2", "Encoder off"), ("3", "Encoder on")):
+        page.keyboard.press(key)
+        assert page.inner_text("#player .sources [aria-pressed=true]") == name
+    page.keyboard.press("ArrowRight")
+    assert position(page) == pytest.approx(2.0)
+    page.keyboard.press("ArrowLeft")
+    assert position(page) == pytest.approx(0.0)
+    page.keyboard.press("Space")
+    page.wait_for_function(PLAYER + ".position() > 48000")
+    page.keyboard.press("Space")
+    stopped = position(page)
+    page.wait_for_timeout(200)
+    assert position(page) == stopped > 1.0
+
+
+def test_a_chunk_is_a_click_away_and_a_loop_stays_inside(compared):
+    page, _ = compared
+    page.locator("#player .chunk").nth(1).click(position={"x": 4, "y": 8})
+    assert position(page) > 3.0
+    page.evaluate(PLAYER + ".seek(48000)")
+    page.click("#player .from")
+    page.evaluate(PLAYER + ".seek(1.4 * 48000)")
+    page.click("#player .to")
+    page.click("#player .play")
+    seen = []
+    for _ in range(15):
+        page.wait_for_timeout(100)
+        seen.append(position(page))
+    assert all(0.99 <= at <= 1.41 for at in seen)
+    assert any(b < a for a, b in zip(seen, seen[1:], strict=False)), "it never went round"
+    page.click("#player .clear")
+    page.wait_for_function(PLAYER + ".position() > 1.6 * 48000")
+
+
+def test_the_highs_are_mixed_without_running_again_and_saved_as_heard(compared, tmp_path):
+    page, _ = compared
+    page.locator("#player .gain").fill("-6")
+    assert page.inner_text("#player .gain-text") == "-6 dB"
+    gains = page.evaluate(PLAYER + ".levels")
+    assert gains["on"] == pytest.approx(10 ** (-6 / 20))
+    assert gains["on"] + gains["low"] == pytest.approx(1.0)
+    page.check("#player .highs-only")
+    gains = page.evaluate(PLAYER + ".levels")
+    assert gains["low"] == pytest.approx(-gains["on"])
+    page.locator("#player .format").select_option("flac")
+    mixed = soundfile.read(fetch(page, tmp_path, "#player .download"))[0]
+    page.locator("#player .gain").fill("0")
+    page.locator("#player .format").select_option("wav24")
+    whole = soundfile.read(fetch(page, tmp_path, "#player .download"))[0]
+    page.locator("#player .gain").fill("-30")
+    low = soundfile.read(fetch(page, tmp_path, "#player .download"))[0]
+    assert mixed.shape == whole.shape == (8 * 48_000, 2)
+    # Three mixes of one low band and one high band lie on a line.
+    share = (10 ** (-6 / 20) - 10 ** (-30 / 20)) / (1 - 10 ** (-30 / 20))
+    assert np.abs(mixed - (low + share * (whole - low))).max() < 1e-6
+
+
+def test_a_blind_test_hides_its_answers_and_ends_in_a_p_value(compared, tmp_path):
+    page, _ = compared
+    page.click("#player .blind summary")
+    page.locator("#player .trials").fill("6")
+    page.click("#player .start")
+    assert not page.locator("#player .sources").is_visible()
+    for trial in range(6):
+        assert f"Trial {trial + 1} of 6" in page.inner_text("#player .count")
+        page.keyboard.press("1")
+        assert page.inner_text("#player .letters [aria-pressed=true]") == "A"
+        assert not page.locator("#player .verdict").is_visible()
+        # A listener who can hear the difference: X's gains tell, as its sound would.
+        page.keyboard.press("3")
+        truth = "B" if "on" in page.evaluate(f"Object.keys({PLAYER}.levels)") else "A"
+        page.click(f"#player .answer[data-letter={truth}]")
+    assert "6 of 6 right" in page.inner_text("#player .verdict .text")
+    with page.expect_download() as download:
+        page.click("#player .keep")
+    told = json.loads(download.value.path().read_text())
+    assert told["right"] == told["trials"] == 6
+    assert told["p_value"] == pytest.approx(1 / 64)
+    assert len(told["answers"]) == 6 and page.locator("#player .sources").is_visible()
+
+
+def test_a_reference_is_a_fourth_source_with_distances(visit, tmp_path):
+    page = visit()
+    original = write_recording(tmp_path / "original.wav", 48_000, 1, 6.0)
+    samples = soundfile.read(original)[0]
+    soundfile.write(tmp_path / "low.wav", samples[::6], 8_000)
+    page.get_by_role("tab", name="Compare").click()
+    with page.expect_response(lambda response: "/upload" in response.url):
+        page.set_input_files("#reference input[type=file]", original)
+    page.wait_for_selector("#reference audio, #reference [data-testid^=waveform]", state="attached")
+    start(page, tmp_path / "low.wav", "compare", steps=4)
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button:has-text('Reference')")
+    page.keyboard.press("4")
+    table = page.inner_text("#scores table")
+    assert re.search(r"Encoder off\s+\d\.\d+\s+\d\.\d+\s+\d\.\d+", table)
+    assert page.locator("#player .pair option").count() == 3
+
+
+def test_stop_ends_a_comparison_and_its_finished_chunks_play(visit, tmp_path):
+    page = visit()
+    recording = write_recording(tmp_path / "long.wav", 8_000, 2, 50.0)
+    start(page, recording, "compare", steps=12)
+    page.wait_for_selector("#chunk-map .row:nth-child(2) .cell[data-state='done']")
+    page.click("#stop")
+    page.wait_for_selector("#chunk-map [data-phase='stopped']")
+    page.wait_for_selector("#player .sources button")
+    assert "Stopped early" in page.inner_text("#comparison-facts .note")
+    page.wait_for_function(PLAYER + "?.frames > 48000")
+    assert page.evaluate(PLAYER + ".frames") < 50 * 48_000
+    page.click("#player .play")
+    page.wait_for_function(PLAYER + ".position() > 4800")
+    assert page.locator("#compare").is_enabled() and page.locator("#stop").is_disabled()
+
+
+def test_a_visitor_who_goes_away_frees_the_engine_for_the_next(visit, tmp_path):
+    first, second = visit(), visit()
+    start(first, write_recording(tmp_path / "long.wav", 8_000, 2, 50.0), "compare", steps=40)
+    first.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
+    start(second, write_recording(tmp_path / "short.wav", 8_000, 1, 2.0), "compare", steps=4)
+    second.wait_for_selector("#chunk-map .progress-text:has-text('queue: 1/1')")
+    first.context.close()
+    second.wait_for_selector(DONE)
+
+
+def test_one_click_compares_an_example(visit):
+    page = visit()
+    page.get_by_role("button", name="Try speech").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    assert "speech.flac" in page.input_value("#command textarea")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_player_fits_a_phone_and_names_its_controls(visit, theme):
+    page = visit(390, 844, theme)
+    page.get_by_role("button", name="Try music").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for role, name in [
+        ("button", "Encoder off"),
+        ("button", "Play"),
+        ("slider", "Position"),
+        ("checkbox", "Highs only"),
+        ("slider", "Level of the highs (dB)"),
+        ("combobox", "Format of the download"),
+        ("button", "Download at this mix"),
+    ]:
+        assert page.get_by_role(role, name=name).first.is_visible(), f"{role} {name}"

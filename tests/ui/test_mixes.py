@@ -1,0 +1,113 @@
+"""Laws of mixes: a browser names a run and a level, never a path, and nonsense is a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_report import result
+
+from lily.events import ComparisonResult
+from lily.ui.mixes import KEPT, Mixes
+
+
+@pytest.fixture
+def comparison(tmp_path) -> ComparisonResult:
+    """Two takes over one low band, half a second each."""
+    generator = np.random.default_rng(0)
+    low = generator.normal(0, 0.1, (24_000, 2))
+
+    def written(name: str, samples: np.ndarray) -> Path:
+        path = tmp_path / f"a.{name}.wav"
+        soundfile.write(path, samples, 48_000, subtype="PCM_24")
+        return path
+
+    paths = {
+        name: written(name, low + generator.normal(0, level, low.shape))
+        for name, level in (("off", 0.02), ("on", 0.03), ("low", 0.0))
+    }
+    return ComparisonResult(
+        off=result(output=paths["off"]),
+        on=result(output=paths["on"]),
+        difference=paths["off"],
+        chunks=(),
+        recording=paths["low"],
+        low=paths["low"],
+    )
+
+
+def ask(run: str, **changes):
+    return {"run": run, "take": "on", "gain_db": -6, "format": "wav24"} | changes
+
+
+def read(path) -> np.ndarray:
+    return soundfile.read(path, always_2d=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "step"),
+    [("wav24", "PCM_24", 2**-23), ("wav16", "PCM_16", 2**-15), ("flac", "PCM_24", 2**-23)],
+)
+def test_a_mix_scales_the_highs_alone(comparison, kind, subtype, step):
+    mixes = Mixes()
+    told = mixes.mix(ask(mixes.keep(comparison), format=kind))
+    assert soundfile.info(told["path"]).subtype == subtype
+    low, on = read(comparison.low), read(comparison.on.output)
+    expected = low + 10 ** (-6 / 20) * (on - low)
+    assert np.abs(read(told["path"]) - expected).max() < 2 * step
+
+
+def test_at_zero_decibels_the_mix_is_the_take_itself(comparison):
+    mixes = Mixes()
+    told = mixes.mix(ask(mixes.keep(comparison), take="off", gain_db=0))
+    assert np.array_equal(read(told["path"]), read(comparison.off.output))
+
+
+def test_what_would_clip_is_refused_but_kept_as_float(comparison):
+    loud = 0.999 * np.ones((24_000, 2))
+    soundfile.write(comparison.on.output, loud, 48_000, subtype="PCM_24")
+    mixes = Mixes()
+    run = mixes.keep(comparison)
+    for kind in ("flac", "wav16"):
+        assert "would clip" in mixes.mix(ask(run, gain_db=6, format=kind))["error"]
+    told = mixes.mix(ask(run, gain_db=6))
+    assert soundfile.info(told["path"]).subtype == "FLOAT"
+    assert sorted(p.suffix for p in comparison.low.parent.iterdir()) == [".wav"] * 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": "../../etc/passwd"},
+        {"run": None},
+        {"take": "low"},
+        {"take": ["on"]},
+        {"gain_db": "6"},
+        {"gain_db": 60},
+        {"gain_db": float("nan")},
+        {"gain_db": True},
+        {"format": "exe"},
+        {"format": {}},
+    ],
+)
+def test_nonsense_from_a_client_is_a_sentence_and_writes_nothing(comparison, changes):
+    mixes = Mixes()
+    asked = ask(mixes.keep(comparison)) | changes
+    before = set(comparison.low.parent.iterdir())
+    assert mixes.mix(asked)["error"].endswith(".")
+    assert set(comparison.low.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("asked", [None, 3, [], "x", {}])
+def test_what_is_not_a_question_is_answered_all_the_same(asked):
+    assert "error" in Mixes().mix(asked)
+
+
+def test_old_comparisons_are_forgotten(comparison):
+    mixes = Mixes()
+    names = [mixes.keep(comparison) for _ in range(KEPT + 1)]
+    assert len(set(names)) == KEPT + 1
+    assert "not kept" in mixes.mix(ask(names[0]))["error"]
+    assert "path" in mixes.mix(ask(names[-1]))

@@ -1,0 +1,80 @@
+"""The README's calls from other programs work as they are printed, against the real app."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from fakes import write_recording
+
+pytestmark = pytest.mark.slow
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PRINTED = "http://127.0.0.1:7860"
+
+
+def block(kind: str, word: str) -> str:
+    """The README's first block of code of a kind that has this word in it."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", README, flags=re.DOTALL)
+    return next(text for text in blocks if word in text)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder with the README's recording in it."""
+    wav = write_recording(tmp_path / "take.wav", 16_000, 1, 6.0)
+    samples, rate = soundfile.read(wav)
+    soundfile.write(tmp_path / "cassette.mp3", samples, rate)
+    return tmp_path
+
+
+def test_the_python_client_compares(address, folder):
+    script = block("python", "gradio_client").replace(PRINTED, address.rstrip("/"))
+    script += "\nimport json; print(json.dumps([files, figures]))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    files, figures = json.loads(done.stdout.splitlines()[-1])
+    assert len(files) == 3 and figures["seed"] == 7
+    assert all(soundfile.info(path).samplerate == 48_000 for path in files)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl: apt-get install -y curl")
+def test_curl_compares(address, folder):
+    script = block("bash", "curl").replace(PRINTED, address.rstrip("/"))
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    files, figures = json.loads(done.stdout.split("data: ", 1)[1])
+    assert len(files) == 3 and figures["seed"] == 7
+    assert all(file["url"].startswith(address) for file in files)
+
+
+def test_the_printed_command_gives_the_samples_of_the_page(address, folder):
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False)
+    recording = handle_file(str(folder / "cassette.mp3"))
+    files, figures = client.predict(recording, api_name="/compare")
+    command = figures["command"].replace("python", sys.executable, 1)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    for path in files:
+        name = Path(path).name
+        assert Path(path).read_bytes() == (folder / "out" / name).read_bytes(), name
