@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lily.cli.model import LoadBar
 from lily.errors import InputError
 
 
@@ -20,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("all", "encoder"),
         default="all",
         dest="part",
-        help="encoder: its stage alone, everything else frozen as --out has it",
+        help="encoder: on top of a model that stays as it is; writes an adapter",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="with --train encoder: preset, model folder or Hub id; default: the preset",
     )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -36,6 +42,7 @@ def run_train(options: argparse.Namespace) -> int:
 
     from lily.config import load_config
     from lily.device import choose_device
+    from lily.resolve import resolve_config, with_weights
     from lily.training.stages import STAGES
     from lily.training.train import train
 
@@ -46,15 +53,23 @@ def run_train(options: argparse.Namespace) -> int:
             f"--train encoder is a stage of its own; leave out --stage {options.stage}."
         )
     stages = STAGES if options.stage == "all" else (options.stage,)
-    stages = ("encoder",) if options.part == "encoder" else stages
+    if options.base and options.part != "encoder":
+        raise InputError("--base is the model below a new encoder; give --train encoder with it.")
+    config, base = load_config(options.preset), None
+    if options.part == "encoder":
+        base = options.base or options.preset
+        with LoadBar() as tell:
+            below = with_weights(resolve_config(base, options.base, tell), tell)
+        config = {**below, **{key: config[key] for key in ("training",) if key in config}}
     progress = train(
-        load_config(options.preset),
+        config,
         options.data,
         options.out,
         stages=stages,
         resume=options.resume,
         device=choose_device(options.device),
         workers=options.workers,
+        base=base,
     )
     bar, stage = None, ""
     for event in progress:

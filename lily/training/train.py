@@ -32,7 +32,7 @@ from lily.training.dataset import (
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
 from lily.training.stages import KINDS, STAGES, encode_corpus
-from lily.weights import save_model_folder
+from lily.weights import load_model, save_adapter_folder, save_model_folder
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,15 @@ def train(
     resume: bool = False,
     device: torch.device | None = None,
     workers: int | None = None,
+    base: str | None = None,
 ) -> Iterator[Progress]:
     """Train the stages on a folder of audio and export a model folder to ``out/model``.
 
     Finished stages found in ``out`` are loaded, unfinished ones continue under ``resume``; without
     it a folder with checkpoints is refused. ``workers`` processes prepare the arrays (default: one
-    a core). Raises InputError and TrainingError.
+    a core). ``base`` names a model (preset, folder or Hub id) whose encoder alone is trained:
+    ``config`` is then that model's, its weights on this machine, and what is exported is an
+    adapter. Raises InputError, TrainingError and WeightsError.
     """
     if "training" not in config:
         raise TrainingError(f"Preset {config.get('name')!r} has no training section; add one.")
@@ -63,10 +66,14 @@ def train(
     workers = workers or os.cpu_count() or 1
     corpus, held_out = yield from prepare(data, out, recipe, _mel(config), world, workers)
 
-    model = _build(config, recipe.seed).to(device).eval()
+    if base is None:
+        model = _build(config, recipe.seed).to(device).eval()
+    else:
+        model, stages = load_model(config, device), ("encoder",)
     for name in STAGES:
         if name not in stages:
-            _load_finished(model, out, name, stages)
+            if base is None:
+                _load_finished(model, out, name, stages)
             continue
         if name in ("diffusion", "encoder"):
             yield from _encoded(model, corpus, device, name == "diffusion", world)
@@ -75,7 +82,10 @@ def train(
         loop = Loop(name, KINDS[name](model, recipe, device), out, recipe.seed, world)
         yield from loop.run(corpus, held_out, resume)
     if world.is_first:  # only now: half of the stages make no model
-        save_model_folder(model, config, out / "model", dtype=torch.float16)
+        if base is None:
+            save_model_folder(model, config, out / "model", dtype=torch.float16)
+        else:
+            save_adapter_folder(model, config, out / "model", base, dtype=torch.float16)
     yield Progress("export", 1, 1, {})
 
 

@@ -13,11 +13,18 @@ import torch
 from lily.config import load_config, mel_config, training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
+from lily.resolve import with_weights
 from lily.training.dataset import find_recordings, plan_albums, split_by_source
 from lily.training.losses import energy_distance
 from lily.training.parallel import World
-from lily.training.train import prepare, train
-from lily.weights import load_model, read_folder_config, read_tensors
+from lily.training.train import _build, prepare, train
+from lily.weights import (
+    is_of_encoder,
+    load_model,
+    read_folder_config,
+    read_tensors,
+    save_model_folder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +190,18 @@ def test_the_floor_is_what_silence_reads_as():
     from lily.dsp.mel import LogMel
 
     assert LogMel(MelConfig())(torch.zeros(1, 48_000)).max() == pytest.approx(LOG_FLOOR)
+
+
+def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new_run, tmp_path):
+    below, out = tmp_path / "below", new_run("adapter")
+    config = load_config("tiny")
+    save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
+    base = with_weights(read_folder_config(below))
+    recipe = {**base, "training": config["training"]}
+    list(train(recipe, corpus, out, base=str(below)))
+    kept = read_tensors(out / "model" / "model.safetensors")
+    assert kept and all(is_of_encoder(key) for key in kept)
+    adapter = load_model(with_weights(read_folder_config(out / "model")))
+    assert adapter.encoder_is_trained
+    for key, value in load_model(base).state_dict().items():
+        assert is_of_encoder(key) or torch.equal(value, adapter.state_dict()[key])
