@@ -24,7 +24,7 @@ EVALUATION = "evaluation.json"
 UNSTATED = (
     "Whoever published this model has not said what it was trained on, nor under which licences."
 )
-HELD_OUT = "held-out recordings, low-passed"
+HELD_OUT = "held-out recordings"
 LIMITS = """\
 ## Limits
 
@@ -98,29 +98,28 @@ def read_evaluation(folder: Path) -> Any:
 def evaluation_results(evaluation: Any) -> list[EvalResult]:
     """The means over recordings as the Hub's results; empty for a layout that is not known.
 
-    Read are rows with ``cutoff_hz`` under ``lsd_hf``, and of them ``off`` and ``on``: LSD above the
-    cutoff with the encoder off and on.
+    Read are the rows of ``table`` for the systems ``off`` and ``on``: their ``case`` and LSD above
+    the cutoff, ``lsd_hf``.
     """
-    rows = evaluation.get("lsd_hf") if isinstance(evaluation, Mapping) else None
+    rows = evaluation.get("table") if isinstance(evaluation, Mapping) else None
     results = []
     for row in rows if isinstance(rows, list) else []:
-        if not isinstance(row, Mapping) or not _is_number(row.get("cutoff_hz")):
+        if not isinstance(row, Mapping) or not isinstance(row.get("case"), str):
             continue
-        kilohertz = f"{row['cutoff_hz'] / 1000:g} kHz"
-        for key in ("off", "on"):
-            if _is_number(row.get(key)):
-                results.append(
-                    EvalResult(
-                        task_type="audio-to-audio",
-                        task_name="Audio super-resolution",
-                        dataset_type="held-out",
-                        dataset_name=f"{HELD_OUT} at {kilohertz}",
-                        dataset_config=kilohertz,
-                        metric_type="lsd_hf",
-                        metric_name=f"LSD above {kilohertz}, encoder {key}",
-                        metric_value=round(float(row[key]), 3),
-                    )
+        if row.get("system") in ("off", "on") and _is_number(row.get("lsd_hf")):
+            case = row["case"].replace("_", " ")
+            results.append(
+                EvalResult(
+                    task_type="audio-to-audio",
+                    task_name="Audio super-resolution",
+                    dataset_type="held-out",
+                    dataset_name=f"{HELD_OUT}, {case}",
+                    dataset_config=row["case"],
+                    metric_type="lsd_hf",
+                    metric_name=f"LSD above the cutoff, {case}, encoder {row['system']}",
+                    metric_value=round(float(row["lsd_hf"]), 3),
                 )
+            )
     return results
 
 

@@ -61,21 +61,22 @@ def test_front_matter_that_is_no_yaml_is_one_sentence(folder):
 
 def test_figures_become_results(folder):
     rows = [
-        {"cutoff_hz": 4000.0, "off": 1.9041, "on": 1.905, "input": 4.5},
-        {"cutoff_hz": 8000, "on": 1.5},
+        {"case": "lowpass_4000hz", "system": system, "lsd_hf": value}
+        for system, value in (("input", 4.5), ("off", 1.9041), ("on", 1.905))
     ]
-    (folder / "evaluation.json").write_text(json.dumps({"lsd_hf": rows, "recordings": [1]}))
+    rows.append({"case": "lowpass_8000hz", "system": "on", "lsd_hf": 1.5})
+    (folder / "evaluation.json").write_text(json.dumps({"table": rows, "recordings": [1]}))
     results = card_of(folder).data.eval_results
     assert [(r.dataset_config, r.metric_value) for r in results] == [
-        ("4 kHz", 1.904),
-        ("4 kHz", 1.905),
-        ("8 kHz", 1.5),
+        ("lowpass_4000hz", 1.904),
+        ("lowpass_4000hz", 1.905),
+        ("lowpass_8000hz", 1.5),
     ]
-    assert results[0].metric_name == "LSD above 4 kHz, encoder off"
-    assert "| LSD above 8 kHz, encoder on | 1.5 |" in card_of(folder).text
+    assert results[0].metric_name == "LSD above the cutoff, lowpass 4000hz, encoder off"
+    assert "| LSD above the cutoff, lowpass 8000hz, encoder on | 1.5 |" in card_of(folder).text
 
 
-@pytest.mark.parametrize("strange", [None, [], 3, {}, {"lsd_hf": 3}, {"lsd_hf": [1, {"on": 2}]}])
+@pytest.mark.parametrize("strange", [None, [], 3, {}, {"table": 3}, {"table": [1, {"on": 2}]}])
 def test_an_unknown_layout_gives_no_results(strange):
     assert evaluation_results(strange) == []
 
