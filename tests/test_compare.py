@@ -62,13 +62,13 @@ def test_each_take_is_its_own_upsampling_bit_for_bit(engine, stereo, tmp_path):
 
 def test_the_recording_is_encoded_once_for_both(engine, stereo, tmp_path, monkeypatch):
     calls = []
-    encode = type(engine.model).encode_low
+    encode = type(engine.model).low_posterior
 
     def counted(model, log_mel):
         calls.append(log_mel.shape)
         return encode(model, log_mel)
 
-    monkeypatch.setattr(type(engine.model), "encode_low", counted)
+    monkeypatch.setattr(type(engine.model), "low_posterior", counted)
     compare(engine, stereo, tmp_path / "both")
     together = len(calls)
     engine.run_inference(stereo, tmp_path / "on", seed=3, steps=2, cutoff_hz=CUTOFF)

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--encoder", choices=("on", "off", "both"), default="both")
     parser.add_argument(
-        "--controls", action="store_true", help="wrong, shuffled and vector-only contexts too"
+        "--controls",
+        nargs="*",
+        metavar="CASE",
+        help="wrong, shuffled and vector-only contexts too, in all cases or in changing_4000hz, …",
     )
     parser.add_argument("--split", type=Path, metavar="FILE", help="only what it holds out")
     parser.add_argument("--limit", type=int, metavar="N", help="only N files, evenly spread")
@@ -48,19 +51,20 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
+    cases = tuple(Case(kind, value) for kind, values in kinds for value in values)
     settings = Settings(
-        cases=tuple(Case(kind, value) for kind, values in kinds for value in values),
+        cases=cases,
         seconds=options.seconds,
         seeds=options.seeds,
         first_seed=options.seed,
         steps=options.steps,
         encoder={"on": (True,), "off": (False,), "both": (False, True)}[options.encoder],
-        controls=options.controls,
+        controls=_controls(options.controls, [case.name for case in cases]),
     )
     config = resolve_config(options.preset, options.weights)
     engine = InferenceEngine(config, options.device, options.precision)
-    systems = 3 + len(settings.encoder) + 3 * settings.controls
-    total = len(files) * len(settings.cases) * systems
+    systems = (3 + len(settings.encoder)) * len(cases) + 3 * len(settings.controls)
+    total = len(files) * systems
     rows = list(tqdm(evaluate(engine, files, settings), total=total, disable=None))
     summary = summarise(rows)
     if options.plots:
@@ -70,6 +74,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
     else:
         _print(summary)
     return 0
+
+
+def _controls(asked: list[str] | None, cases: list[str]) -> tuple[str, ...]:
+    """The cases to run the controls in: none, those named, or, where none is named, all."""
+    unknown = [name for name in asked or [] if name not in cases]
+    if unknown:
+        raise InputError(f"No case is called {unknown[0]!r} here; name {', '.join(cases)}.")
+    return () if asked is None else tuple(asked or cases)
 
 
 def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:

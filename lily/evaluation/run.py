@@ -45,7 +45,7 @@ class Settings:
     first_seed: int = 0
     steps: int | None = None
     encoder: tuple[bool, ...] = (False, True)
-    controls: bool = False
+    controls: tuple[str, ...] = ()  # names of the cases in which the controls are run
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Run:
                 drawn, speed = self._drawn(path, degraded, encoder, None)
                 system = "on" if encoder else "off"
                 yield self._row(item, degraded, system, drawn, speed)
-            if self.settings.controls:
+            if self.case.name in self.settings.controls:
                 for control in CONTROLS:
                     context = self._control(index, control)
                     drawn, speed = self._drawn(path, degraded, True, context)

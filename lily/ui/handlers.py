@@ -72,8 +72,13 @@ class Handlers:
         update = gr.update(**encoder_choice(note)) if note else gr.skip()
         return {self._controls.encoder: update}
 
-    def arm(self, recording: str | None) -> Iterator[Updates]:
+    def arm(
+        self,
+        recording: str | None,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Iterator[Updates]:
         """Answer the click on Run at once, before the engine's queue does."""
+        self._runs.pop(_session(visitor), None)
         cleared = self._answer.clear()
         if not recording:
             yield self._ended(cleared[self._answer.progress], "error", NO_RECORDING)
@@ -144,16 +149,17 @@ class Handlers:
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Updates:
         """Show the chunks that were finished when the visitor's run was stopped, if any were."""
-        shown = {self._answer.progress: _as_progress(progress)}
-        run = self._runs.get(_session(visitor))
-        if run is None or not run.ended.wait(STOP_SECONDS):
-            return shown
-        if self._runs.pop(_session(visitor), None) is not run:
-            return shown  # the visitor has started another one meanwhile
+        name = _session(visitor)
+        nothing = {self._answer.progress: gr.skip()}
+        run = self._runs.get(name)
+        if run is None or not run.ended.wait(STOP_SECONDS) or not run.made:
+            return nothing
         try:
-            return self._answer.show(run.rest()) if run.made else shown
+            shown = self._answer.show(run.rest())
         except Exception as error:
-            return self._ended(shown[self._answer.progress], "error", sentence(error))
+            shown = self._ended(_as_progress(progress), "error", sentence(error))
+        # Meanwhile the visitor may have started another run, whose place the panel is.
+        return shown if self._runs.get(name) is run and self._runs.pop(name) else nothing
 
     def leave(self, visitor: gr.Request = None) -> None:  # type: ignore[assignment]
         """Forget a visitor who has closed the page."""

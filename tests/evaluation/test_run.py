@@ -37,7 +37,7 @@ def rows(tmp_path_factory):
     save_model_folder(model, config, folder / "model", dtype=torch.float32)
     engine = InferenceEngine({**config, "weights": {"folder": str(folder / "model")}}, "cpu")
     cases = (Case("lowpass", 8_000.0), Case("changing", 4_000.0))
-    settings = Settings(cases=cases, seeds=2, controls=True)
+    settings = Settings(cases=cases, seeds=2, controls=tuple(case.name for case in cases))
     return list(evaluate(engine, files, settings))
 
 

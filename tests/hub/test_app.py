@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from fakes import write_recording
-from hubserver import HubServer
-from test_browser import (  # noqa: F401  browser is a fixture
+from browser import (  # noqa: F401  browser is a fixture
     CHROMIUM,
     DONE,
     RUN_SECONDS,
-    _wait_until_up,
     browser,
     fetch,
     start,
+    wait_until_up,
 )
+from fakes import write_recording
+from hubserver import HubServer
 
 from lily.resolve import bundled_folder
 
@@ -63,7 +63,7 @@ def serve(environment, tmp_path) -> Callable:
             )
         url = f"http://127.0.0.1:{port}/"
         try:
-            _wait_until_up(url, app, tmp_path / "app.log")
+            wait_until_up(url, app, tmp_path / "app.log")
             yield url
         finally:
             app.terminate()
@@ -113,7 +113,7 @@ def test_without_the_hub_the_bundled_model_serves_under_a_notice(serve, visit, t
         assert "127.0.0.1:9 does not answer" in page.inner_text("#notice")
         start(page, write_recording(tmp_path / "take.wav", 8_000, 1, 2.0), steps=2)
         page.wait_for_selector(DONE)
-        assert "lily-mini" in page.inner_text("#take-0 .facts")
+        assert "lily-mini" in page.inner_text("#take .facts")
 
 
 def test_an_untrained_encoder_is_told_and_cannot_be_switched(

@@ -6,9 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,7 +13,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 import soundfile
-from browser import CHROMIUM, FLAGS, RUN_SECONDS, START_SECONDS
+from browser import RUN_SECONDS, browser, wait_until_up  # noqa: F401  browser is a fixture
 from fakes import FakeEngine, fake_shelf, write_recording
 
 from lily.ui.shelf import EngineShelf
@@ -78,39 +75,15 @@ def address(tmp_path_factory) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}/"
     try:
-        _wait_until_up(url, app, folder / "app.log")
+        wait_until_up(url, app, folder / "app.log")
         yield url
     finally:
         app.terminate()
         app.wait(timeout=30)
 
 
-def _wait_until_up(url: str, app: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and app.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.3)
-        else:
-            return
-    pytest.fail(f"app.py did not come up:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """One Chromium for all tests."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs Playwright: pip install playwright"
-    )
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def visit(browser, address):
+def visit(browser, address):  # noqa: F811
     """Open the page as a new visitor; at the end, no request may have left for another host."""
     contexts, hosts = [], set()
 

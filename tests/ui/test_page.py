@@ -229,7 +229,21 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
     shown = handlers.stopped(handlers.stop(None)[panel])
     assert shown[named(page, "take")]["visible"] is True
     assert shown[panel]["phase"] == "stopped"
-    assert list(handlers.stopped(shown[panel])) == [panel]
+    assert handlers.stopped(shown[panel]) == {panel: gr.skip()}
+
+
+def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
+    engine.pause = 0.12
+    try:
+        stream = run(handlers, recording)
+        panel = named(page, "chunk-map")
+        while not any(-1 in row["cells"] for row in next(stream)[panel].get("rows", [])):
+            pass
+        stream.close()
+    finally:
+        engine.pause = 0.0
+    list(handlers.arm(str(recording)))
+    assert handlers.stopped(None) == {panel: gr.skip()}
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):

@@ -16,6 +16,7 @@ from fakes import write_recording
 pytestmark = pytest.mark.slow
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PATIENCE = 900  # seconds, not expectation: the machine may be busy
 PRINTED = "http://127.0.0.1:7860"
 
 
@@ -38,7 +39,7 @@ def test_the_python_client_compares(address, folder):
     script = block("python", "gradio_client").replace(PRINTED, address.rstrip("/"))
     script += "\nimport json; print(json.dumps([files, figures]))\n"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     files, figures = json.loads(done.stdout.splitlines()[-1])
@@ -50,7 +51,7 @@ def test_the_python_client_compares(address, folder):
 def test_curl_compares(address, folder):
     script = block("bash", "curl").replace(PRINTED, address.rstrip("/"))
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, capture_output=True, text=True, timeout=300
+        ["bash", "-euc", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     files, figures = json.loads(done.stdout.split("data: ", 1)[1])
@@ -71,7 +72,7 @@ def test_the_printed_command_gives_the_samples_of_the_page(address, folder):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
