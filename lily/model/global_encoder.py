@@ -153,7 +153,7 @@ class GlobalAudioEncoder(nn.Module):
         turn = rotation(places, 2.0, pairs)  # token steps: shortest period is two tokens
         for layer in self.layers:
             x = layer(x, turn, mask)
-        tokens = self.token_mlp(x)  # (B, N, 64)
+        tokens = normalised(self.token_mlp(x))  # (B, N, 64)
         step = max(1, -(-x.shape[1] // self.config.tokens_out))
         weights = counts.to(tokens.dtype)
         sums, _ = _pool_sums(tokens * weights[..., None], None, step)
@@ -161,12 +161,21 @@ class GlobalAudioEncoder(nn.Module):
         pooled = sums / counts.clamp(min=1)
         mean = sums.sum(1) / counts.sum(1).clamp(min=1)
         return GlobalContext(
-            vector=self.vector_head(mean),
+            vector=normalised(self.vector_head(mean)),
             tokens=pooled,
             times=_bin_centres(lengths, pooled.shape[1], factor * step),
             spacing=factor * step * STRIDE * FRAME_SECONDS,
             valid=None if valid is None else counts[..., 0] > 0,
         )
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Normalise the last axis, without parameters.
+
+    What the U-Net hears has a fixed level: where the encoder was free to fall silent it did, as
+    its first, random words only disturb, and silent it has no gradient to come back by.
+    """
+    return F.layer_norm(x, x.shape[-1:])
 
 
 class ContextReader:

@@ -29,7 +29,7 @@ from lily.training.stages import Stage
 
 CHECKPOINT_SECONDS = 120.0  # what a power cut may cost
 REPORT_STEPS = 20
-VALIDATION_STEPS = 250
+VALIDATION_STEPS = 500
 VALIDATION_BATCHES = 8
 VALIDATION_SEED = 0  # the same batches and the same noise every time
 
