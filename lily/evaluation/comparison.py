@@ -103,7 +103,9 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     }
     if comparison.distances:
         told["distances"] = {
-            name: {key: round(value, 4) for key, value in asdict(of).items()}
+            name: {
+                key: None if value is None else round(value, 4) for key, value in asdict(of).items()
+            }
             for name, of in comparison.distances.items()
         }
     return told
