@@ -229,7 +229,7 @@ def test_profile_audiosr_from_the_file_to_the_vocoder(folder, tmp_path, monkeypa
     engine = InferenceEngine(read_folder_config(folder), device="cpu")
     decode, encode, caught = engine.model.decode, engine.model.low_posterior, {}
     monkeypatch.setattr("lily.fill.NoiseField", NamedNoise)
-    monkeypatch.setattr("lily.engine.Splicer", Listener)
+    monkeypatch.setattr("lily.measure.Splicer", Listener)
 
     def decoded(z: Tensor) -> Tensor:
         caught["latent"], caught["mel"] = z, decode(z)
