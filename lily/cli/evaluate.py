@@ -67,12 +67,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
     total = len(files) * systems
     rows = list(tqdm(evaluate(engine, files, settings), total=total, disable=None))
     summary = summarise(rows)
-    if options.plots:
-        plot(rows, options.plots)
     if options.json:
-        print(json.dumps(summary))
+        print(json.dumps(summary), flush=True)
     else:
         _print(summary)
+    if options.plots:
+        plot(rows, options.plots)
     return 0
 
 

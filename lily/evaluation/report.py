@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,10 +80,11 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for place, system in enumerate(systems):
-        means = [
-            _mean([r.figures["lsd_hf"] for r in rows if (r.case, r.system) == (c, system)])
-            for c in cases
+        found = [
+            _mean([r.figures["lsd_hf"] for r in rows if (r.case, r.system) == (case, system)])
+            for case in cases
         ]
+        means = [math.nan if mean is None else mean for mean in found]  # not run in that case
         offsets = [i + (place - len(systems) / 2) * 0.8 / len(systems) for i in range(len(cases))]
         axes.bar(offsets, means, 0.8 / len(systems), label=system, align="edge")
     axes.set_xticks(range(len(cases)), cases)

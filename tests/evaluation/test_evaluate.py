@@ -37,7 +37,7 @@ def rows(tmp_path_factory):
     save_model_folder(model, config, folder / "model", dtype=torch.float32)
     engine = InferenceEngine({**config, "weights": {"folder": str(folder / "model")}}, "cpu")
     cases = (Case("lowpass", 8_000.0), Case("changing", 4_000.0))
-    settings = Settings(cases=cases, seeds=2, controls=tuple(case.name for case in cases))
+    settings = Settings(cases=cases, seeds=2, controls=("changing_4000hz",))
     return list(evaluate(engine, files, settings))
 
 
@@ -48,13 +48,13 @@ def value(rows, name: str, case: str, system: str) -> float:
 
 
 def test_every_recording_goes_through_every_system_once(rows):
-    assert len(rows) == 3 * 2 * len(SYSTEMS)
+    assert len(rows) == 3 * (2 * len(SYSTEMS) - len(CONTROLS))
     assert len({(r.name, r.case, r.system) for r in rows}) == len(rows)
 
 
 def test_other_contexts_give_other_results(rows):
     for control in (*CONTROLS, "off"):
-        case = "lowpass_8000hz"
+        case = "changing_4000hz"
         assert value(rows, "a__0.wav", case, control) != value(rows, "a__0.wav", case, "on")
 
 
