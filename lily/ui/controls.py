@@ -125,7 +125,7 @@ def _task(note: str) -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button,
     with gr.Row():
         primary = {"variant": "primary", "min_width": 120, "scale": 2}
         run = gr.Button("Run", elem_id="run", **primary)
-        compare = gr.Button("Compare off and on", elem_id="compare", visible=False, **primary)
+        compare = gr.Button("Compare", elem_id="compare", visible=False, **primary)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
     for tab, shown in ((upsampling, run), (comparing, compare)):
         tab.select(

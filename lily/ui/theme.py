@@ -20,7 +20,8 @@ CSS = """
 #reference { min-height: 96px; height: auto !important; }
 #reference .upload-container .wrap { min-height: 88px; flex-direction: row; gap: 8px; }
 #question, #question .tabitem > .column { gap: 10px; }
-#question .tabitem { padding-top: 10px; }
+#tasks { gap: 6px; }
+#question .tabitem { padding: 0; }
 #examples { gap: 6px; }
 #examples button { padding: 4px 6px; }
 .gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto; }
