@@ -27,6 +27,7 @@ from lily.resolve import bundled_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "somebody/lily"
+PATIENCE_MS = 60_000  # the page is told of its model after the run, and the machine may be busy
 # Keeps every text the panel showed: a download of this size is over in a few looks.
 WATCH = """() => {
   window.texts = [];
@@ -119,15 +120,18 @@ def test_without_the_hub_the_bundled_model_serves_under_a_notice(serve, visit, t
 def test_an_untrained_encoder_is_told_and_cannot_be_switched(
     hub: HubServer, untrained: dict[str, bytes], serve, visit, tmp_path
 ):
+    from playwright.sync_api import expect
+
     hub.put(NAME, untrained)
     with serve(LILY_MODEL=NAME) as url:
         page = visit(url)
         switch = page.get_by_role("radio", name="on", exact=True)
-        assert switch.is_enabled()  # nobody knows before the weights are here
+        expect(switch).to_be_enabled()  # nobody knows before the weights are here
         start(page, write_recording(tmp_path / "take.wav", 8_000, 1, 2.0), steps=2)
         page.wait_for_selector(DONE)
         page.wait_for_selector("text=This model's encoder is untrained")
-        assert switch.is_disabled()
+        expect(switch).to_be_disabled(timeout=PATIENCE_MS)
         late = visit(url)  # a visitor who comes now is told at once
         late.wait_for_selector("text=This model's encoder is untrained")
-        assert late.get_by_role("radio", name="off", exact=True).is_checked()
+        off = late.get_by_role("radio", name="off", exact=True)
+        expect(off).to_be_checked(timeout=PATIENCE_MS)
