@@ -32,3 +32,17 @@ def randn() -> Callable[..., Tensor]:
     """``randn(*shape)`` from one generator a test, always the same numbers."""
     generator = torch.Generator().manual_seed(20)
     return lambda *shape: torch.randn(*shape, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests, of every folder: one process takes one Playwright."""
+    from browser import CHROMIUM, FLAGS
+
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

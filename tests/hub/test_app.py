@@ -11,15 +11,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from browser import (  # noqa: F401  browser is a fixture
-    CHROMIUM,
-    DONE,
-    RUN_SECONDS,
-    browser,
-    fetch,
-    start,
-    wait_until_up,
-)
+from browser import CHROMIUM, DONE, RUN_SECONDS, fetch, start, wait_until_up
 from fakes import write_recording
 from hubserver import HubServer
 
@@ -74,7 +66,7 @@ def serve(environment, tmp_path) -> Callable:
 
 
 @pytest.fixture
-def visit(browser) -> Iterator[Callable]:  # noqa: F811
+def visit(browser) -> Iterator[Callable]:
     """Open the page at an address as a new visitor."""
     contexts = []
 

@@ -83,15 +83,3 @@ def wait_until_up(url: str, app: subprocess.Popen, log: Path) -> None:
         else:
             return
     pytest.fail(f"app.py did not come up:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """One Chromium for all tests."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs Playwright: pip install playwright"
-    )
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 import soundfile
-from browser import RUN_SECONDS, browser, wait_until_up  # noqa: F401  browser is a fixture
+from browser import RUN_SECONDS, wait_until_up
 from fakes import FakeEngine, fake_shelf, write_recording
 
 from lily.ui.shelf import EngineShelf
@@ -83,7 +83,7 @@ def address(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-def visit(browser, address):  # noqa: F811
+def visit(browser, address):
     """Open the page as a new visitor; at the end, no request may have left for another host."""
     contexts, hosts = [], set()
 
