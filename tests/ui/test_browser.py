@@ -24,7 +24,7 @@ def test_a_recording_goes_up_and_comes_down_at_48_khz(
     recording = write_recording(
         tmp_path / "take.wav", sample_rate, channels, 7.3, cutoff_hz=cutoff_hz
     )
-    start(page, recording)
+    start(page, recording, steps=8)  # at the default of two, a step is over in a blink
     page.wait_for_selector(DONE)
     seen = page.evaluate("window.seen")
     assert states(seen) == ["waiting", "sampling", "done"]
