@@ -164,5 +164,5 @@ def clock_time(seconds: float) -> str:
 def idle() -> dict[str, Any]:
     """The map before anything has run."""
     blank = Progress([])
-    blank.say("idle", "Choose a recording and press Run.")
+    blank.say("idle", "Choose a recording, then press Run or Compare; or try an example.")
     return blank.value()
