@@ -150,5 +150,8 @@ def _asked(name: str, request: Callable[[], T]) -> T:
             detail = str(cause.server_message or cause).split("\n")[0]
             raise PublishError(f"{host()} refused {name} ({status}): {detail}") from error
         if isinstance(cause, httpx.HTTPError):
-            raise PublishError(f"{host()} does not answer, {name} was not published.") from error
+            raise PublishError(
+                f"{host()} does not answer, so {name} was not published; check the connection or "
+                "HF_ENDPOINT."
+            ) from error
         raise

@@ -149,3 +149,11 @@ def test_train_on_a_folder_without_audio_is_one_sentence(tmp_path, capsys):
     arguments = ["train", "--preset", "tiny", "--data", tmp_path, "--out", tmp_path / "run"]
     assert main(list(map(str, arguments))) == 2
     assert "holds no audio" in capsys.readouterr().err
+
+
+def test_a_cutoff_that_makes_no_sense_is_told_with_what_does(capsys):
+    for text in ("abc", "0:4000,5", "0:x"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["upsample", "a.wav", "-o", "out", "--cutoff", text])
+        assert stopped.value.code == 2
+        assert "give Hz, such as 8000, or pieces" in capsys.readouterr().err

@@ -92,8 +92,13 @@ def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -
 
 
 def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
-    """``8000``, or pieces such as ``0:4000,62.5:20000``; argparse says what is wrong."""
-    if ":" not in text:
-        return float(text)
-    pairs = [piece.split(":") for piece in text.split(",")]
-    return tuple((float(second), float(hz)) for second, hz in pairs)
+    """``8000``, or pieces such as ``0:4000,62.5:20000``."""
+    try:
+        if ":" not in text:
+            return float(text)
+        pairs = [piece.split(":") for piece in text.split(",")]
+        return tuple((float(second), float(hz)) for second, hz in pairs)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no cutoff; give Hz, such as 8000, or pieces, such as 0:4000,62.5:20000"
+        ) from error
