@@ -63,7 +63,14 @@ def test_switching_while_playing_keeps_the_playhead_and_the_sound(compared):
           const ear = new AnalyserNode(player.context, {fftSize: 2048});
           Object.values(player.gains).forEach((gain) => gain.connect(ear));
           const heard = new Float32Array(2048);
-          const clock = () => player.position() / 48000 - player.context.currentTime;
+          // The audio thread may move the time between two looks at it: read both at one moment.
+          const clock = () => {
+            for (;;) {
+              const now = player.context.currentTime;
+              const place = player.position() / 48000;
+              if (player.context.currentTime === now) return place - now;
+            }
+          };
           const before = clock();
           const drifts = [], levels = [];
           for (let i = 0; i < 24; i += 1) {
