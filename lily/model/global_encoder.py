@@ -3,6 +3,8 @@
 Three convolutions (12.5 tokens/s), a projection that keeps where in frequency things are, two
 transformer layers, average pooling with true centre times. Normalisation never crosses time, so
 blocks with a halo give what one pass gives; memory is bounded and time linear in the duration.
+What a token says is not left to chance: training asks each for the spectrum the recording had at
+its time before it lost its highs (``hint``), and the vector for that of the whole recording.
 Shapes: log-mel (B, 1, M, T); tokens (B, N, 64) with centre times in seconds.
 """
 
@@ -23,6 +25,7 @@ SILENCE = math.log(1e-5)  # the log-mel's floor; shifted to 0, so that padding r
 FRAME_SECONDS = 0.01  # one log-mel frame
 STRIDE = 8  # log-mel frames per token: three convolutions of stride 2
 HALO = 16  # frames a block needs on each side: the convolutions see 7 frames, rounded to strides
+HINT_CENTRE, HINT_SPREAD = -6.0, 3.0  # of log-mels of recordings at the engine's level
 AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
 BLOCK = 1024  # frames read at a time by ContextReader: 10.24 s
 
@@ -153,7 +156,7 @@ class GlobalAudioEncoder(nn.Module):
         turn = rotation(places, 2.0, pairs)  # token steps: shortest period is two tokens
         for layer in self.layers:
             x = layer(x, turn, mask)
-        tokens = normalised(self.token_mlp(x))  # (B, N, 64)
+        tokens = self.token_mlp(x)  # (B, N, 64)
         step = max(1, -(-x.shape[1] // self.config.tokens_out))
         weights = counts.to(tokens.dtype)
         sums, _ = _pool_sums(tokens * weights[..., None], None, step)
@@ -161,7 +164,7 @@ class GlobalAudioEncoder(nn.Module):
         pooled = sums / counts.clamp(min=1)
         mean = sums.sum(1) / counts.sum(1).clamp(min=1)
         return GlobalContext(
-            vector=normalised(self.vector_head(mean)),
+            vector=self.vector_head(mean),
             tokens=pooled,
             times=_bin_centres(lengths, pooled.shape[1], factor * step),
             spacing=factor * step * STRIDE * FRAME_SECONDS,
@@ -169,13 +172,26 @@ class GlobalAudioEncoder(nn.Module):
         )
 
 
-def normalised(x: Tensor) -> Tensor:
-    """Normalise the last axis, without parameters.
+def hint(context: GlobalContext, original: Tensor, lengths: Tensor | None) -> Tensor:
+    """How far the context is from the recording's own spectra, as they were: mean square, scaled.
 
-    What the U-Net hears has a fixed level: where the encoder was free to fall silent it did, as
-    its first, random words only disturb, and silent it has no gradient to come back by.
+    ``original`` (B, T, M) is the log-mel of what was degraded, of ``lengths`` (B,) real frames.
+    Without this the constant part of the tokens grew to 99.99 % in training: a bias is learned in
+    fewer steps than what recordings say, and nothing else asked for it.
     """
-    return F.layer_norm(x, x.shape[-1:])
+    count, bands = context.tokens.shape[1:]
+    spectra = F.adaptive_avg_pool1d((original - HINT_CENTRE) / HINT_SPREAD, bands)  # (B, T, bands)
+    real = torch.ones(spectra.shape[:2], device=spectra.device)
+    if lengths is not None:
+        places = torch.arange(spectra.shape[1], device=spectra.device)
+        real = (places < lengths[:, None]).float()
+    width = round(context.spacing / FRAME_SECONDS)
+    sums, counts = _pool_sums(spectra, real, width)
+    sums, counts = sums[:, :count], counts[:, :count]
+    weights = counts / counts.sum()
+    errors = (context.tokens - sums / counts.clamp(min=1)[..., None]).square().mean(-1)
+    whole = sums.sum(1) / counts.sum(1, keepdim=True)
+    return (errors * weights).sum() + F.mse_loss(context.vector, whole)
 
 
 class ContextReader:

@@ -122,6 +122,7 @@ class _Draw:
     """A window of an album, of which ``length`` frames are real, and chunks of it."""
 
     context: Tensor  # (T, M)
+    original: Tensor  # (T, M), before it was degraded
     length: int
     rows: list[_Row]
     weight: Tensor  # (M',)
@@ -143,15 +144,18 @@ class DiffusionStage:
     def loss(self, batch: dict[str, object], generator: torch.Generator) -> tuple[Tensor, Logs]:
         """One batch's loss and figures."""
         loss, logs = self.model(batch, generator, context=self.context)
-        return loss, {"v_mse": logs["loss"], "informed": logs["informed"]}
+        return loss, {"v_mse": logs["loss"], **{k: logs[k] for k in ("hint",) if k in logs}}
 
     def validate(self, batch: dict[str, object], generator: torch.Generator) -> Logs:
         """The loss with every row's context, and with none, over the same noise."""
         state = generator.get_state()
-        on, _ = self.model(batch, generator, context="always")
+        _, on = self.model(batch, generator, context="always")
         generator.set_state(state)
-        off, _ = self.model(batch, generator, context="never")
-        return {"valid_on": on, "valid_off": off}
+        _, off = self.model(batch, generator, context="never")
+        generator.set_state(state)
+        strangers = (batch["context_index"] + 1) % len(batch["context_mel"])
+        _, wrong = self.model({**batch, "context_index": strangers}, generator, context="always")
+        return {"valid_on": on["loss"], "valid_off": off["loss"], "valid_wrong": wrong["loss"]}
 
     def batch(self, corpus: Corpus, generator: torch.Generator) -> dict[str, object]:
         """AudioSR's keys with latents in place of log-mels, and the albums' contexts."""
@@ -169,6 +173,7 @@ class DiffusionStage:
             "fbank_latent": z * self.model.scale_factor,
             "lowpass_latent": torch.stack([r.low for r in rows]).to(self.device).transpose(1, 2),
             "context_mel": torch.stack([draw.context for draw in draws]).to(self.device),
+            "context_target": torch.stack([draw.original for draw in draws]).to(self.device),
             "context_lengths": torch.tensor([draw.length for draw in draws], device=self.device),
             "context_index": torch.arange(len(z), device=self.device) // self.chunks,
             "chunk_start": torch.tensor([row.seconds for row in rows]),
@@ -185,11 +190,12 @@ class DiffusionStage:
         first = int(torch.randint(room + 1, (), generator=generator)) * unit
         length = min(window, total - first)
         context = corpus.crop(album, "low", first, window)
+        original = corpus.crop(album, "target", first, window)
         narrow = torch.ones(window // unit, dtype=torch.bool)
         if float(torch.rand((), generator=generator)) < self.changing:
             narrow = _narrow_parts(length, window, frames, generator)
             wide = ~narrow.repeat_interleave(unit)
-            context[wide] = corpus.crop(album, "target", first, window)[wide]
+            context[wide] = original[wide]
         places = narrow.nonzero()[:, 0]
         rows, count = [], frames // unit
         for _ in range(self.chunks):
@@ -208,7 +214,7 @@ class DiffusionStage:
             wide = ~narrow[place : place + count]
             low[: len(wide)][wide] = target[: len(wide)][wide]
             rows.append(_Row(target, low, place * unit * 0.01))
-        return _Draw(context, length, rows, self._weight(corpus.cutoffs_hz[album]))
+        return _Draw(context, original, length, rows, self._weight(corpus.cutoffs_hz[album]))
 
     def _weight(self, cutoff_hz: float) -> Tensor:
         """Weights (M',) of the latent bins: what lies below the cutoff is replaced anyway."""

@@ -198,7 +198,7 @@ def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new
     save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
     base = with_weights(read_folder_config(below))
     recipe = {**base, "training": config["training"]}
-    list(train(recipe, corpus, out, base=str(below)))
+    list(train(recipe, corpus, out, base=str(below), adapter=True))
     kept = read_tensors(out / "model" / "model.safetensors")
     assert kept and all(is_of_encoder(key) for key in kept)
     adapter = load_model(with_weights(read_folder_config(out / "model")))
