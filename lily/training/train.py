@@ -19,6 +19,7 @@ import torch
 from lily.config import Config, MelConfig, TrainingConfig, mel_config, training_config
 from lily.errors import TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.training.chunks import encode_corpus
 from lily.training.corpus import Corpus
 from lily.training.dataset import (
     Album,
@@ -31,7 +32,7 @@ from lily.training.dataset import (
 )
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
-from lily.training.stages import KINDS, STAGES, encode_corpus
+from lily.training.stages import KINDS, STAGES
 from lily.weights import load_model, save_adapter_folder, save_model_folder
 
 log = logging.getLogger(__name__)
