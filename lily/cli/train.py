@@ -29,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin from a preset's, model folder's or Hub model's weights (--train encoder: "
         "default the preset's)",
     )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of every stage's steps and of the corpus' variants; 0.01 rehearses a recipe",
+    )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
@@ -45,7 +52,7 @@ def run_train(options: argparse.Namespace) -> int:
     from lily.device import choose_device
     from lily.resolve import resolve_config, with_weights
     from lily.training.stages import STAGES
-    from lily.training.train import train
+    from lily.training.train import shortened, train
 
     if options.stage not in (*STAGES, "all"):
         raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
@@ -55,6 +62,7 @@ def run_train(options: argparse.Namespace) -> int:
         )
     stages = STAGES if options.stage == "all" else (options.stage,)
     config, base = load_config(options.preset), options.base
+    config = shortened(config, options.share)
     adapter = options.part == "encoder"
     if adapter:
         base = base or options.preset

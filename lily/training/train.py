@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lily.config import Config, MelConfig, TrainingConfig, mel_config, training_config
-from lily.errors import TrainingError
+from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import encode_corpus
 from lily.training.corpus import Corpus
@@ -90,6 +90,21 @@ def train(
         else:
             save_model_folder(model, config, out / "model", dtype=torch.float16)
     yield Progress("export", 1, 1, {})
+
+
+def shortened(config: Config, share: float) -> Config:
+    """The recipe with a share of its steps and of its variants, at least one of each.
+
+    Raises InputError unless 0 < ``share`` <= 1.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"A share of {share:g} is none; give more than 0 and at most 1, all of it.")
+    recipe = dict(config.get("training", {}))
+    for stage in set(STAGES) & recipe.keys():
+        recipe[stage] = {**recipe[stage], "steps": max(1, round(share * recipe[stage]["steps"]))}
+    if "variants" in recipe:
+        recipe["variants"] = max(1, round(share * recipe["variants"]))
+    return {**config, "training": recipe} if recipe else config
 
 
 def prepare(
