@@ -10,7 +10,6 @@ import html
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,6 +17,7 @@ import gradio as gr
 from lily.errors import LilyError
 from lily.evaluation.comparison import figures as comparison_figures
 from lily.ui.answer import Answer
+from lily.ui.cache import Cache
 from lily.ui.controls import (
     Controls,
     encoder_choice,
@@ -36,6 +36,10 @@ from lily.ui.shelf import EngineShelf
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 60.0  # how long a run may take to end its step
+MEMORY = (
+    "There is not enough memory here for this run; give a shorter recording, fewer channels or a "
+    "smaller model."
+)
 SURPRISE = "Something went wrong that should not have; the server's log has the details."
 Updates = dict[Any, Any]
 
@@ -44,10 +48,16 @@ class Handlers:
     """The page's event handlers, over one shelf of engines."""
 
     def __init__(
-        self, shelf: EngineShelf, settings: Settings, controls: Controls, answer: Answer
+        self,
+        shelf: EngineShelf,
+        settings: Settings,
+        cache: Cache,
+        controls: Controls,
+        answer: Answer,
     ) -> None:
         self._shelf = shelf
         self._settings = settings
+        self._cache = cache
         self._controls = controls
         self._answer = answer
         self._runs: dict[str, Run] = {}  # by the visitor's session
@@ -174,13 +184,14 @@ class Handlers:
         seed: float | None = None,
         sampler: str | None = None,
         guidance: float | None = None,
-        cutoff: float | None = None,
+        cutoff: str | None = None,
     ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
         """Restore the missing top of a recording; the answer is a list of 48 kHz files and figures.
 
         encoder is on, off or both (two files, off first, from the same seed); steps, sampler and
         guidance default to the preset's own; without a seed one is drawn and told; cutoff is in
-        Hz, detected unless given. While it runs, the figures hold only progress. The last ones
+        Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on; it is detected unless
+        given. While it runs, the figures hold only progress. The last ones
         hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks,
         seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
         """
@@ -200,13 +211,14 @@ class Handlers:
         seed: float | None = None,
         sampler: str | None = None,
         guidance: float | None = None,
-        cutoff: float | None = None,
+        cutoff: str | None = None,
         reference: str | None = None,
     ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
         """Fill a recording in with the encoder off and on, from the same noise, and compare them.
 
         steps, sampler and guidance default to the preset's own; without a seed one is drawn and
-        told; cutoff is in Hz, detected unless given; reference is the full-band original. The
+        told; cutoff is in Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on, and
+        detected unless given; reference is the full-band original. The
         answer is a list of 48 kHz files (off, on, their difference, with a reference its aligned
         copy) and figures: the settings, difference_db of the whole and of every chunk (power of
         on - off against that of the generated band), and with a reference the log-spectral
@@ -230,9 +242,7 @@ class Handlers:
 
     def _run(self, request: Request, pictures: bool) -> Run:
         """A run inside Gradio's cache: files there are servable, and expire."""
-        cache = Path(self._controls.recording.GRADIO_CACHE)
-        limit = self._settings.max_seconds
-        return Run(request, self._shelf, cache, max_seconds=limit, pictures=pictures)
+        return Run(request, self._shelf, self._cache, self._settings, pictures=pictures)
 
     def _buttons(self, running: bool) -> Updates:
         stop = self._controls.stop
@@ -261,5 +271,14 @@ def sentence(error: Exception) -> str:
     """What to tell a visitor; a surprise goes to the log whole."""
     if isinstance(error, LilyError):
         return str(error)
+    if _memory(error):
+        log.error("A run ran out of memory: %s", error)
+        return MEMORY
     log.error("A run ended in a surprise", exc_info=error)
     return SURPRISE
+
+
+def _memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's, a GPU's or, of torch on the CPU, an allocation failed."""
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's own class; no torch in here
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)

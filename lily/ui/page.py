@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 
 from lily.ui.answer import Answer, answer
+from lily.ui.cache import Cache
 from lily.ui.controls import Controls, controls
 from lily.ui.handlers import Handlers
 from lily.ui.settings import Settings
@@ -23,15 +25,21 @@ LEAD = (
     "The new highs are plausible, not recovered."
 )
 ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
-CLEAN_EVERY = 3600  # seconds between looks for files older than Settings.keep_seconds
 
 
-def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.Blocks:
+def cache_of(settings: Settings) -> Cache:
+    """Gradio's cache folder, where everything temporary lies, with the limits of ``settings``."""
+    folder = Path(gr.utils.get_upload_folder())
+    return Cache(folder, settings.keep_seconds, settings.cache_mb * 1e6)
+
+
+def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str = "") -> gr.Blocks:
     """Make the page, with a notice above it; theme, CSS and addresses belong to ``launch``."""
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
-        delete_cache=(CLEAN_EVERY, settings.keep_seconds),
+        # Gradio removes what is left when it ends; before that, ``cache`` does.
+        delete_cache=(round(settings.keep_seconds) or 1, round(settings.keep_seconds) or 1),
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")
         if notice:
@@ -41,7 +49,7 @@ def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.B
                 left = controls(shelf, settings)
             with gr.Column(scale=3, min_width=320):
                 right = answer()
-        handlers = Handlers(shelf, settings, left, right)
+        handlers = Handlers(shelf, settings, cache, left, right)
         left.preset.change(
             handlers.change_preset,
             left.preset,
@@ -122,7 +130,7 @@ def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
         gr.Number(label="Seed", precision=0, **hidden),
         gr.Textbox(label="Sampler", value=None, **hidden),
         gr.Number(label="Guidance", **hidden),
-        gr.Number(label="Cutoff (Hz)", **hidden),
+        gr.Textbox(label="Cutoff (Hz)", value=None, **hidden),
     ]
     reference = gr.Audio(label="Reference", type="filepath", **hidden)
     outputs = [

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 
 from lily.ui.examples import EXAMPLES, FOLDER
 from lily.ui.handlers import NO_RECORDING, SURPRISE, Handlers
-from lily.ui.page import build_page
+from lily.ui.page import build_page, cache_of
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
@@ -39,7 +39,13 @@ def page(shelf, tmp_path_factory) -> Iterator[gr.Blocks]:
     """The page over the fake engine, its cache in a folder of the tests; built once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield build_page(shelf, Settings(max_seconds=60.0))
+        yield made(shelf, Settings(max_seconds=60.0))
+
+
+def made(shelf: EngineShelf, settings: Settings | None = None, notice: str = "") -> gr.Blocks:
+    """The page over a shelf."""
+    settings = settings or Settings()
+    return build_page(shelf, settings, cache_of(settings), notice)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_a_model_without_a_trained_encoder_greys_the_switch_with_the_reason(engi
     shelf = EngineShelf(
         configs, lambda _: engine, note=lambda c: note["plain"] if c is configs["plain"] else ""
     )
-    page = build_page(shelf, Settings())
+    page = made(shelf)
     switch = block(page, gr.Radio, "Encoder")
     assert (switch.interactive, switch.value, switch.info) == (False, "off", note["plain"])
     handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
@@ -111,7 +117,7 @@ def test_a_model_without_a_trained_encoder_greys_the_switch_with_the_reason(engi
 
 
 def test_a_notice_is_shown_as_text(shelf):
-    page = build_page(shelf, Settings(), "The <b>Hub</b> is silent.")
+    page = made(shelf, notice="The <b>Hub</b> is silent.")
     notice = next(b for b in page.blocks.values() if b.elem_id == "notice")
     assert "The &lt;b&gt;Hub&lt;/b&gt; is silent." in notice.value
 
