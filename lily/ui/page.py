@@ -18,6 +18,7 @@ from lily.ui.controls import Controls, controls
 from lily.ui.handlers import Handlers
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
+from lily.ui.uploads import uploads_only
 
 TITLE = "Lily"
 LEAD = (
@@ -47,6 +48,8 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320, elem_id="question"):
                 left = controls(shelf, settings)
+                for component in (left.recording, left.reference):
+                    uploads_only(component)
             with gr.Column(scale=3, min_width=320):
                 right = answer()
         handlers = Handlers(shelf, settings, cache, left, right)
@@ -122,7 +125,7 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
 def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
     """Offer what programs may call, with inputs of its own: bounds are the engine's."""
     hidden = {"visible": False}
-    recording = gr.Audio(label="Recording", type="filepath", **hidden)
+    recording = uploads_only(gr.Audio(label="Recording", type="filepath", **hidden))
     preset = gr.Dropdown(shelf.presets, value=shelf.presets[0], label="Model preset", **hidden)
     encoder = gr.Radio(["on", "off", "both"], value="on", label="Encoder", **hidden)
     settings = [
@@ -132,7 +135,7 @@ def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
         gr.Number(label="Guidance", **hidden),
         gr.Textbox(label="Cutoff (Hz)", value=None, **hidden),
     ]
-    reference = gr.Audio(label="Reference", type="filepath", **hidden)
+    reference = uploads_only(gr.Audio(label="Reference", type="filepath", **hidden))
     outputs = [
         gr.File(label="Files", file_count="multiple", **hidden),
         gr.JSON(label="Figures", **hidden),
