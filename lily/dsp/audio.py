@@ -22,6 +22,8 @@ from lily.errors import InputError
 
 __all__ = ["AudioInfo", "AudioWriter", "probe", "read_audio", "read_blocks"]
 
+LOUDEST = 2.0**32  # full scale is 1.0, but of 32-bit integers that nobody scaled
+
 
 def probe(path: str | os.PathLike[str]) -> AudioInfo:
     """Tell rate, channels, length and format of a file without reading it all.
@@ -77,12 +79,15 @@ def _checked(path: Path, info: AudioInfo, blocks: Iterable[Tensor]) -> Iterator[
     """Pass blocks on; raise InputError at the first bad sample or if there were none at all."""
     frames = 0
     for block in blocks:
-        finite = block.isfinite().all(dim=0)
-        if not finite.all():
-            second = (frames + int((~finite).nonzero()[0])) / info.sample_rate
+        sound = (block.abs() <= LOUDEST).all(dim=0)  # false for what is not a number, too
+        if not sound.all():
+            place = int((~sound).nonzero()[0])
+            second = (frames + place) / info.sample_rate
+            finite = bool(block[:, place].isfinite().all())
+            what = "too large to be sound" if finite else "not a finite number"
             raise InputError(
-                f"{path.name} has a sample that is not a finite number at {second:.3f} s; "
-                "export it again from its source."
+                f"{path.name} has a sample that is {what} at {second:.3f} s; export it again from "
+                "its source."
             )
         frames += block.shape[-1]
         yield block
