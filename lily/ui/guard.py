@@ -1,12 +1,14 @@
 """Stop requests that no page of ours sends, before Gradio reads them.
 
 Bodies are limited: Gradio limits a file, but not how many come at once, nor the JSON it reads into
-memory. Uploads are refused while there is no room for them, and this server is nobody's proxy.
+memory. Uploads are refused while there is no room for them, this server is nobody's proxy, and a
+full queue is told in words for a person.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -21,6 +23,9 @@ JSON_BYTES = 1_000_000  # a page's event is 30 kB where the recording has an hou
 FRAMING_BYTES = 100_000  # what multipart adds to the files it carries
 BASE64 = 4 / 3  # by how much a file grows that an MCP client sends inside JSON
 API = "/gradio_api"
+JSON = b"application/json"
+BUSY_STATUS = 503
+BUSY = "The page is busy: everybody who may wait is waiting. Try again in a few minutes."
 
 
 class Guard:
@@ -38,9 +43,9 @@ class Guard:
             return
         status, reason, limit = await self._judge(scope)
         if reason:
-            await _refuse(send, status, reason)
+            await _refuse(send, status, reason.encode(), b"text/plain; charset=utf-8")
         else:
-            await self._app(scope, _limited(receive, limit), send)
+            await self._app(scope, _limited(receive, limit), _busy_in_words(send))
 
     async def _judge(self, scope: Message) -> tuple[int, str, float]:
         """A status and a reason to refuse a request, or an empty one; and its body's limit."""
@@ -76,8 +81,22 @@ def _limited(receive: Receive, limit: float) -> Receive:
     return limited
 
 
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    body = reason.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+def _busy_in_words(send: Send) -> Send:
+    """Replace Gradio's answer that its queue is full, which counts places."""
+    busy = False
+
+    async def sending(message: Message) -> None:
+        nonlocal busy
+        if message["type"] == "http.response.start" and message["status"] == BUSY_STATUS:
+            busy = True
+            await _refuse(send, BUSY_STATUS, json.dumps({"detail": BUSY}).encode(), JSON)
+        elif not busy:
+            await send(message)
+
+    return sending
+
+
+async def _refuse(send: Send, status: int, body: bytes, kind: bytes) -> None:
+    headers = [(b"content-type", kind), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -171,6 +171,10 @@ class Handlers:
         # Meanwhile the visitor may have started another run, whose place the panel is.
         return shown if self._runs.get(name) is run and self._runs.pop(name) else nothing
 
+    def free(self) -> Updates:
+        """Give the buttons back after a run that failed, wherever it did."""
+        return self._buttons(running=False)
+
     def leave(self, visitor: gr.Request = None) -> None:  # type: ignore[assignment]
         """Forget a visitor who has closed the page."""
         self._runs.pop(_session(visitor), None)

@@ -108,7 +108,10 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
             **quiet,
         )
         running.append(started(chosen.success, handlers.run_comparison, asked))
-    for run in running:  # a model that was downloaded just now says only now what it has
+    for run in running:
+        # Refused by a full queue, it never reached its handler, which gives the buttons back.
+        run.failure(handlers.free, None, left.buttons, queue=False, **quiet)
+        # A model that was downloaded just now says only now what it has.
         run.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
     ended = left.stop.click(
         handlers.stop,
