@@ -22,10 +22,12 @@ from lily.ui.controls import (
     Controls,
     encoder_choice,
     guidance_bounds,
+    nothing_to_compare,
     sampler_choices,
     seed_field,
     steps_bounds,
 )
+from lily.ui.examples import Example
 from lily.ui.progress import Progress
 from lily.ui.report import figures
 from lily.ui.request import NO_RECORDING, Request, request_of
@@ -62,38 +64,66 @@ class Handlers:
         self._answer = answer
         self._runs: dict[str, Run] = {}  # by the visitor's session
 
-    def change_preset(self, preset: str) -> Updates:
+    def change_preset(
+        self,
+        preset: str,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Updates:
         """Give the widgets the numbers of another preset."""
         bounds, controls = self._shelf.bounds(preset), self._controls
+        note = self._shelf.encoder_note(preset)
+        idle = _session(visitor) not in self._runs
         return {
             controls.steps: gr.update(**steps_bounds(bounds)),
             controls.seed: gr.update(**seed_field(bounds)),
             controls.guidance: gr.update(**guidance_bounds(bounds)),
             controls.sampler: gr.update(**sampler_choices(bounds)),
-            controls.encoder: gr.update(**encoder_choice(self._shelf.encoder_note(preset))),
+            controls.encoder: gr.update(**encoder_choice(note)),
+            controls.compare_note: gr.update(**nothing_to_compare(note)),
+            controls.compare: gr.update(interactive=idle and not note),
         }
 
     def check_encoder(self, preset: str) -> Updates:
-        """Grey the encoder switch, with the reason, if the model has nothing to switch.
+        """Grey the encoder switch and Compare, with the reason, if there is nothing to switch.
 
         A model that was downloaded since the page was built is known only now.
         """
-        note = self._shelf.encoder_note(preset)
-        update = gr.update(**encoder_choice(note)) if note else gr.skip()
-        return {self._controls.encoder: update}
+        note, controls = self._shelf.encoder_note(preset), self._controls
+        if not note:
+            return dict.fromkeys(
+                (controls.encoder, controls.compare_note, controls.compare), gr.skip()
+            )
+        return {
+            controls.encoder: gr.update(**encoder_choice(note)),
+            controls.compare_note: gr.update(**nothing_to_compare(note)),
+            controls.compare: gr.update(interactive=False),
+        }
+
+    def choose(self, example: Example, preset: str) -> Updates:
+        """Put an example into the question, with the task that a model can do with it."""
+        controls = self._controls
+        task = "upsample" if self._shelf.encoder_note(preset) else "compare"
+        return {
+            controls.recording: str(example.path),
+            controls.cutoff: example.cutoff,
+            controls.reference: None,
+            controls.tabs: gr.Tabs(selected=task),
+        }
 
     def arm(
         self,
         recording: str | None,
+        preset: str,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
         """Answer the click on Run at once, before the engine's queue does."""
         self._runs.pop(_session(visitor), None)
         cleared = self._answer.clear()
         if not recording:
-            yield self._ended(cleared[self._answer.progress], "error", NO_RECORDING)
+            progress = cleared[self._answer.progress]
+            yield self._ended(progress, preset, "error", NO_RECORDING)
             raise gr.Error(NO_RECORDING, print_exception=False)
-        yield cleared | self._buttons(running=True)
+        yield cleared | self._running()
 
     def run(
         self,
@@ -112,13 +142,13 @@ class Handlers:
         Stop, or a browser that goes away, closes this generator, and with it the run.
         """
         values = (recording, preset, encoder, steps, seed, sampler, guidance, cutoff)
-        yield from self._page(lambda: request_of(*values), visitor)
+        yield from self._page(lambda: request_of(*values), preset, visitor)
 
     def run_comparison(
         self,
         recording: str,
         preset: str,
-        _encoder: str,
+        encoder: str,
         steps: float,
         seed: str,
         sampler: str,
@@ -127,11 +157,17 @@ class Handlers:
         reference: str | None,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
-        """Compare from the page: as ``run``, with the encoder off and on."""
-        values = (recording, preset, "both", steps, seed, sampler, guidance, cutoff, reference)
-        yield from self._page(lambda: request_of(*values), visitor)
+        """Compare from the page: as ``run``, with the encoder off and on.
 
-    def _page(self, asked: Callable[[], Request], visitor: gr.Request | None) -> Iterator[Updates]:
+        Where there is nothing to compare, Compare is greyed; an example is upsampled then.
+        """
+        takes = encoder if self._shelf.encoder_note(preset) else "both"
+        values = (recording, preset, takes, steps, seed, sampler, guidance, cutoff, reference)
+        yield from self._page(lambda: request_of(*values), preset, visitor)
+
+    def _page(
+        self, asked: Callable[[], Request], preset: str, visitor: gr.Request | None
+    ) -> Iterator[Updates]:
         last = Snapshot(Progress([]).value())
         name = _session(visitor)
         try:
@@ -143,19 +179,20 @@ class Handlers:
         except Exception as error:
             self._runs.pop(name, None)
             message = sentence(error)
-            yield self._ended(last.progress, "error", message)
+            yield self._ended(last.progress, preset, "error", message)
             # Gradio renders its messages as HTML, and a file's name may be anything.
             raise gr.Error(html.escape(message, quote=False), print_exception=False) from error
         self._runs.pop(name, None)
-        yield {self._answer.progress: last.progress} | self._buttons(running=False)
+        yield {self._answer.progress: last.progress} | self.free(preset)
 
-    def stop(self, progress: dict[str, Any] | None) -> Updates:
+    def stop(self, progress: dict[str, Any] | None, preset: str) -> Updates:
         """Show that the run was ended; cancelling it is Gradio's doing."""
-        return self._ended(_as_progress(progress), "stopped", "Stopped")
+        return self._ended(_as_progress(progress), preset, "stopped", "Stopped")
 
     def stopped(
         self,
         progress: dict[str, Any] | None,
+        preset: str,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Updates:
         """Show the chunks that were finished when the visitor's run was stopped, if any were."""
@@ -167,13 +204,18 @@ class Handlers:
         try:
             shown = self._answer.show(run.rest())
         except Exception as error:
-            shown = self._ended(_as_progress(progress), "error", sentence(error))
+            shown = self._ended(_as_progress(progress), preset, "error", sentence(error))
         # Meanwhile the visitor may have started another run, whose place the panel is.
         return shown if self._runs.get(name) is run and self._runs.pop(name) else nothing
 
-    def free(self) -> Updates:
-        """Give the buttons back after a run that failed, wherever it did."""
-        return self._buttons(running=False)
+    def free(self, preset: str) -> Updates:
+        """Give the buttons back, all but Stop, and Compare where there is nothing to compare."""
+        comparable = not self._shelf.encoder_note(preset)
+        greyed = {self._controls.stop: False, self._controls.compare: comparable}
+        return {
+            button: gr.update(interactive=greyed.get(button, True))
+            for button in self._controls.buttons
+        }
 
     def leave(self, visitor: gr.Request = None) -> None:  # type: ignore[assignment]
         """Forget a visitor who has closed the page."""
@@ -248,16 +290,13 @@ class Handlers:
         """A run inside Gradio's cache: files there are servable, and expire."""
         return Run(request, self._shelf, self._cache, self._settings, pictures=pictures)
 
-    def _buttons(self, running: bool) -> Updates:
+    def _running(self) -> Updates:
         stop = self._controls.stop
-        return {
-            button: gr.update(interactive=running == (button is stop))
-            for button in self._controls.buttons
-        }
+        return {b: gr.update(interactive=b is stop) for b in self._controls.buttons}
 
-    def _ended(self, progress: dict[str, Any], phase: str, text: str) -> Updates:
+    def _ended(self, progress: dict[str, Any], preset: str, phase: str, text: str) -> Updates:
         ended = {"phase": phase, "text": text, "running": False, "remaining": None}
-        return {self._answer.progress: progress | ended} | self._buttons(running=False)
+        return {self._answer.progress: progress | ended} | self.free(preset)
 
 
 def _session(visitor: gr.Request | None) -> str:

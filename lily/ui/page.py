@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -56,7 +57,7 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
         left.preset.change(
             handlers.change_preset,
             left.preset,
-            [left.steps, left.seed, left.guidance, left.sampler, left.encoder],
+            [left.steps, left.seed, left.guidance, left.sampler, *left.comparable],
             queue=False,
             api_visibility="private",
         )
@@ -70,12 +71,12 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
     changed = [*right.outputs, *left.buttons]
     asked = [*left.inputs, left.reference]
     checking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    page.load(handlers.check_encoder, left.preset, [left.encoder], **checking)
+    page.load(handlers.check_encoder, left.preset, left.comparable, **checking)
 
     def started(click: gr.events.Dependency, run: Callable, inputs: list[gr.Component]):
         armed = click(
             handlers.arm,
-            left.recording,
+            [left.recording, left.preset],
             changed,
             concurrency_limit=None,  # never waits; yet queued, or its error would have no words
             show_progress="hidden",
@@ -99,29 +100,29 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         started(left.run.click, handlers.run, left.inputs),
         started(left.compare.click, handlers.run_comparison, asked),
     ]
-    for button, path in left.examples:
+    for button, example in left.examples:
         chosen = button.click(
-            lambda path=str(path): (path, None, gr.Tabs(selected="compare")),
-            None,
-            [left.recording, left.reference, left.tabs],
+            partial(handlers.choose, example),
+            left.preset,
+            [left.recording, left.cutoff, left.reference, left.tabs],
             queue=False,
             **quiet,
         )
         running.append(started(chosen.success, handlers.run_comparison, asked))
     for run in running:
         # Refused by a full queue, it never reached its handler, which gives the buttons back.
-        run.failure(handlers.free, None, left.buttons, queue=False, **quiet)
+        run.failure(handlers.free, left.preset, left.buttons, queue=False, **quiet)
         # A model that was downloaded just now says only now what it has.
-        run.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
+        run.success(handlers.check_encoder, left.preset, left.comparable, **checking)
     ended = left.stop.click(
         handlers.stop,
-        right.progress,
+        [right.progress, left.preset],
         [right.progress, *left.buttons],
         cancels=running,
         queue=False,
         **quiet,
     )
-    ended.then(handlers.stopped, right.progress, changed, queue=False, **quiet)
+    ended.then(handlers.stopped, [right.progress, left.preset], changed, queue=False, **quiet)
     page.unload(handlers.leave)
 
 
