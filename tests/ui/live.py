@@ -95,7 +95,7 @@ def file_data(path: str) -> dict[str, Any]:
 def until_empty(cache: Path, patience: float = 60.0) -> list[str]:
     """Wait for a folder to hold no file; returns what is left in the end."""
     deadline = time.monotonic() + patience
-    while left := [str(p.relative_to(cache)) for p in cache.rglob("*") if p.is_file()]:
+    while left := [f"{folder}/{name}" for folder, _, names in os.walk(cache) for name in names]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.2)
