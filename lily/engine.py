@@ -45,7 +45,7 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
-from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
+from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, refuse_longer, within
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
@@ -157,6 +157,7 @@ class InferenceEngine:
         for block in self.blocks(path):
             meter.push(block)
             samples += block.shape[-1]
+            refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
             if block.shape[-1]:
                 sums += block.double().sum(dim=1, keepdim=True)
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))

@@ -26,6 +26,7 @@ class UpsampleOptions:
     # first at 0.
     cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
     profile: str = "lily"  # one of PROFILES
+    longest_seconds: float | None = None  # a longer recording is refused while it is measured
 
 
 @dataclass(frozen=True)

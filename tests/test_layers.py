@@ -56,8 +56,8 @@ IMPORTERS = {
     "spaces": {"lily/zero.py"},
     "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
-    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py", "lily/dsp/mix.py"},
-    "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
+    "soundfile": {"lily/dsp/decoder.py", "lily/dsp/wav.py", "lily/dsp/codec.py", "lily/dsp/mix.py"},
+    "av": {"lily/dsp/decoder.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
 }
 FILE_LINES = 340

@@ -11,6 +11,7 @@ from typing import Any
 
 from lily.evaluation.comparison import Comparison
 from lily.events import UpsampleResult
+from lily.measure import cutoffs_text
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
@@ -94,7 +95,7 @@ def command(request: Request, result: UpsampleResult) -> str:
     words += ["--steps", str(result.steps), "--sampler", result.sampler]
     words += ["--guidance", f"{result.guidance:g}", "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
-        words += ["--cutoff", f"{request.cutoff_hz:.10g}"]
+        words += ["--cutoff", cutoffs_text(request.cutoff_hz)]
     if request.reference is not None:
         words += ["--reference", _argument(request.reference)]
     return shlex.join(words)
