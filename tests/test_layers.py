@@ -56,7 +56,13 @@ IMPORTERS = {
     "spaces": {"lily/zero.py"},
     "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
-    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py", "lily/dsp/mix.py"},
+    "soundfile": {
+        "lily/dsp/audio.py",
+        "lily/dsp/flac.py",
+        "lily/dsp/codec.py",
+        "lily/dsp/mix.py",
+        "lily/dsp/tags.py",
+    },
     "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
 }
