@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/profiles.py
+FORMATS = ("wav", "flac")  # what an output may be
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class UpsampleOptions:
     # first at 0.
     cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
     profile: str = "lily"  # one of PROFILES
+    format: str = "wav"  # one of FORMATS
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,16 @@ class ChunksDone:
 
 
 @dataclass(frozen=True)
+class Law:
+    """A row of a certificate: a figure, its unit, and whether it is as it must be."""
+
+    label: str
+    value: float | int | str
+    unit: str
+    holds: bool | None = None  # None: told, nothing must be
+
+
+@dataclass(frozen=True)
 class UpsampleResult:
     """One finished 48 kHz file and the figures that describe it."""
 
@@ -103,6 +115,8 @@ class UpsampleResult:
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
+    certificate: Path | None = None  # beside the file
+    laws: tuple[Law, ...] = ()  # what the certificate says
 
     @property
     def real_time_factor(self) -> float:

@@ -41,6 +41,8 @@ BESIDE = {  # files that are one room, though not one folder
     "convert": "weights",
     "checkpoint": "weights",
     "card": "publish",
+    "certificate": "engine",
+    "witness": "engine",
     "fill": "engine",
     "measure": "engine",
     "profiles": "engine",

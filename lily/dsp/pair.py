@@ -3,8 +3,9 @@
 Both are (C, n) float32 at one rate and in step. Spectra are of 16,384 samples every 8,192 under a
 Kaiser window whose leakage is below -110 dB, the last one ending with the recording; every figure
 is a sum over them or over the samples, in blocks cut at fixed places, so that memory does not grow
-with duration and the figures do not depend on how the blocks came. "Kept" is what lies below 0.9 x the lowest cutoff that a spectrum
-touches: the crossover begins there. Levels are in dB against a full-scale square wave.
+with duration and the figures do not depend on how the blocks came. "Kept" is what lies below 0.9 x
+the lowest cutoff that a spectrum touches: the crossover begins there. Levels are in dB against a
+full-scale square wave.
 """
 
 from __future__ import annotations

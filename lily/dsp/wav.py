@@ -6,7 +6,6 @@ that passes 4 GB becomes RF64 in place. Source: EBU Tech 3306 (RF64), WAVEFORMAT
 """
 
 import contextlib
-import hashlib
 import os
 import struct
 import uuid
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lily.dsp.fingerprint import SampleHash
 from lily.dsp.flac import FlacFile
 from lily.errors import InputError, LilyError
 
@@ -50,7 +50,7 @@ class AudioWriter:
         self.peak = 0.0
         self.frames = 0
         self.comment = ""  # ASCII, for the file's metadata; set it before the end
-        self._hash = hashlib.sha256()
+        self._hash = SampleHash()
         if channels not in SPEAKERS or sample_rate < 1:
             raise InputError(
                 f"Cannot write {channels} channels at {sample_rate} Hz; give 1 to {len(SPEAKERS)} "
@@ -119,9 +119,10 @@ class AudioWriter:
             else:
                 samples = steps / np.float32(FULL_SCALE) + np.float32(0)  # an integer has no -0
         self._file.append(samples)
-        self._hash.update(samples.astype("<f4").tobytes())
+        stored = torch.from_numpy(samples.T)
+        self._hash.update(stored)
         self.frames += samples.shape[0]
-        return torch.from_numpy(samples.T)
+        return stored
 
     def close(self) -> None:
         """Complete the file and give it its name; nothing happens a second time."""
