@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lily import __version__
 from lily.certificate import Certificate, Output, Recording, Run, certificate_path
 from lily.dsp.audio import AudioWriter
 from lily.dsp.cutoffs import Cutoffs
@@ -26,6 +25,7 @@ from lily.dsp.pair import Band, Kept, PairMeter
 from lily.dsp.seams import SeamMeter, SeamScore
 from lily.events import UpsampleOptions
 from lily.measure import Measurement
+from lily.version import VERSION
 
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
@@ -156,7 +156,7 @@ class CertifiedWriter(AudioWriter):
             self.subtype,
             pair.output.result(),
         )
-        versions = {"lily": __version__, "torch": torch.__version__}
+        versions = {"lily": VERSION, "torch": torch.__version__}
         return Certificate(said.run, recording, output, kept, added, seams, versions)
 
 

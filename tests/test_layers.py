@@ -14,6 +14,7 @@ FILES = [ROOT / "app.py", *sorted((ROOT / "lily").rglob("*.py"))]
 # The room of a module is the first name below lily; its layer is how far up it lies.
 LAYERS = {
     "errors": 0,
+    "version": 0,
     "config": 1,
     "events": 1,
     "dsp": 2,
@@ -43,6 +44,7 @@ BESIDE = {  # files that are one room, though not one folder
     "card": "publish",
     "certificate": "engine",
     "witness": "engine",
+    "verify": "engine",
     "fill": "engine",
     "measure": "engine",
     "profiles": "engine",
