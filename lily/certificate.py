@@ -14,6 +14,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from lily.events import Law
 
 SCHEMA = "lily-certificate/1"
 MARK = "lily"  # the key that tells a short form from other comments
+
+NULL, TRUE_PEAK = "Null depth below the crossover", "True peak of the output"
 
 # What has to hold, and why at this figure.
 NULL_DB = 60.0  # a difference this far below is under any recording's own noise
@@ -164,7 +167,7 @@ class Certificate:
         told += [
             Law("Clipped by the output", clipped, "samples", clipped == 0),
             Law("True peak of the recording", round(before.true_peak_db, 2), "dBTP"),
-            Law("True peak of the output", round(after.true_peak_db, 2), "dBTP"),
+            Law(TRUE_PEAK, round(after.true_peak_db, 2), "dBTP"),
         ]
         if self.seams:
             told += _seams(self.seams)
@@ -173,6 +176,17 @@ class Certificate:
             for b in self.added
         ]
         return tuple(told)
+
+
+def summary(laws: Sequence[Law]) -> str:
+    """One line of a certificate's rows: what does not hold, or the figures asked for most."""
+    stated = [law for law in laws if law.holds is not None]
+    broken = [law.label.lower() for law in stated if not law.holds]
+    if broken:
+        return f"does not hold: {', '.join(broken)}"
+    told = {law.label: f"{law.value} {law.unit}" for law in laws}
+    shown = [f"{label.lower()} {told[label]}" for label in (NULL, TRUE_PEAK) if label in told]
+    return f"{len(stated)} laws hold" + "".join(f", {figure}" for figure in shown)
 
 
 def certificate_path(audio: Path) -> Path:
@@ -211,7 +225,7 @@ def read_short(comment: str) -> dict[str, Any]:
 
 def _nulls(kept: Kept) -> tuple[tuple[str, float | None], ...]:
     return (
-        ("Null depth below the crossover", kept.null_db),
+        (NULL, kept.null_db),
         ("Null depth, worst moment", kept.worst_null_db),
     )
 

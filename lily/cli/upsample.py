@@ -98,18 +98,8 @@ def _sentence(result: UpsampleResult) -> str:
         chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
         facts += f", {chunks}, seed {result.seed}"
     facts += f", real-time factor {result.real_time_factor:.2f}"
-    return f"{facts}. {certified(result)} {result.message}".rstrip()
+    if result.laws:
+        from lily.certificate import summary
 
-
-def certified(result: UpsampleResult) -> str:
-    """One line of what the certificate says; what does not hold is named."""
-    stated = [law for law in result.laws if law.holds is not None]
-    broken = [law.label for law in stated if not law.holds]
-    if broken:
-        return f"Does not hold: {', '.join(broken)}; see {result.certificate}."
-    figures = [
-        f"{law.label[0].lower()}{law.label[1:]} {law.value} {law.unit}"
-        for law in result.laws
-        if law.label in ("Null depth below the crossover", "True peak of the output")
-    ]
-    return f"Certified, {len(stated)} laws hold: {', '.join(figures)}." if stated else ""
+        facts += f"; certificate: {summary(result.laws)}"
+    return f"{facts}. {result.message}".rstrip()
