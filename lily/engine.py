@@ -15,6 +15,7 @@ import math
 import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep
 from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
+from lily.dsp.fingerprint import AudioHash
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
 from lily.errors import InputError
@@ -50,7 +52,7 @@ from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
 from lily.takes import TakePaths, Takes, run
-from lily.weights import load_model
+from lily.weights import load_model, weights_sha256
 
 
 class InferenceEngine:
@@ -101,7 +103,7 @@ class InferenceEngine:
         ``context`` takes the place of the recording's own: what another recording would say.
         """
         chosen = self.completed(options or UpsampleOptions())
-        output = Path(output_dir) / f"{Path(audio_path).stem}.wav"
+        output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
         paths = TakePaths((output,))
         results, _ = yield from run(
             self, Path(audio_path), chosen, (chosen.encoder,), paths, context
@@ -135,6 +137,11 @@ class InferenceEngine:
         done = chunks[: takes[0].chunks]
         yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
 
+    @cached_property
+    def weights_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of each file the weights came from, read when first asked for."""
+        return weights_sha256(self.config)
+
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
         options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
@@ -151,10 +158,10 @@ class InferenceEngine:
         for _, cutoff_hz in given:
             within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
-        samples = 0
+        samples, digest = 0, AudioHash(info.sample_rate, info.channels)
         sums = torch.zeros(info.channels, 1, dtype=torch.float64)
         lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-        for block in self.blocks(path):
+        for block in self.blocks(path, digest.update):
             meter.push(block)
             samples += block.shape[-1]
             refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
@@ -184,13 +191,19 @@ class InferenceEngine:
             cutoffs=cutoffs,
             full_band=prepared is None and leaves_nothing(given, cutoffs, found.full),
             prepared=prepared,
+            sha256=digest.hexdigest(),
         )
 
-    def blocks(self, path: Path) -> Iterator[Tensor]:
-        """The recording at 48 kHz in blocks (C, n), the same ones at every pass."""
+    def blocks(self, path: Path, hear: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
+        """The recording at 48 kHz in blocks (C, n), the same ones at every pass.
+
+        ``hear`` is told every block as the file holds it, at its own rate.
+        """
         info = probe(path)
         resampler = Resampler(info.sample_rate, self.sample_rate)
         for block in read_blocks(path):
+            if hear is not None:
+                hear(block)
             yield resampler.push(block)
         yield resampler.flush()
 
@@ -281,6 +294,7 @@ class InferenceEngine:
             self.device,
             self.precision,
         )
+        takes.plan(*filler.joins())
         pairs = InStep(self.blocks(path))
         stream, gain = MelStream(self.mel), self.gain(measured)
         try:

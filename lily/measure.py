@@ -37,6 +37,7 @@ class Measurement:
     cutoffs: Cutoffs
     full_band: bool
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
+    sha256: str = ""  # of the recording as its file holds it: lily/dsp/fingerprint.py
 
     @property
     def cutoff_hz(self) -> float:

@@ -8,7 +8,7 @@ band they share cost no second pass. Signals are (C, n) float32 at the engine's 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lily.certificate import certificate_path
 from lily.dsp.audio import AudioWriter
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
+from lily.witness import CertifiedWriter, Statement, state
 
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
@@ -42,7 +44,11 @@ class TakePaths:
 
     def refuse_existing(self) -> None:
         """Raise InputError if a file is there already."""
-        for path in (*self.takes, self.difference, self.recording, self.low):
+        certificates = [certificate_path(path) for path in self.takes]
+        # What a FLAC would clip becomes a WAV.
+        others = [path.with_suffix(".wav") for path in self.takes if path.suffix == ".flac"]
+        files = (*self.takes, *others, *certificates, self.difference, self.recording, self.low)
+        for path in files:
             if path is not None and path.exists():
                 raise InputError(
                     f"{path} exists already and is not overwritten; give another output folder."
@@ -53,9 +59,17 @@ class Takes:
     """The open files of a run; they get their names together, or none does."""
 
     def __init__(
-        self, paths: TakePaths, sample_rate: int, means: Tensor, splicer: Callable[[], Splicer]
+        self,
+        paths: TakePaths,
+        sample_rate: int,
+        means: Tensor,
+        splicer: Callable[[], Splicer],
+        statements: Sequence[Statement],
     ) -> None:
-        """``means`` (C, 1) is the recording's DC, kept from the filters, which would ring."""
+        """``means`` (C, 1) is the recording's DC, kept from the filters, which would ring.
+
+        ``statements`` tell of each take what its certificate says beside the figures.
+        """
         self._means = means
         self._files = ExitStack()
 
@@ -63,7 +77,12 @@ class Takes:
             return self._files.enter_context(AudioWriter(path, sample_rate, means.shape[0]))
 
         with self._files:  # if one cannot be opened, those before it are removed
-            self.writers = [opened(path) for path in paths.takes]
+            self.writers = [
+                self._files.enter_context(
+                    CertifiedWriter(path, sample_rate, means.shape[0], statement)
+                )
+                for path, statement in zip(paths.takes, statements, strict=True)
+            ]
             self._difference = opened(paths.difference) if paths.difference else None
             self._recording = opened(paths.recording) if paths.recording else None
             self._low = opened(paths.low) if paths.low else None
@@ -85,10 +104,18 @@ class Takes:
     def copy(self, recording: Tensor) -> None:
         """Write a block (C, n) of the recording as it is."""
         for writer in self.writers:
+            writer.hear(recording)
             writer.write(recording)
+
+    def plan(self, joins: Sequence[float], fade: float) -> None:
+        """Say where chunks will be joined, in seconds, and over how long."""
+        for writer in self.writers:
+            writer.plan(joins, fade)
 
     def write(self, recording: Tensor, generated: Tensor) -> None:
         """Splice blocks: the recording (C, n), and what was generated (K, C, n), without the DC."""
+        for writer in self.writers:
+            writer.hear(recording)
         recording = recording - self._means
         pairs = zip(self._splicers, generated, strict=True)
         self._append([splicer.push(recording, made) for splicer, made in pairs])
@@ -132,7 +159,12 @@ def run(
         raise InputError(f"There is nothing to compare. {message}")
     make_folder(paths.takes[0].parent)  # not before: what cannot be read leaves no folder behind
     done, chunks = 0, ()
-    with Takes(paths, engine.sample_rate, measured.means, measured.splicer) as takes:
+    statements = [
+        state(engine, measured, replace(chosen, encoder=encoder), filled=not message)
+        for encoder in encoders
+    ]
+    shape = engine.sample_rate, measured.means
+    with Takes(paths, *shape, measured.splicer, statements) as takes:
         if message:
             for block in engine.blocks(path):
                 takes.copy(block)
@@ -151,7 +183,7 @@ def run(
 
 
 def result_of(
-    writer: AudioWriter,
+    writer: CertifiedWriter,
     chosen: UpsampleOptions,
     chunks: int,
     complete: bool,
@@ -182,6 +214,8 @@ def result_of(
         complete=complete,
         figures={"peak": writer.peak},
         profile=chosen.profile,
+        certificate=certificate_path(writer.path),
+        laws=writer.certificate.laws() if writer.certificate else (),
     )
 
 

@@ -6,9 +6,11 @@ Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lily.certificate import summary
 from lily.evaluation.comparison import Comparison
 from lily.events import UpsampleResult
 from lily.measure import cutoffs_text
@@ -39,6 +41,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
+    if result.laws:
+        pairs.append(("Certificate", summary(result.laws)))
     return {"note": result.message, "facts": pairs}
 
 
@@ -81,6 +85,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "real_time_factor": result.real_time_factor,
         "subtype": result.subtype,
         "message": result.message,
+        "laws": [asdict(law) for law in result.laws],
     }
 
 
