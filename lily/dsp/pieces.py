@@ -110,7 +110,7 @@ def find_pieces(
     `cutoff_of` tells where a spectrum (G,) ends.
     """
     narrow: list[tuple[int, int, float]] = []
-    for wall, slots_of_wall in _walls(slots, whole_hz, cutoff_of):
+    for wall, slots_of_wall in _walls(slots, cutoff_of):
         taken = np.zeros(len(slots), bool)
         for start, stop, _ in narrow:
             taken[start:stop] = True
@@ -124,13 +124,15 @@ def find_pieces(
 
 
 def _walls(
-    slots: np.ndarray, whole_hz: float, cutoff_of: Callable[[np.ndarray], float]
+    slots: np.ndarray, cutoff_of: Callable[[np.ndarray], float]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Walls below the whole recording's end, lowest first, and the slots (N,) that show each."""
-    highest = place_of(whole_hz) - APART
+    """Walls that some window has, lowest first, and the slots (N,) that show each."""
+    highest = slots.shape[1] - ABOVE - BELOW[1]
     found: list[tuple[int, int]] = []  # place of a window's fall, first slot
+    spectra: dict[int, np.ndarray] = {}
     for first in range(0, len(slots) - WINDOW + 1, WINDOW_STEP):
-        fall = find_fall(spectrum_of(slots[first : first + WINDOW]), MARGIN_DB)
+        spectra[first] = spectrum_of(slots[first : first + WINDOW])
+        fall = find_fall(spectra[first], MARGIN_DB)
         if fall is not None and fall[0] + fall[1] / 2 <= highest:
             found.append((fall[0] + fall[1] // 2, first))
     groups: list[list[tuple[int, int]]] = []
@@ -143,7 +145,9 @@ def _walls(
         shown = np.zeros(len(slots), bool)
         for _, first in group:
             shown[first : first + WINDOW] = True
-        wall = round(place_of(cutoff_of(spectrum_of(slots[shown]))))
+        # The median, as a window at a border holds the other side's last slots.
+        levels = np.median([spectra[first] for _, first in group], axis=0)
+        wall = round(place_of(cutoff_of(levels)))
         if wall <= highest:
             yield wall, shown
 
