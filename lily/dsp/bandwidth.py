@@ -92,7 +92,7 @@ class BandwidthMeter:
     def pieces(self) -> tuple[tuple[float, float], ...]:
         """Tell the bandwidth piece by piece, (start in seconds, Hz); one piece is `result`'s."""
         whole = self.result().cutoff_hz
-        found = find_pieces(self._slots.slots(), whole, lambda levels: self._wall(levels).hz)
+        found = find_pieces(self._slots.slots(), whole, self._wall)
         return tuple((first * self._slots.seconds, hz) for first, hz in found)
 
     def _count(self, samples: Tensor) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lily.dsp.walls import GRID, LOWEST_DB, find_fall, grid_hz, place_of, smoothed
+from lily.dsp.walls import GRID, LOWEST_DB, Wall, find_fall, grid_hz, place_of, smoothed
 
 SLOT_SECONDS = 0.25  # aimed at: 12 frames
 STEP_DB = 0.8  # of a level's byte: 256 of them reach from -180 to +24 dB
@@ -34,8 +34,10 @@ APART = GRID // 4  # steps of the grid: walls nearer to each other than a quarte
 SAME_WALL = 5  # steps of the grid: windows that agree this closely speak of one wall
 MOST_WALLS = 8  # looked at, those with most windows first: time stays bounded
 BELOW = (16, 3)  # steps below a wall between which a slot's level is averaged
-ABOVE = 10  # steps above a wall from which on it should be silent
+ABOVE = {True: 10, False: 24}  # steps above a fall, steep or not, from which on it is silent
 NARROW_DB = 26.0  # a slot that falls by this across the wall speaks for narrow
+AUDIBLE_DB = -100.0  # below it, in a bin, is dither and what synthesizers leave behind
+QUIETER_DB = 15.0  # than the wide slots' middle, below a fall that is no wall: too quiet for proof
 WIDE_DB = 20.0  # one that falls by less may speak for wide
 LOUDER_DB = 6.0  # by which it must rise over what narrow slots have above the wall
 LONGEST_CLICK = 2  # slots for wide between two narrow pieces with the same wall
@@ -103,37 +105,36 @@ def spectrum_of(slots: np.ndarray) -> np.ndarray:
 
 
 def find_pieces(
-    slots: np.ndarray, whole_hz: float, cutoff_of: Callable[[np.ndarray], float]
+    slots: np.ndarray, whole_hz: float, wall_of: Callable[[np.ndarray], Wall]
 ) -> list[tuple[int, float]]:
     """Cut slots (N, G) into pieces of (first slot, Hz): one, with `whole_hz`, where none changes.
 
-    `cutoff_of` tells where a spectrum (G,) ends.
+    `wall_of` tells where a spectrum (G,) ends.
     """
     narrow: list[tuple[int, int, float]] = []
-    for wall, slots_of_wall in _walls(slots, cutoff_of):
+    for wall, shown in _walls(slots, wall_of):
         taken = np.zeros(len(slots), bool)
         for start, stop, _ in narrow:
             taken[start:stop] = True
-        for start, stop in _narrow_runs(slots, wall, slots_of_wall, taken):
-            hz = cutoff_of(spectrum_of(slots[start:stop]))
-            if abs(place_of(hz) - wall) <= SAME_WALL:
+        for start, stop in _narrow_runs(slots, wall, shown, taken):
+            hz = wall_of(spectrum_of(slots[start:stop])).hz
+            if abs(place_of(hz) - place_of(wall.hz)) <= SAME_WALL:
                 narrow.append((start, stop, hz))
     if not narrow:
         return [(0, whole_hz)]
-    return _joined(_with_the_rest(sorted(narrow), slots, cutoff_of))
+    return _joined(_with_the_rest(sorted(narrow), slots, wall_of))
 
 
 def _walls(
-    slots: np.ndarray, cutoff_of: Callable[[np.ndarray], float]
-) -> Iterator[tuple[int, np.ndarray]]:
+    slots: np.ndarray, wall_of: Callable[[np.ndarray], Wall]
+) -> Iterator[tuple[Wall, np.ndarray]]:
     """Walls that some window has, lowest first, and the slots (N,) that show each."""
-    highest = slots.shape[1] - ABOVE - BELOW[1]
     found: list[tuple[int, int]] = []  # place of a window's fall, first slot
     spectra: dict[int, np.ndarray] = {}
     for first in range(0, len(slots) - WINDOW + 1, WINDOW_STEP):
         spectra[first] = spectrum_of(slots[first : first + WINDOW])
         fall = find_fall(spectra[first], MARGIN_DB)
-        if fall is not None and fall[0] + fall[1] / 2 <= highest:
+        if fall is not None:
             found.append((fall[0] + fall[1] // 2, first))
     groups: list[list[tuple[int, int]]] = []
     for window in sorted(found):
@@ -147,29 +148,35 @@ def _walls(
             shown[first : first + WINDOW] = True
         # The median, as a window at a border holds the other side's last slots.
         levels = np.median([spectra[first] for _, first in group], axis=0)
-        wall = round(place_of(cutoff_of(levels)))
-        if wall <= highest:
+        wall = wall_of(levels)
+        if wall.order and place_of(wall.hz) + ABOVE[wall.steep] < slots.shape[1] - 1:
             yield wall, shown
 
 
-def _narrow_runs(slots: np.ndarray, wall: int, shown: np.ndarray, taken: np.ndarray) -> Spans:
+def _narrow_runs(slots: np.ndarray, wall: Wall, shown: np.ndarray, taken: np.ndarray) -> Spans:
     """Where the recording ends at ``wall``, both sides proving it; ``taken`` slots are others'."""
-    below = decibels(slots[:, max(0, wall - BELOW[0]) : wall - BELOW[1]]).mean(axis=1)
-    above = decibels(slots[:, wall + ABOVE :].max(axis=1))
-    narrow = below - above >= NARROW_DB
+    place = round(place_of(wall.hz))
+    below = decibels(slots[:, place - BELOW[0] : place - BELOW[1]]).mean(axis=1)
+    above = decibels(slots[:, place + ABOVE[wall.steep] :].max(axis=1))
+    narrow = (below - above >= NARROW_DB) & (below >= AUDIBLE_DB)
     if not (narrow & shown).any():
         return []
     ceiling = np.percentile(above[narrow & shown], 90) + LOUDER_DB
     wide = (below - above < WIDE_DB) & (above > ceiling)
+    if not wide.any():
+        return []
+    # Drums that die away fall gently too, but not at the level of what is around them.
+    quietest = LOWEST_DB if wall.steep else np.median(below[wide]) - QUIETER_DB
+    proof = narrow & (below >= quietest)
     runs = [
         (start, stop)
         for start, stop in _runs(~wide & ~taken)
-        if stop - start >= SHORTEST and narrow[start:stop].sum() >= LEAST
+        if stop - start >= SHORTEST and proof[start:stop].sum() >= LEAST
     ]
     for before, after in reversed(list(zip(runs, runs[1:], strict=False))):
         if after[0] - before[1] <= LONGEST_CLICK and not taken[before[1] : after[0]].any():
-            place = runs.index(before)
-            runs[place : place + 2] = [(before[0], after[1])]
+            index = runs.index(before)
+            runs[index : index + 2] = [(before[0], after[1])]
     rest = ~taken
     for start, stop in runs:
         rest[start:stop] = False
@@ -198,16 +205,21 @@ def _runs(mask: np.ndarray) -> Spans:
 def _with_the_rest(
     narrow: list[tuple[int, int, float]],
     slots: np.ndarray,
-    cutoff_of: Callable[[np.ndarray], float],
+    wall_of: Callable[[np.ndarray], Wall],
 ) -> list[tuple[int, int, float]]:
-    """Narrow pieces and those between them, in order."""
-    pieces, place = [], 0
-    for start, stop, hz in [*narrow, (len(slots), len(slots), 0.0)]:
-        if start > place:
-            pieces.append((place, start, cutoff_of(spectrum_of(slots[place:start]))))
+    """Narrow pieces and those between them, in order; a click's slots go to the wider side."""
+    pieces: list[tuple[int, int, float]] = []
+    end = len(slots)
+    for start, stop, hz in [*narrow, (end, end, 0.0)]:
+        place = pieces[-1][1] if pieces else 0
+        if start - place > LONGEST_CLICK:
+            pieces.append((place, start, wall_of(spectrum_of(slots[place:start])).hz))
+        elif pieces and (stop == start or pieces[-1][2] >= hz):
+            pieces[-1] = (pieces[-1][0], start, pieces[-1][2])
+        else:
+            start = place
         if stop > start:
             pieces.append((start, stop, hz))
-        place = stop
     return pieces
 
 
