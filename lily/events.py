@@ -29,6 +29,20 @@ class UpsampleOptions:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What a recording is, found before anything is computed; made by lily/dsp/forensics.py."""
+
+    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy" or "changing"
+    kind: str
+    pieces: tuple[tuple[float, float], ...]  # (start in seconds, where its band ends in Hz)
+    codec: str  # by the file's own word, empty where it is none that loses
+    holes: float  # share of empty time-frequency cells below the end that have sound above them
+    clipped: int  # peaks, 0 where they are too few to tell
+    dc: float  # largest offset of a channel, full scale 1.0
+    text: str = ""  # what was found and what is done about it, in a sentence or two
+
+
+@dataclass(frozen=True)
 class Measured:
     """Pass 1 is done: what the recording is."""
 
@@ -38,6 +52,7 @@ class Measured:
     seconds: float
     cutoff_hz: float
     full_band: bool
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ class UpsampleResult:
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
+    finding: Finding | None = None
 
     @property
     def real_time_factor(self) -> float:

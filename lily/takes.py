@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lily.dsp.audio import AudioWriter
+from lily.dsp.forensics import SILENT_PEAK
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
@@ -27,7 +28,6 @@ from lily.model.global_encoder import GlobalContext
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
 
-SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
 Spans = tuple[tuple[float, float], ...]  # (start, stop) of chunks in seconds
 
 
@@ -182,6 +182,7 @@ def result_of(
         complete=complete,
         figures={"peak": writer.peak},
         profile=chosen.profile,
+        finding=measured.finding,
     )
 
 

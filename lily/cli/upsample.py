@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "input_sample_rate": result.input_sample_rate,
         "subtype": result.subtype,
         "message": result.message,
+        "finding": result.finding and asdict(result.finding),
     }
 
 
@@ -93,4 +95,5 @@ def _sentence(result: UpsampleResult) -> str:
         chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
         facts += f", {chunks}, seed {result.seed}"
     facts += f", real-time factor {result.real_time_factor:.2f}"
-    return f"{facts}. {result.message}".rstrip()
+    found = result.finding.text if result.finding else ""
+    return " ".join(part for part in (f"{facts}.", found, result.message) if part)

@@ -29,6 +29,11 @@ EXCEEDED = 0.005  # share of frames
 SPARED_FRAMES = 3  # a click touches two frames, three at worst
 LEVELS_DB = (LOWEST_DB, 20.0)
 LEVEL_STEP_DB = 0.5
+CELL_HZ = 375.0  # width of the cells in which a codec's holes are looked for
+HEARD_DB = -60.0  # frames without a cell this loud are not looked at
+EMPTY_DB = (-85.0, -112.0)  # under the frame's loudest cell, and absolute: a window's and dither's
+SOUNDS_DB = 12.0  # above empty, something sounds
+LOOKED_AT = (0.45, 0.93)  # x cutoff: where codecs begin to save
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,10 @@ class BandwidthMeter:
         self._counts = torch.zeros(self._size // 2 + 1, levels, dtype=torch.int32)
         self._frames = 0
         self._rest: Tensor | None = None  # (C, n), shorter than a frame
-        self._slots = SlotSpectra(
-            self._bin_hz, self._size // 2 + 1, self._size // 2 / sample_rate
-        )
+        self._slots = SlotSpectra(self._bin_hz, self._size // 2 + 1, self._size // 2 / sample_rate)
+        self._cell = max(1, round(CELL_HZ / self._bin_hz))  # bins
+        self._holes = torch.zeros(self._size // 2 // self._cell, dtype=torch.int64)
+        self._heard = 0  # frames
         self._byte_grid = True  # so far every sample is a multiple of 1/128
 
     def push(self, block: Tensor) -> None:
@@ -95,6 +101,12 @@ class BandwidthMeter:
         found = find_pieces(self._slots.slots(), whole, self._wall)
         return tuple((first * self._slots.seconds, hz) for first, hz in found)
 
+    def holes(self, cutoff_hz: float) -> float:
+        """Tell the share of cells below a cutoff that are empty while something above sounds."""
+        first, stop = (int(share * cutoff_hz / self._bin_hz / self._cell) for share in LOOKED_AT)
+        cells = self._holes[first : max(stop, first + 1)]
+        return float(cells.double().mean()) / self._heard if self._heard and cells.numel() else 0.0
+
     def _count(self, samples: Tensor) -> None:
         """Add every whole frame of (C, n): the loudest channel's level in every bin."""
         frames = samples.unfold(-1, self._size, self._size // 2) * self._window
@@ -104,6 +116,19 @@ class BandwidthMeter:
         self._counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.int32))
         self._frames += power.shape[0]
         self._slots.add(power)
+        self._look_for_holes(power)
+
+    def _look_for_holes(self, power: Tensor) -> None:
+        """Count, cell by cell, the frames (L, F) that are empty there and sound above it."""
+        width = self._holes.numel() * self._cell
+        cells = power[:, :width].reshape(-1, self._holes.numel(), self._cell).mean(dim=-1)
+        levels = 10 * torch.log10(cells + 1e-20)
+        levels = levels[levels.amax(dim=1) > HEARD_DB]
+        empty_db = (levels.amax(dim=1, keepdim=True) + EMPTY_DB[0]).clamp(min=EMPTY_DB[1])
+        above = levels.flip(1).cummax(dim=1).values.flip(1)[:, 1:]
+        holes = (levels[:, :-1] < empty_db) & (above > empty_db + SOUNDS_DB)
+        self._holes[:-1] += holes.sum(dim=0)
+        self._heard += len(levels)
 
     def _spectrum(self) -> np.ndarray:
         """Read the level (F,) in dB that `EXCEEDED` of the frames exceed."""

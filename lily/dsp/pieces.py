@@ -32,6 +32,7 @@ WINDOW, WINDOW_STEP = 16, 4  # slots: 4 s, every second
 MARGIN_DB = 6.0  # beyond the deepest fall of an untouched clip
 APART = GRID // 4  # steps of the grid: walls nearer to each other than a quarter octave are one
 SAME_WALL = 5  # steps of the grid: windows that agree this closely speak of one wall
+AGREED = 1.5  # steps of the grid, 2 %: ends nearer than this are one
 MOST_WALLS = 8  # looked at, those with most windows first: time stays bounded
 BELOW = (16, 3)  # steps below a wall between which a slot's level is averaged
 ABOVE = {True: 10, False: 24}  # steps above a fall, steep or not, from which on it is silent
@@ -231,4 +232,9 @@ def _joined(pieces: list[tuple[int, int, float]]) -> list[tuple[int, float]]:
             joined[-1] = (joined[-1][0], max(hz, joined[-1][1]))
         else:
             joined.append((start, hz))
-    return joined
+    # Every distinct end costs a filter over the whole recording: ends that agree are the same.
+    same: dict[float, float] = {}
+    for hz in sorted({hz for _, hz in joined}):
+        lower = max(same.values(), default=0.0)
+        same[hz] = lower if lower and place_of(hz) - place_of(lower) <= AGREED else hz
+    return [(start, same[hz]) for start, hz in joined]

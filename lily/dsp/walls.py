@@ -43,7 +43,7 @@ STEEP = 32  # Butterworth order from which a fall is a wall: no filter on a desk
 
 @dataclass(frozen=True)
 class Wall:
-    """Where a spectrum ends, in Hz, and as what: 0, or the order of the Butterworth it fell like."""
+    """Where a spectrum ends in Hz; the Butterworth order it falls like there, or 0."""
 
     hz: float
     order: int = 0

@@ -6,6 +6,7 @@ Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             f"{channels}",
         ),
     ]
+    if result.finding:
+        pairs.append(("Found", result.finding.text))
     if result.chunks:
         pairs += [
             ("Chunks", str(result.chunks)),
@@ -80,6 +83,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "real_time_factor": result.real_time_factor,
         "subtype": result.subtype,
         "message": result.message,
+        "finding": result.finding and asdict(result.finding),
     }
 
 
