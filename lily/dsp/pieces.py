@@ -123,7 +123,7 @@ def find_pieces(
                 narrow.append((start, stop, hz))
     if not narrow:
         return [(0, whole_hz)]
-    return _joined(_with_the_rest(sorted(narrow), slots, wall_of))
+    return _joined(_with_the_rest(sorted(narrow), slots, whole_hz, wall_of))
 
 
 def _walls(
@@ -206,17 +206,21 @@ def _runs(mask: np.ndarray) -> Spans:
 def _with_the_rest(
     narrow: list[tuple[int, int, float]],
     slots: np.ndarray,
+    whole_hz: float,
     wall_of: Callable[[np.ndarray], Wall],
 ) -> list[tuple[int, int, float]]:
     """Narrow pieces and those between them, in order; a click's slots go to the wider side."""
     pieces: list[tuple[int, int, float]] = []
     end = len(slots)
     for start, stop, hz in [*narrow, (end, end, 0.0)]:
-        place = pieces[-1][1] if pieces else 0
+        place, before = (pieces[-1][1], pieces[-1][2]) if pieces else (0, 0.0)
         if start - place > LONGEST_CLICK:
-            pieces.append((place, start, wall_of(spectrum_of(slots[place:start])).hz))
-        elif pieces and (stop == start or pieces[-1][2] >= hz):
-            pieces[-1] = (pieces[-1][0], start, pieces[-1][2])
+            own_hz = wall_of(spectrum_of(slots[place:start])).hz
+            # It was proven wider than its neighbours: a fall below their ends is not its end.
+            wider = place_of(own_hz) - place_of(max(before, hz)) >= APART / 2
+            pieces.append((place, start, own_hz if wider else max(own_hz, whole_hz)))
+        elif pieces and (stop == start or before >= hz):
+            pieces[-1] = (pieces[-1][0], start, before)
         else:
             start = place
         if stop > start:
