@@ -56,7 +56,7 @@ def test_narrow_and_wide_parts_are_told_apart(order: str, cutoff_hz: float) -> N
     assert_told(pieces(*parts), [(10.0 * i, hz) for i, hz in enumerate(ends)])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 1_000),
     cutoff_hz=st.floats(2_500, 12_000),
@@ -86,7 +86,7 @@ def test_a_quiet_wide_part_is_not_taken_for_missing_highs() -> None:
     assert_told(pieces(loud, quiet), [(0.0, 8_000.0), (10.0, 24_000.0)])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1_000), slope_db=st.floats(-12, 0), wall=st.booleans())
 def test_an_untouched_recording_is_one_piece(seed: int, slope_db: float, wall: bool) -> None:
     x = music(seed, 15.0, slope_db)
