@@ -30,6 +30,7 @@ from lily.dsp.blocks import InStep
 from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
 from lily.dsp.fingerprint import AudioHash
+from lily.dsp.forensics import ClippingMeter, find, worded
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
 from lily.errors import InputError
@@ -158,10 +159,11 @@ class InferenceEngine:
         for _, cutoff_hz in given:
             within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
-        samples, digest = 0, AudioHash(info.sample_rate, info.channels)
+        samples, clipping = 0, ClippingMeter()
+        digest = AudioHash(info.sample_rate, info.channels)
         sums = torch.zeros(info.channels, 1, dtype=torch.float64)
         lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-        for block in self.blocks(path, digest.update):
+        for block in self.blocks(path, digest.update, clipping.push):
             meter.push(block)
             samples += block.shape[-1]
             refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
@@ -169,41 +171,43 @@ class InferenceEngine:
                 sums += block.double().sum(dim=1, keepdim=True)
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
                 highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-        found, means = meter.result(), (sums / max(samples, 1)).float()
-        cutoffs = Cutoffs.constant(found.cutoff_hz)
-        if given:
-            cutoffs = Cutoffs.from_seconds(given, self.sample_rate)
+        means = (sums / max(samples, 1)).float()
         peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
+        peak = float(peaks.max())
+        finding = find(info, meter, clipping.peaks, means, peak)
+        cutoffs = Cutoffs.from_seconds(given or finding.pieces, self.sample_rate)
         prepared = None
         if PROFILES[options.profile].prepares and samples:
             asked_hz = given[0][1] if given else None
             prepared = prepare(
                 self.blocks(path), samples, means, peaks, options.seed or 0, asked_hz
             )
-            cutoff_hz = max(prepared.lowest_hz or cutoffs.lowest_hz, CUTOFFS_HZ[0])
-            cutoffs = Cutoffs.constant(cutoff_hz)
+            own_hz = asked_hz or meter.result().cutoff_hz
+            cutoffs = Cutoffs.constant(max(prepared.lowest_hz or own_hz, CUTOFFS_HZ[0]))
+        because = "as asked" if given else "by AudioSR's rule" if prepared else ""
         return Measurement(
             name=path.name,
             info=info,
             samples=samples,
-            peak=float(peaks.max()),
+            peak=peak,
             means=means,
             cutoffs=cutoffs,
-            full_band=prepared is None and leaves_nothing(given, cutoffs, found.full),
+            full_band=prepared is None and leaves_nothing(given, cutoffs),
+            finding=worded(finding, info.sample_rate, cutoffs.lowest_hz, because),
             prepared=prepared,
             sha256=digest.hexdigest(),
         )
 
-    def blocks(self, path: Path, hear: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
+    def blocks(self, path: Path, *meters: Callable[[Tensor], None]) -> Iterator[Tensor]:
         """The recording at 48 kHz in blocks (C, n), the same ones at every pass.
 
-        ``hear`` is told every block as the file holds it, at its own rate.
+        ``meters`` are told every block as the file holds it, at its own rate.
         """
         info = probe(path)
         resampler = Resampler(info.sample_rate, self.sample_rate)
         for block in read_blocks(path):
-            if hear is not None:
-                hear(block)
+            for meter in meters:
+                meter(block)
             yield resampler.push(block)
         yield resampler.flush()
 

@@ -16,7 +16,7 @@ from lily.dsp.audiosr import Prepared
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
-from lily.events import Measured
+from lily.events import Finding, Measured
 
 CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
 LAST_SECOND = 1e6  # of a piece's start: eleven days
@@ -36,6 +36,7 @@ class Measurement:
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
     cutoffs: Cutoffs
     full_band: bool
+    finding: Finding
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
     sha256: str = ""  # of the recording as its file holds it: lily/dsp/fingerprint.py
 
@@ -57,6 +58,7 @@ class Measurement:
             self.seconds,
             self.cutoff_hz,
             self.full_band,
+            self.finding,
         )
 
     @property
@@ -117,9 +119,9 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def leaves_nothing(given: Pieces, cutoffs: Cutoffs, found_full: bool) -> bool:
-    """Whether there is nothing to fill in: found so, or said of every piece."""
-    return (len(given) > 1 and cutoffs.full) if given else found_full
+def leaves_nothing(given: Pieces, cutoffs: Cutoffs) -> bool:
+    """Whether there is nothing to fill in; one cutoff that is given is always filled from."""
+    return cutoffs.full and len(given) != 1
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

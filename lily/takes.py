@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lily.certificate import certificate_path
 from lily.dsp.audio import AudioWriter
+from lily.dsp.forensics import SILENT_PEAK
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
@@ -29,7 +30,6 @@ from lily.witness import CertifiedWriter, Statement, state
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
 
-SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
 Spans = tuple[tuple[float, float], ...]  # (start, stop) of chunks in seconds
 
 
@@ -216,6 +216,7 @@ def result_of(
         profile=chosen.profile,
         certificate=certificate_path(writer.path),
         laws=writer.certificate.laws() if writer.certificate else (),
+        finding=measured.finding,
     )
 
 
