@@ -321,21 +321,26 @@ def leaves(told, place=()):
         yield (*place, key)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1e300, float("nan"), None, "x", [], {}, True])
+@pytest.mark.parametrize("value", [-1, 1e300, float("nan"), None, "x", [], True])
 def test_a_hostile_certificate_is_found_or_refused_never_a_surprise(copy, value):
-    recording, output = copy
+    """Every value in turn; what drives the measuring is measured with."""
+    _, output = copy
     path = certificate_path(output)
     whole = json.loads(path.read_text())
+    stated = read_certificate(path)
     for place in leaves(whole):
         told = json.loads(json.dumps(whole))
         inner = told
         for key in place[:-1]:
             inner = inner[key]
-        if inner[place[-1]] == value:
-            continue
         inner[place[-1]] = value
         path.write_text(json.dumps(told))
         try:
-            assert broken(output, recording), place
+            changed = read_certificate(path)
         except InputError as error:
             assert str(error).endswith(".")
+            continue
+        same = json.dumps(told, sort_keys=True) == json.dumps(whole, sort_keys=True)
+        assert (changed.seal == stated.seal) is same, place
+        if {"cutoffs", "joins", "fade"} & set(place):
+            assert broken(output), place
