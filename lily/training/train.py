@@ -98,7 +98,9 @@ def shortened(config: Config, share: float) -> Config:
     Raises InputError unless 0 < ``share`` <= 1.
     """
     if not 0 < share <= 1:
-        raise InputError(f"A share of {share:g} is none; give more than 0 and at most 1, all of it.")
+        raise InputError(
+            f"A share of {share:g} is none; give more than 0 and at most 1, all of it."
+        )
     recipe = dict(config.get("training", {}))
     for stage in set(STAGES) & recipe.keys():
         recipe[stage] = {**recipe[stage], "steps": max(1, round(share * recipe[stage]["steps"]))}
