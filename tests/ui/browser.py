@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-START_SECONDS, RUN_SECONDS = 180, 40  # patience, not expectation: the machine may be busy
+START_SECONDS, RUN_SECONDS = 180, 150  # patience, not expectation: the machine may be busy
 DONE = "#chunk-map [data-phase='done']"
 # Keeps every picture of the chunk map: states seen between two looks would be lost otherwise.
 WATCH = """() => {
