@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from browser import DONE, NEEDED, fetch, start, states
+from browser import DONE, LEGIBLE, NEEDED, fetch, start, states
 from fakes import write_recording
 
 pytestmark = NEEDED
@@ -222,6 +222,32 @@ def test_one_click_compares_an_example(visit):
     page.wait_for_selector(DONE)
     page.wait_for_selector("#player .sources button")
     assert "speech.flac" in page.input_value("#command textarea")
+
+
+def test_the_third_example_brings_its_pieces_and_says_them(visit):
+    page = visit()
+    page.get_by_role("button", name="Try changing band").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    assert "--cutoff 0:20000,7:4000" in page.input_value("#command textarea")
+    page.get_by_role("button", name="Try speech").click()
+    page.wait_for_selector("#command textarea", state="hidden")
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#command textarea")
+    assert "--cutoff" not in page.input_value("#command textarea")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_every_text_can_be_read_and_every_target_be_met(visit, theme, width, height):
+    page = visit(width, height, theme)
+    page.get_by_role("button", name="Try speech").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    page.wait_for_timeout(500)  # colours fade in
+    page.click("#player .blind summary")
+    pale, small = page.evaluate(LEGIBLE)
+    assert not pale and not small
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
