@@ -26,6 +26,14 @@ class UpsampleOptions:
     # first at 0.
     cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
     profile: str = "lily"  # one of PROFILES
+    resume: bool = False  # go on where a run with these options ended, if its chunks are kept
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The recording is read before anything is generated: ``seconds`` of it so far."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class UpsampleResult:
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
+    resumed: int = 0  # of the chunks, those that an earlier run had finished
 
     @property
     def real_time_factor(self) -> float:
@@ -162,7 +171,7 @@ class Compared:
     result: ComparisonResult
 
 
-Event = Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
+Event = Reading | Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
 
 
 class StopEarly(Exception):

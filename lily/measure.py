@@ -32,6 +32,8 @@ class Measurement:
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
     cutoffs: Cutoffs
     full_band: bool
+    peaks: Tensor  # (C, 1): the same of each channel
+    audio: str  # a hash of all samples
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
 
     @property

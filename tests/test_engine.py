@@ -15,7 +15,7 @@ from lily.dsp.audio import read_audio
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.engine import InferenceEngine
 from lily.errors import InputError
-from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Sampling
+from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Reading, Sampling
 from lily.events import UpsampleOptions as Options
 from lily.fill import Filler
 from lily.model.latent_diffusion import LatentDiffusion
@@ -132,8 +132,8 @@ def test_events_come_in_order_and_cover_every_chunk(engine, tmp_path):
     path = write(tmp_path / "a.wav", band_limited(5.0, 4000.0, channels=2))
     events = list(engine.stream(path, tmp_path / "o", Options(seed=1, steps=2, cutoff_hz=4000.0)))
     kinds = [type(event) for event in events]
-    assert kinds[0] is Measured and kinds[-1] is Finished
-    assert kinds.index(ContextRead) < kinds.index(Planned) < kinds.index(Sampling)
+    assert kinds[0] is Reading and kinds[-1] is Finished
+    assert kinds.index(Measured) < kinds.index(ContextRead) < kinds.index(Planned) < kinds.index(Sampling)
     planned = next(e for e in events if isinstance(e, Planned))
     done = [i for e in events if isinstance(e, ChunksDone) for i in e.chunks]
     assert done == list(range(len(planned.chunks)))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lily.dsp.leftovers import hold
 from lily.errors import InputError, LilyError
 
 FULL_SCALE = 1 << 23  # 24-bit steps from 0 to 1.0
@@ -63,6 +64,7 @@ class AudioWriter:
                 f"Cannot write into {self.path.parent} ({error.strerror}); give a folder that "
                 "exists and that you may write to."
             ) from error
+        hold(self._file)  # while this process lives, nobody takes it for a leftover
         self._file.write(self._header())
 
     def __enter__(self) -> "AudioWriter":
