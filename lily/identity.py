@@ -1,7 +1,7 @@
 """Decide what names a run and its chunks: hashes of everything that their bits depend on.
 
 Two runs have one name only where an uninterrupted run would give the same bits: the same samples,
-questions, weights, versions, kind of processor and threads.
+questions, weights, code, kind of processor and threads.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lily import __version__
 from lily.config import Config
 from lily.model.global_encoder import GlobalContext
-
-FORMAT = 1  # raise it where the same question begins to give other bits within one version
 
 
 def digest(*parts: str | Tensor) -> str:
@@ -44,20 +42,26 @@ def files_digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+@cache
+def code_digest() -> str:
+    """A hash of this program: another version may give other bits to the same question."""
+    return files_digest(sorted(Path(__file__).parent.rglob("*.py")))
+
+
 def machine(device: torch.device, precision: torch.dtype) -> tuple[str, ...]:
-    """What the last bits of a result depend on besides the input: versions, device, threads."""
+    """What the last bits of a result depend on besides the input: code, device, threads."""
     name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     threads = str(torch.get_num_threads())
-    return (__version__, torch.__version__, str(device), name, str(precision), threads)
+    return (code_digest(), torch.__version__, str(device), name, str(precision), threads)
 
 
 def address(config: Config, weights: str, *facts: object) -> str:
     """The name of a run with a model and its weights' hash; ``facts`` is what else decides it."""
     keys = ("preprocessing", "model", "inference")
     read = json.dumps([config.get(key) for key in keys], sort_keys=True)
-    return digest(repr((FORMAT, facts)), read, weights)
+    return digest(repr(facts), read, weights)
 
 
 def facts_of(settings: object, context: GlobalContext | None) -> str:

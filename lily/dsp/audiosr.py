@@ -107,7 +107,8 @@ def prepare(
         stream, seen = MelStream(_Spectrum(MelConfig())), 0
         total = torch.zeros(len(means), 1024, dtype=torch.float64)
         for frames in stream.over(normalised(blocks, means, gains, padded)):
-            total += frames.double().sum(dim=1)
+            if frames.shape[1]:
+                total += frames.double().sum(dim=1)
             seen += frames.shape[1]
             yield Reading(min(samples, seen * MelConfig().hop) / RATE)
         cutoffs = tuple(share_index(channel[None]) / 1024 * 24_000 for channel in total)
