@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
-# Read by Gradio when it is imported: the page sends nothing to anyone.
+# Read by Gradio when it is imported: the page sends nothing to anyone, and its files lie in a
+# folder of their own, which is tidied.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "lily-page"))
+
+from starlette.middleware import Middleware
 
 from lily.errors import LilyError
 from lily.resolve import BUNDLED, encoder_note
 from lily.ui.examples import FOLDER
+from lily.ui.guard import Guard
 from lily.ui.models import made_ready, offered
-from lily.ui.page import build_page
+from lily.ui.page import build_page, cache_of
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
@@ -26,10 +33,13 @@ def main() -> None:
     settings = Settings.from_environment(os.environ)
     models, notice = offered(settings.model)
     shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
-    build_page(shelf, settings, notice).launch(
+    cache, most_bytes = cache_of(settings), settings.max_mb * 1_000_000
+    cache.watch()
+    build_page(shelf, settings, cache, notice).launch(
         server_name=settings.server_name,
         server_port=settings.port,
-        max_file_size=settings.max_mb * 1_000_000,
+        max_file_size=most_bytes,
+        app_kwargs={"middleware": [Middleware(Guard, cache=cache, most_bytes=most_bytes)]},
         theme=theme(),
         css=CSS,
         footer_links=["api"],

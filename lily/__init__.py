@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["InferenceEngine", "LatentDiffusion", "UpsampleResult", "load_config"]
+from lily.version import VERSION as __version__
+
+__all__ = ["InferenceEngine", "LatentDiffusion", "UpsampleResult", "__version__", "load_config"]
 
 _HOMES = {
     "InferenceEngine": "lily.engine",

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 MAGIC = b"lily-chunk"
 SHAPE = struct.Struct("<IIII")  # channels, frames, mels, and the first mel that is kept
 CHECKSUM = 16  # bytes
-LIMIT_GB = 2.0  # nine hours of mono that are filled in from 4 kHz on
+LIMIT_MB = 2000  # nine hours of mono that are filled in from 4 kHz on
 KEEP_SECONDS = 7 * 86_400  # whoever has not come back within a week starts anew
 LOCK, SEED = "lock", "seed"  # what else lies in a run's folder
 
@@ -50,27 +50,27 @@ class ChunkCache:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ChunkCache:
-        """Read LILY_CACHE, a folder, and LILY_CACHE_GB, its limit, 0 for none of it.
+        """Read LILY_CHUNKS, a folder, and LILY_CHUNKS_MB, its limit, 0 for none of it.
 
         Raises ConfigError.
         """
-        text = environment.get("LILY_CACHE_GB", "").strip() or str(LIMIT_GB)
+        text = environment.get("LILY_CHUNKS_MB", "").strip() or str(LIMIT_MB)
         try:
             limit = float(text)
         except ValueError:
             limit = -1.0
         if not 0 <= limit < float("inf"):
             raise ConfigError(
-                f"LILY_CACHE_GB is {text!r}; give the gigabytes that chunks of unfinished runs may "
-                "take, 0 to keep none."
+                f"LILY_CHUNKS_MB is {text!r}; give the megabytes that chunks of unfinished runs "
+                "may take, 0 to keep none."
             )
-        folder = environment.get("LILY_CACHE", "").strip()
+        folder = environment.get("LILY_CHUNKS", "").strip()
         if not folder:
             base = environment.get("XDG_CACHE_HOME", "")
             base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
             folder = os.path.join(base, "lily")
         usable = os.path.isabs(os.path.expanduser(folder))  # else there is no home
-        return cls(Path(folder).expanduser() if usable else Path(), int(limit * 1e9) * usable)
+        return cls(Path(folder).expanduser() if usable else Path(), int(limit * 1e6) * usable)
 
     @contextmanager
     def run(self, address: Callable[[], str], resume: bool) -> Iterator[KeptRun | None]:

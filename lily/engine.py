@@ -11,7 +11,6 @@ the only way through; ``run_inference``, the command line and the page are built
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import secrets
@@ -32,6 +31,7 @@ from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep, drained
 from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
+from lily.dsp.fingerprint import AudioHash
 from lily.dsp.mel import LogMel, MelStream
 from lily.dsp.resample import Resampler
 from lily.errors import InputError
@@ -50,13 +50,13 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
-from lily.identity import facts_of, files_digest
-from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
+from lily.identity import facts_of
+from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, refuse_longer, within
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
 from lily.takes import TakePaths, Takes, run
-from lily.weights import load_model, weights_files
+from lily.weights import load_model, weights_sha256
 
 
 class InferenceEngine:
@@ -108,7 +108,7 @@ class InferenceEngine:
         ``context`` takes the place of the recording's own: what another recording would say.
         """
         chosen = self.completed(options or UpsampleOptions())
-        output = Path(output_dir) / f"{Path(audio_path).stem}.wav"
+        output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
         paths = TakePaths((output,))
         seed, encoders = options.seed if options else None, (chosen.encoder,)
         results, _ = yield from run(self, Path(audio_path), chosen, seed, encoders, paths, context)
@@ -142,6 +142,11 @@ class InferenceEngine:
         done = chunks[: takes[0].chunks]
         yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
 
+    @cached_property
+    def weights_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of each file the weights came from, read when first asked for."""
+        return weights_sha256(self.config)
+
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
         options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
@@ -160,13 +165,13 @@ class InferenceEngine:
         for _, cutoff_hz in given:
             within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
-        samples, audio = 0, hashlib.blake2b(digest_size=20)
+        samples, digest = 0, AudioHash(info.sample_rate, info.channels)
         sums = torch.zeros(info.channels, 1, dtype=torch.float64)
         lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-        for block in self.blocks(path):
+        for block in self.blocks(path, digest.update):
             meter.push(block)
-            audio.update(block.contiguous().numpy())
             samples += block.shape[-1]
+            refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
             if block.shape[-1]:
                 sums += block.double().sum(dim=1, keepdim=True)
                 lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
@@ -186,7 +191,7 @@ class InferenceEngine:
             cutoffs=cutoffs,
             full_band=leaves_nothing(given, cutoffs, found.full),
             peaks=peaks,
-            audio=audio.hexdigest(),
+            sha256=digest.hexdigest(),
         )
 
     def prepare(
@@ -208,11 +213,16 @@ class InferenceEngine:
         cutoffs = Cutoffs.constant(cutoff_hz)
         return replace(measured, prepared=prepared, cutoffs=cutoffs, full_band=False)
 
-    def blocks(self, path: Path) -> Iterator[Tensor]:
-        """The recording at 48 kHz in blocks (C, n), the same ones at every pass."""
+    def blocks(self, path: Path, hear: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
+        """The recording at 48 kHz in blocks (C, n), the same ones at every pass.
+
+        ``hear`` is told every block as the file holds it, at its own rate.
+        """
         info = probe(path)
         resampler = Resampler(info.sample_rate, self.sample_rate)
         for block in read_blocks(path):
+            if hear is not None:
+                hear(block)
             yield resampler.push(block)
         yield resampler.flush()
 
@@ -287,6 +297,7 @@ class InferenceEngine:
         filler = self.filler(
             self.model, self.mel, self.settings, settings, contexts, self.device, self.precision
         )
+        takes.plan(*filler.joins())
         if kept:
             filler.kept = kept.chunks([facts_of(settings, context) for context in contexts])
         pairs = InStep()
@@ -327,8 +338,3 @@ class InferenceEngine:
             profile=PROFILES[options.profile],
             frames=self.frames(measured),
         )
-
-    @cached_property
-    def weights_digest(self) -> str:
-        """A hash of the weights' files, read once."""
-        return files_digest(weights_files(self.config))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/profiles.py
+FORMATS = ("wav", "flac")  # what an output may be
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class UpsampleOptions:
     # first at 0.
     cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
     profile: str = "lily"  # one of PROFILES
+    longest_seconds: float | None = None  # a longer recording is refused while it is measured
+    format: str = "wav"  # one of FORMATS
     resume: bool = False  # go on where a run with these options ended, if its chunks are kept
 
 
@@ -88,6 +91,16 @@ class ChunksDone:
 
 
 @dataclass(frozen=True)
+class Law:
+    """A row of a certificate: a figure, its unit, and whether it is as it must be."""
+
+    label: str
+    value: float | int | str
+    unit: str
+    holds: bool | None = None  # None: told, nothing must be
+
+
+@dataclass(frozen=True)
 class UpsampleResult:
     """One finished 48 kHz file and the figures that describe it."""
 
@@ -112,6 +125,8 @@ class UpsampleResult:
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
     resumed: int = 0  # of the chunks, those that an earlier run had finished
+    certificate: Path | None = None  # beside the file
+    laws: tuple[Law, ...] = ()  # what the certificate says
 
     @property
     def real_time_factor(self) -> float:

@@ -122,6 +122,11 @@ class Filler:
             (c.start * LATENT_SECONDS, min(c.stop * LATENT_SECONDS, end)) for c in self.chunks
         )
 
+    def joins(self) -> tuple[tuple[float, ...], float]:
+        """Middles of the cross-fades between chunks, and their length, in seconds."""
+        middles = (chunk.stop - self.inference.overlap / 2 for chunk in self.chunks[:-1])
+        return tuple(m * LATENT_SECONDS for m in middles), self.inference.fade * LATENT_SECONDS
+
     def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | Sampling | ChunksDone]:
         """Take all the recording's frames in portions (C, l, M); yields as ``push`` does."""
         for frames in portions:

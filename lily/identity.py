@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -57,11 +57,11 @@ def machine(device: torch.device, precision: torch.dtype) -> tuple[str, ...]:
     return (code_digest(), torch.__version__, str(device), name, str(precision), threads)
 
 
-def address(config: Config, weights: str, *facts: object) -> str:
-    """The name of a run with a model and its weights' hash; ``facts`` is what else decides it."""
+def address(config: Config, weights: Sequence[str], *facts: object) -> str:
+    """The name of a run with a model and its weights' hashes; ``facts`` is what else decides it."""
     keys = ("preprocessing", "model", "inference")
     read = json.dumps([config.get(key) for key in keys], sort_keys=True)
-    return digest(repr(facts), read, weights)
+    return digest(repr(facts), read, *weights)
 
 
 def facts_of(settings: object, context: GlobalContext | None) -> str:

@@ -5,6 +5,7 @@ Times are in seconds at the border and in samples at 48 kHz inside; frequencies 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from lily.errors import InputError
 from lily.events import Measured
 
 CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
+LAST_SECOND = 1e6  # of a piece's start: eleven days
+MOST_PIECES = 64  # of a cutoff: each distinct one filters the whole recording
+CUTOFF_FORM = "give Hz, such as 8000, or pieces as SECOND:HZ, such as 0:4000,62.5:20000"
 Pieces = tuple[tuple[float, float], ...]
 
 
@@ -33,8 +37,8 @@ class Measurement:
     cutoffs: Cutoffs
     full_band: bool
     peaks: Tensor  # (C, 1): the same of each channel
-    audio: str  # a hash of all samples
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
+    sha256: str = ""  # of the recording as its file holds it: lily/dsp/fingerprint.py
 
     @property
     def cutoff_hz(self) -> float:
@@ -67,6 +71,41 @@ def pieces(cutoff_hz: float | Pieces | None) -> Pieces:
     if cutoff_hz is None:
         return ()
     return ((0.0, cutoff_hz),) if isinstance(cutoff_hz, int | float) else cutoff_hz
+
+
+def cutoffs_of(text: str) -> float | Pieces:
+    """Read a cutoff in Hz such as 8000, or pieces such as 0:4000,62.5:20000; raises InputError."""
+    pairs = [piece.split(":") for piece in text.split(",")] if ":" in text else [["0", text]]
+    try:
+        read = tuple((float(second), float(hz)) for second, hz in pairs)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no cutoff; {CUTOFF_FORM}.") from error
+    if not all(0 <= second <= LAST_SECOND and math.isfinite(hz) for second, hz in read):
+        raise InputError(f"{text!r} has a time or a frequency that cannot be; {CUTOFF_FORM}.")
+    if len(read) > MOST_PIECES:
+        raise InputError(f"The cutoff has {len(read)} pieces; at most {MOST_PIECES} are followed.")
+    return read if ":" in text else read[0][1]
+
+
+def cutoffs_text(cutoff_hz: float | Pieces) -> str:
+    """The same as text, to the last digit, so that reading it gives the same cutoff."""
+    if isinstance(cutoff_hz, int | float):
+        return _digits(cutoff_hz)
+    return ",".join(f"{_digits(second)}:{_digits(hz)}" for second, hz in cutoff_hz)
+
+
+def _digits(value: float) -> str:
+    """The shortest text that reads as the same number."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def refuse_longer(name: str, seconds: float, longest: float | None) -> None:
+    """Raise InputError if a recording has more seconds than are taken here."""
+    if longest is not None and seconds > longest:
+        raise InputError(
+            f"{name} is longer than {longest / 60:g} min, the most that is taken here; cut it, or "
+            "use the command line."
+        )
 
 
 def make_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from lily.config import InferenceConfig
 from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS
 from lily.errors import InputError
-from lily.events import UpsampleOptions
+from lily.events import FORMATS, UpsampleOptions
 from lily.measure import CUTOFFS_HZ, pieces, within
 
 # Up to here a recording is one chunk: three segments of 5.12 s, the most AudioSR's own chunks hold.
@@ -69,6 +69,8 @@ def completed(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> U
     within("steps", steps, preset.steps["min"], preset.steps["max"])
     within("guidance", guidance, preset.guidance["min"], preset.guidance["max"])
     within("seed", seed, 0, preset.seed_max)
+    if options.format not in FORMATS:
+        raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")
     given = pieces(options.cutoff_hz)
     for _, cutoff_hz in given:
         within("cutoff in Hz", cutoff_hz, *CUTOFFS_HZ)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lily.certificate import certificate_path
 from lily.dsp.audio import AudioWriter
 from lily.dsp.leftovers import remove_dead
 from lily.dsp.splice import Splicer
@@ -28,6 +29,7 @@ from lily.fill import Filler
 from lily.identity import address, machine
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
+from lily.witness import CertifiedWriter, Statement, state
 
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
@@ -47,7 +49,11 @@ class TakePaths:
 
     def make_way(self) -> None:
         """Remove what a killed run left of these files; raises InputError if one is there."""
-        for path in (*self.takes, self.difference, self.recording, self.low):
+        certificates = [certificate_path(path) for path in self.takes]
+        # What a FLAC would clip becomes a WAV.
+        others = [path.with_suffix(".wav") for path in self.takes if path.suffix == ".flac"]
+        files = (*self.takes, *others, *certificates, self.difference, self.recording, self.low)
+        for path in files:
             if path is None:
                 continue
             remove_dead(path.parent, f".{glob.escape(path.name)}.*.part")
@@ -61,9 +67,17 @@ class Takes:
     """The open files of a run; they get their names together, or none does."""
 
     def __init__(
-        self, paths: TakePaths, sample_rate: int, means: Tensor, splicer: Callable[[], Splicer]
+        self,
+        paths: TakePaths,
+        sample_rate: int,
+        means: Tensor,
+        splicer: Callable[[], Splicer],
+        statements: Sequence[Statement],
     ) -> None:
-        """``means`` (C, 1) is the recording's DC, kept from the filters, which would ring."""
+        """``means`` (C, 1) is the recording's DC, kept from the filters, which would ring.
+
+        ``statements`` tell of each take what its certificate says beside the figures.
+        """
         self._means = means
         self._files = ExitStack()
 
@@ -71,7 +85,12 @@ class Takes:
             return self._files.enter_context(AudioWriter(path, sample_rate, means.shape[0]))
 
         with self._files:  # if one cannot be opened, those before it are removed
-            self.writers = [opened(path) for path in paths.takes]
+            self.writers = [
+                self._files.enter_context(
+                    CertifiedWriter(path, sample_rate, means.shape[0], statement)
+                )
+                for path, statement in zip(paths.takes, statements, strict=True)
+            ]
             self._difference = opened(paths.difference) if paths.difference else None
             self._recording = opened(paths.recording) if paths.recording else None
             self._low = opened(paths.low) if paths.low else None
@@ -94,11 +113,19 @@ class Takes:
         """Write the recording's blocks (C, n) as they are."""
         for block in recording:
             for writer in self.writers:
+                writer.hear(block)
                 writer.write(block)
             yield Reading(self.writers[0].frames / self.writers[0].sample_rate)
 
+    def plan(self, joins: Sequence[float], fade: float) -> None:
+        """Say where chunks will be joined, in seconds, and over how long."""
+        for writer in self.writers:
+            writer.plan(joins, fade)
+
     def write(self, recording: Tensor, generated: Tensor) -> None:
         """Splice blocks: the recording (C, n), and what was generated (K, C, n), without the DC."""
+        for writer in self.writers:
+            writer.hear(recording)
         recording = recording - self._means
         pairs = zip(self._splicers, generated, strict=True)
         self._append([splicer.push(recording, made) for splicer, made in pairs])
@@ -138,8 +165,9 @@ def run(
     began = time.perf_counter()
     paths.make_way()
     measured = yield from engine.measure(path, chosen)
-    asked = replace(chosen, seed=seed, resume=False)
-    named = partial(name_of, engine, measured.audio, asked, encoders)
+    # A limit and a container change no chunk.
+    asked = replace(chosen, seed=seed, resume=False, longest_seconds=None, format="wav")
+    named = partial(name_of, engine, measured.sha256, asked, encoders)
     with engine.cache.run(named, chosen.resume) as kept:
         if kept:
             chosen = replace(chosen, seed=kept.seed(chosen.seed or 0))
@@ -150,7 +178,12 @@ def run(
             raise InputError(f"There is nothing to compare. {message}")
         make_folder(paths.takes[0].parent)  # not before: what cannot be read leaves no folder
         done, chunks, resumed = 0, (), 0
-        with Takes(paths, engine.sample_rate, measured.means, measured.splicer) as takes:
+        statements = [
+            state(engine, measured, replace(chosen, encoder=encoder), filled=not message)
+            for encoder in encoders
+        ]
+        shape = engine.sample_rate, measured.means
+        with Takes(paths, *shape, measured.splicer, statements) as takes:
             if message:
                 yield from takes.copy(engine.blocks(path))
             else:
@@ -177,11 +210,11 @@ def name_of(
     """What a run is known by: the recording's hash, what was asked of it, the model, the place."""
     here = engine.filler is Filler  # or on a lent GPU
     where = (*machine(engine.device, engine.precision), here)
-    return address(engine.config, engine.weights_digest, audio, asked, encoders, where)
+    return address(engine.config, engine.weights_sha256, audio, asked, encoders, where)
 
 
 def result_of(
-    writer: AudioWriter,
+    writer: CertifiedWriter,
     chosen: UpsampleOptions,
     done: int,
     chunks: int,
@@ -214,6 +247,8 @@ def result_of(
         figures={"peak": writer.peak},
         profile=chosen.profile,
         resumed=resumed,
+        certificate=certificate_path(writer.path),
+        laws=writer.certificate.laws() if writer.certificate else (),
     )
 
 

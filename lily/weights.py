@@ -7,6 +7,7 @@ tensors alone and lies on that model's. The only importer of safetensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,18 @@ def weights_files(config: Config) -> list[Path]:
     weights = config["weights"]
     folders = [weights["base"], weights["folder"]] if "base" in weights else [weights["folder"]]
     return [Path(folder) / WEIGHTS for folder in folders]
+
+
+def weights_sha256(config: Config) -> tuple[str, ...]:
+    """SHA-256 of each of ``weights_files``: what the Hub tells of large files."""
+    digests = []
+    for path in weights_files(config):
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        digests.append(digest.hexdigest())
+    return tuple(digests)
 
 
 def check_weights(config: Config) -> None:

@@ -69,7 +69,10 @@ class GpuCalls:
         caches: bytes,
         frames: np.ndarray,
     ) -> Iterator[Any]:
-        """In the GPU's process: fill frames (C, l, M); yields events, samples, then the state."""
+        """In the GPU's process: fill frames (C, l, M); yields steps, and all else with the state.
+
+        So whenever the run is stopped, the other side has the state that belongs to what it got.
+        """
         device = choose_device("auto")
         if self._held is None or self._held[0] != config["weights"]:  # forked before it was loaded
             self._held = config["weights"], load_model(config)
@@ -77,8 +80,9 @@ class GpuCalls:
         crossing = Crossing(model, [on_device(c, device) for c in pickle.loads(caches)])
         filler = crossing.unpack(state, device, choose_precision("auto", device))
         for made in filler.push(torch.from_numpy(frames)):
-            yield made.numpy() if isinstance(made, Tensor) else made
-        yield crossing.pack(filler)
+            told = made.numpy() if isinstance(made, Tensor) else made
+            yield told if isinstance(made, Sampling) else (crossing.pack(filler), told)
+        yield crossing.pack(filler), None
 
 
 def _call(call: Callable[..., Iterator[Any]], config: Config, seconds: float, *rest: Any) -> Any:
@@ -102,9 +106,10 @@ class _GpuFiller(Filler):
             state = crossing.pack(self)
             caches = pickle.dumps(crossing.caches)
             for made in self._call(seconds, state, caches, frames.numpy()):
-                if isinstance(made, bytes):
-                    self.__dict__ |= vars(crossing.unpack(made, self.device, self.precision))
-                else:
+                if isinstance(made, tuple):
+                    now, made = made
+                    self.__dict__ |= vars(crossing.unpack(now, self.device, self.precision))
+                if made is not None:
                     yield torch.from_numpy(made) if isinstance(made, np.ndarray) else made
 
 

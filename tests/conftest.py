@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test, nor any process it starts, leaves a chunk in the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LILY_CACHE", str(tmp_path_factory.mktemp("chunks")))
+        patch.setenv("LILY_CHUNKS", str(tmp_path_factory.mktemp("chunks")))
         yield
 
 

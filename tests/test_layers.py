@@ -14,6 +14,7 @@ FILES = [ROOT / "app.py", *sorted((ROOT / "lily").rglob("*.py"))]
 # The room of a module is the first name below lily; its layer is how far up it lies.
 LAYERS = {
     "errors": 0,
+    "version": 0,
     "config": 1,
     "events": 1,
     "dsp": 2,
@@ -41,6 +42,9 @@ BESIDE = {  # files that are one room, though not one folder
     "convert": "weights",
     "checkpoint": "weights",
     "card": "publish",
+    "certificate": "engine",
+    "witness": "engine",
+    "verify": "engine",
     "chunk_cache": "engine",
     "fill": "engine",
     "identity": "engine",
@@ -58,8 +62,15 @@ IMPORTERS = {
     "spaces": {"lily/zero.py"},
     "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
     "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
-    "soundfile": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/codec.py", "lily/dsp/mix.py"},
-    "av": {"lily/dsp/audio.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
+    "soundfile": {
+        "lily/dsp/decoder.py",
+        "lily/dsp/flac.py",
+        "lily/dsp/codec.py",
+        "lily/dsp/mix.py",
+        "lily/dsp/tags.py",
+        "lily/dsp/wav.py",
+    },
+    "av": {"lily/dsp/decoder.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
     "diffusers": {"lily/diffusion/"},
 }
 FILE_LINES = 340

@@ -16,7 +16,7 @@ import torch
 from lily import zero
 from lily.config import load_config
 from lily.engine import InferenceEngine
-from lily.events import ChunksDone, Sampling, UpsampleOptions
+from lily.events import ChunksDone, Sampling, StopEarly, UpsampleOptions
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.weights import load_model, read_folder_config, save_model_folder
 
@@ -112,6 +112,27 @@ def test_progress_comes_through_and_a_stop_ends_the_call(spaces, config, recordi
     stream.close()
     assert spaces.ended == len(spaces.granted) == 2
     assert not list((tmp_path / "some").glob("*"))
+
+
+@pytest.mark.parametrize(("most", "after"), [(100.0, 1), (100.0, 3), (12.0, 3)])
+def test_a_stop_keeps_the_finished_chunks_wherever_in_a_call_it_falls(
+    spaces, config, recording, tmp_path, monkeypatch, most, after
+):
+    monkeypatch.setattr(zero, "MOST_SECONDS", most)
+    monkeypatch.setattr(zero, "ROW_SECONDS", 4.0)
+
+    def stopped(engine, out):
+        stream = engine.stream(recording, out, UpsampleOptions(seed=3, steps=2))
+        done = 0
+        while done < after:
+            done += isinstance(next(stream), ChunksDone)
+        result = stream.throw(StopEarly()).result
+        return result, soundfile.read(result.output, dtype="int32")[0]
+
+    plain, expected = stopped(InferenceEngine(config, "cpu"), tmp_path / "plain")
+    kept, made = stopped(zero.engine_maker()(config), tmp_path / "zero")
+    assert 0 < kept.chunks == plain.chunks < 9 and not kept.complete
+    assert made.shape == expected.shape and (made == expected).all()
 
 
 def test_a_process_forked_before_the_model_was_loaded_loads_it_itself(

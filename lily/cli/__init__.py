@@ -11,12 +11,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import compare, convert, evaluate, info, publish, train, upsample
+from lily.cli import compare, convert, evaluate, info, publish, train, upsample, verify
 from lily.errors import LilyError
 
 COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
     "compare": (compare, "hear what the encoder does to a recording"),
+    "verify": (verify, "check a result against its certificate"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),

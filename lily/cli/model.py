@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lily.config import preset_names
+from lily.errors import InputError
 from lily.events import Downloading, LoadEvent, Notice, UpsampleOptions
 
 
@@ -99,12 +100,9 @@ def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -
 
 def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
     """``8000``, or pieces such as ``0:4000,62.5:20000``."""
+    from lily.measure import cutoffs_of  # torch: not needed to print the help
+
     try:
-        if ":" not in text:
-            return float(text)
-        pairs = [piece.split(":") for piece in text.split(",")]
-        return tuple((float(second), float(hz)) for second, hz in pairs)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no cutoff; give Hz, such as 8000, or pieces, such as 0:4000,62.5:20000"
-        ) from error
+        return cutoffs_of(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

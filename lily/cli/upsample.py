@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lily.cli.model import LoadBar, add_filling, add_model, filling
 from lily.cli.progress import follow
 from lily.errors import InputError, LilyError
-from lily.events import PROFILES, UpsampleResult
+from lily.events import FORMATS, PROFILES, UpsampleResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="audiosr: cutoff, low-pass, draws and sampler as AudioSR's own pipeline has them",
     )
     add_filling(parser)
+    parser.add_argument("--format", choices=FORMATS, default="wav", help="of the results")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     parser.set_defaults(run=run_upsample)
 
 
 def run_upsample(options: argparse.Namespace) -> int:
     """Fill in every input; all names are checked before the model is loaded."""
-    _refuse_clashes(options.inputs, options.output)
+    _refuse_clashes(options.inputs, options.output, options.format)
     upsample_options = filling(options, options.encoder == "on", options.profile)
+    upsample_options = replace(upsample_options, format=options.format)
     from lily.engine import InferenceEngine
     from lily.resolve import resolve_config, with_weights
 
@@ -54,12 +57,12 @@ def run_upsample(options: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _refuse_clashes(inputs: Sequence[Path], folder: Path) -> None:
+def _refuse_clashes(inputs: Sequence[Path], folder: Path, ending: str) -> None:
     seen: dict[str, Path] = {}
     for path in inputs:
         if path.stem in seen:
             raise InputError(
-                f"{seen[path.stem]} and {path} would both become {folder / (path.stem + '.wav')}; "
+                f"{seen[path.stem]} and {path} would both become {folder / path.stem}.{ending}; "
                 "give them in two runs with two output folders."
             )
         seen[path.stem] = path
@@ -84,6 +87,8 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "input_sample_rate": result.input_sample_rate,
         "subtype": result.subtype,
         "message": result.message,
+        "certificate": None if result.certificate is None else str(result.certificate),
+        "laws": [asdict(law) for law in result.laws],
     }
 
 
@@ -93,4 +98,8 @@ def _sentence(result: UpsampleResult) -> str:
         chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
         facts += f", {chunks}, seed {result.seed}"
     facts += f", real-time factor {result.real_time_factor:.2f}"
+    if result.laws:
+        from lily.certificate import summary
+
+        facts += f"; certificate: {summary(result.laws)}"
     return f"{facts}. {result.message}".rstrip()

@@ -30,16 +30,18 @@ def write_mix(low: Path, take: Path, gain: float, path: Path, kind: str) -> Path
         raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
     info = probe(take)
     blocks = _mixed(low, take, gain)
-    if kind == "wav24":
-        with AudioWriter(path, info.sample_rate, info.channels) as writer:
-            for block in blocks:
-                writer.write(block)
+    if kind == "wav16":
+        try:
+            _dithered(path, info.sample_rate, info.channels, blocks)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return path
-    try:
-        _encode(path, info.sample_rate, info.channels, blocks, dither=kind == "wav16")
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with AudioWriter(path, info.sample_rate, info.channels) as writer:
+        for block in blocks:
+            writer.write(block)
+            if kind == "flac" and writer.subtype != "PCM_24":
+                raise _too_loud(writer.peak, kind)
     return path
 
 
@@ -49,26 +51,24 @@ def _mixed(low: Path, take: Path, gain: float) -> Iterator[Tensor]:
         yield made if gain == 1.0 else kept + gain * (made - kept)
 
 
-def _encode(
-    path: Path, sample_rate: int, channels: int, blocks: Iterator[Tensor], dither: bool
-) -> None:
-    subtype, container = ("PCM_16", "WAV") if dither else ("PCM_24", "FLAC")
-    step = 2.0**-15 if dither else 2.0**-23
-    noise = torch.Generator().manual_seed(0)
-    with soundfile.SoundFile(path, "w", sample_rate, channels, subtype, format=container) as file:
+def _too_loud(peak: float, kind: str) -> InputError:
+    return InputError(
+        f"At this level the mix reaches {peak:.2f} of full scale, which {FORMATS[kind]} would "
+        "clip; lower the highs, or take WAV, 24-bit, which becomes 32-bit float where it must."
+    )
+
+
+def _dithered(path: Path, sample_rate: int, channels: int, blocks: Iterator[Tensor]) -> None:
+    """Write 16 bits, dithered."""
+    step, noise = 2.0**-15, torch.Generator().manual_seed(0)
+    with soundfile.SoundFile(path, "w", sample_rate, channels, "PCM_16", format="WAV") as file:
         for block in blocks:
             samples = block.double() / step
-            if dither:
-                for _ in range(2):
-                    uniform = torch.rand(*block.shape, generator=noise, dtype=torch.float64)
-                    samples += uniform - 0.5
+            for _ in range(2):
+                uniform = torch.rand(*block.shape, generator=noise, dtype=torch.float64)
+                samples += uniform - 0.5
             samples = samples.round()
             peak = float(samples.abs().max()) * step if samples.numel() else 0.0
             if peak > 1.0 - step:
-                raise InputError(
-                    f"At this level the mix reaches {peak:.2f} of full scale, which "
-                    f"{FORMATS['wav16' if dither else 'flac']} would clip; lower the highs, or "
-                    "take WAV, 24-bit, which becomes 32-bit float where it must."
-                )
-            scaled = (samples * (2.0**31 * step)).numpy().astype(np.int64)
-            file.write(np.ascontiguousarray(scaled.T.astype(np.int32)))
+                raise _too_loud(peak, "wav16")
+            file.write(np.ascontiguousarray(samples.numpy().astype(np.int16).T))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from lily.config import InferenceConfig
-from lily.ui.examples import EXAMPLES
+from lily.ui.examples import EXAMPLES, Example
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
@@ -31,7 +30,8 @@ class Controls:
     reference: gr.Audio
     compare: gr.Button
     stop: gr.Button
-    examples: tuple[tuple[gr.Button, Path], ...]
+    examples: tuple[tuple[gr.Button, Example], ...]
+    compare_note: gr.Markdown
 
     @property
     def inputs(self) -> list[gr.Component]:
@@ -46,6 +46,11 @@ class Controls:
             self.guidance,
             self.cutoff,
         ]
+
+    @property
+    def comparable(self) -> list[gr.Component]:
+        """What says whether a model has an encoder to switch and to compare."""
+        return [self.encoder, self.compare_note, self.compare]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -67,7 +72,8 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
     )
     with gr.Row(elem_id="examples"):
         examples = tuple(
-            (gr.Button(name, size="sm", min_width=110), path) for name, path in EXAMPLES.items()
+            (gr.Button(name, size="sm", min_width=110), example)
+            for name, example in EXAMPLES.items()
         )
     preset = gr.Dropdown(
         shelf.presets,
@@ -85,35 +91,32 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
         # Fields that may stay empty are text: Gradio's number field shows and sends 0 for empty.
         cutoff = gr.Textbox(
             label="Cutoff (Hz)",
-            info="Below it the recording is kept, above it sound is generated.",
+            info="Below it the recording is kept, above it sound is generated. Where it changes: "
+            "0:4000,62.5:20000 is 4 kHz from the start and 20 kHz from 62.5 s on.",
             placeholder="detected",
             max_lines=1,
         )
-    tabs, encoder, reference, run, compare, stop = _task(shelf.encoder_note(first))
+    task = _task(shelf.encoder_note(first))
     return Controls(
-        recording,
-        preset,
-        encoder,
-        steps,
-        seed,
-        sampler,
-        guidance,
-        cutoff,
-        run,
-        tabs,
-        reference,
-        compare,
-        stop,
-        examples,
+        recording=recording,
+        preset=preset,
+        steps=steps,
+        seed=seed,
+        sampler=sampler,
+        guidance=guidance,
+        cutoff=cutoff,
+        examples=examples,
+        **task,
     )
 
 
-def _task(note: str) -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button, gr.Button]:
+def _task(note: str) -> dict[str, Any]:
     """What to do with the recording, a tab each; only the chosen tab's button is shown."""
     with gr.Tabs(elem_id="tasks") as tabs:
         with gr.Tab("Upsample", id="upsample") as upsampling:
             encoder = gr.Radio(["on", "off"], label="Encoder", **encoder_choice(note))
         with gr.Tab("Compare", id="compare") as comparing:
+            compare_note = gr.Markdown(**nothing_to_compare(note), elem_id="compare-note")
             reference = gr.Audio(
                 label="Reference (optional)",
                 sources=["upload"],
@@ -125,7 +128,9 @@ def _task(note: str) -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button,
     with gr.Row():
         primary = {"variant": "primary", "min_width": 120, "scale": 2}
         run = gr.Button("Run", elem_id="run", **primary)
-        compare = gr.Button("Compare", elem_id="compare", visible=False, **primary)
+        compare = gr.Button(
+            "Compare", elem_id="compare", visible=False, interactive=not note, **primary
+        )
         stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False, min_width=90)
     for tab, shown in ((upsampling, run), (comparing, compare)):
         tab.select(
@@ -136,7 +141,21 @@ def _task(note: str) -> tuple[gr.Tabs, gr.Radio, gr.Audio, gr.Button, gr.Button,
             show_progress="hidden",
             api_visibility="private",
         )
-    return tabs, encoder, reference, run, compare, stop
+    return {
+        "tabs": tabs,
+        "encoder": encoder,
+        "reference": reference,
+        "run": run,
+        "compare": compare,
+        "stop": stop,
+        "compare_note": compare_note,
+    }
+
+
+def nothing_to_compare(note: str) -> dict[str, Any]:
+    """What the Compare tab shows where a ``note`` says that the encoder has no effect."""
+    told = f"There is nothing to compare. {note}" if note else ""
+    return {"value": told, "visible": bool(note)}
 
 
 def encoder_choice(note: str) -> dict[str, Any]:

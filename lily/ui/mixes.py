@@ -7,7 +7,6 @@ arbitrary.
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import threading
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from lily.events import ComparisonResult
 log = logging.getLogger(__name__)
 
 KEPT = 100  # comparisons; the files of older ones have most likely expired
+MIXES = 6  # rendered files of one comparison; each is as large as a take
 GAIN_DB = (-30, 12)  # what the level slider offers
 
 
@@ -29,6 +29,7 @@ class Mixes:
     def __init__(self) -> None:
         self._results: OrderedDict[str, ComparisonResult] = OrderedDict()
         self._lock = threading.Lock()
+        self._rendering = threading.Lock()
 
     def keep(self, result: ComparisonResult) -> str:
         """Remember a comparison with stems; returns its name."""
@@ -38,6 +39,14 @@ class Mixes:
             while len(self._results) > KEPT:
                 self._results.popitem(last=False)
         return name
+
+    @staticmethod
+    def _make_room(result: ComparisonResult) -> None:
+        """Remove the oldest mixes of a comparison until another may be made."""
+        folder = result.off.output.parent
+        mixes = sorted(folder.glob("*dB.*"), key=lambda path: path.stat().st_mtime)
+        for path in mixes[: max(0, len(mixes) - MIXES + 1)]:
+            path.unlink(missing_ok=True)
 
     def mix(self, asked: Any) -> dict[str, str]:
         """Render {run, take, gain_db, format}: a path to fetch and a file name, or an error."""
@@ -58,13 +67,17 @@ class Mixes:
         if take is None:
             raise InputError(f"Take is {asked.get('take')!r}; give off or on.")
         gain_db, kind = asked.get("gain_db"), str(asked.get("format"))
-        number = type(gain_db) in (int, float) and math.isfinite(gain_db)
-        if not number or not GAIN_DB[0] <= gain_db <= GAIN_DB[1]:
-            raise InputError(f"The level is {gain_db!r}; give {GAIN_DB[0]} to {GAIN_DB[1]} dB.")
+        whole = type(gain_db) in (int, float) and gain_db in range(GAIN_DB[0], GAIN_DB[1] + 1)
+        if not whole:
+            raise InputError(
+                f"The level is {gain_db!r}; give whole dB from {GAIN_DB[0]} to {GAIN_DB[1]}."
+            )
         if kind not in FORMATS:
             raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
         stem = f"{take.output.stem}.{gain_db:+g}dB.{kind}"
         path = take.output.with_name(f"{stem}.{ENDINGS[kind]}")
-        if not path.exists():
-            write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind)
+        with self._rendering:  # one at a time: a mix reads and writes gigabytes
+            if not path.exists():
+                self._make_room(result)
+                write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind)
         return {"path": str(path), "name": path.name}

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import gradio as gr
 
 from lily.ui.answer import Answer, answer
+from lily.ui.cache import Cache
 from lily.ui.controls import Controls, controls
 from lily.ui.handlers import Handlers
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
+from lily.ui.uploads import uploads_only
 
 TITLE = "Lily"
 LEAD = (
@@ -23,15 +27,21 @@ LEAD = (
     "The new highs are plausible, not recovered."
 )
 ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
-CLEAN_EVERY = 3600  # seconds between looks for files older than Settings.keep_seconds
 
 
-def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.Blocks:
+def cache_of(settings: Settings) -> Cache:
+    """Gradio's cache folder, where everything temporary lies, with the limits of ``settings``."""
+    folder = Path(gr.utils.get_upload_folder())
+    return Cache(folder, settings.keep_seconds, settings.cache_mb * 1e6)
+
+
+def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str = "") -> gr.Blocks:
     """Make the page, with a notice above it; theme, CSS and addresses belong to ``launch``."""
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
-        delete_cache=(CLEAN_EVERY, settings.keep_seconds),
+        # Gradio removes what is left when it ends; before that, ``cache`` does.
+        delete_cache=(round(settings.keep_seconds) or 1, round(settings.keep_seconds) or 1),
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")
         if notice:
@@ -39,13 +49,15 @@ def build_page(shelf: EngineShelf, settings: Settings, notice: str = "") -> gr.B
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320, elem_id="question"):
                 left = controls(shelf, settings)
+                for component in (left.recording, left.reference):
+                    uploads_only(component)
             with gr.Column(scale=3, min_width=320):
                 right = answer()
-        handlers = Handlers(shelf, settings, left, right)
+        handlers = Handlers(shelf, settings, cache, left, right)
         left.preset.change(
             handlers.change_preset,
             left.preset,
-            [left.steps, left.seed, left.guidance, left.sampler, left.encoder],
+            [left.steps, left.seed, left.guidance, left.sampler, *left.comparable],
             queue=False,
             api_visibility="private",
         )
@@ -59,12 +71,12 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
     changed = [*right.outputs, *left.buttons]
     asked = [*left.inputs, left.reference]
     checking = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    page.load(handlers.check_encoder, left.preset, [left.encoder], **checking)
+    page.load(handlers.check_encoder, left.preset, left.comparable, **checking)
 
     def started(click: gr.events.Dependency, run: Callable, inputs: list[gr.Component]):
         armed = click(
             handlers.arm,
-            left.recording,
+            [left.recording, left.preset],
             changed,
             concurrency_limit=None,  # never waits; yet queued, or its error would have no words
             show_progress="hidden",
@@ -88,33 +100,36 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         started(left.run.click, handlers.run, left.inputs),
         started(left.compare.click, handlers.run_comparison, asked),
     ]
-    for button, path in left.examples:
+    for button, example in left.examples:
         chosen = button.click(
-            lambda path=str(path): (path, None, gr.Tabs(selected="compare")),
-            None,
-            [left.recording, left.reference, left.tabs],
+            partial(handlers.choose, example),
+            left.preset,
+            [left.recording, left.cutoff, left.reference, left.tabs],
             queue=False,
             **quiet,
         )
         running.append(started(chosen.success, handlers.run_comparison, asked))
-    for run in running:  # a model that was downloaded just now says only now what it has
-        run.success(handlers.check_encoder, left.preset, [left.encoder], **checking)
+    for run in running:
+        # Refused by a full queue, it never reached its handler, which gives the buttons back.
+        run.failure(handlers.free, left.preset, left.buttons, queue=False, **quiet)
+        # A model that was downloaded just now says only now what it has.
+        run.success(handlers.check_encoder, left.preset, left.comparable, **checking)
     ended = left.stop.click(
         handlers.stop,
-        right.progress,
+        [right.progress, left.preset],
         [right.progress, *left.buttons],
         cancels=running,
         queue=False,
         **quiet,
     )
-    ended.then(handlers.stopped, right.progress, changed, queue=False, **quiet)
+    ended.then(handlers.stopped, [right.progress, left.preset], changed, queue=False, **quiet)
     page.unload(handlers.leave)
 
 
 def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
     """Offer what programs may call, with inputs of its own: bounds are the engine's."""
     hidden = {"visible": False}
-    recording = gr.Audio(label="Recording", type="filepath", **hidden)
+    recording = uploads_only(gr.Audio(label="Recording", type="filepath", **hidden))
     preset = gr.Dropdown(shelf.presets, value=shelf.presets[0], label="Model preset", **hidden)
     encoder = gr.Radio(["on", "off", "both"], value="on", label="Encoder", **hidden)
     settings = [
@@ -122,9 +137,9 @@ def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
         gr.Number(label="Seed", precision=0, **hidden),
         gr.Textbox(label="Sampler", value=None, **hidden),
         gr.Number(label="Guidance", **hidden),
-        gr.Number(label="Cutoff (Hz)", **hidden),
+        gr.Textbox(label="Cutoff (Hz)", value=None, **hidden),
     ]
-    reference = gr.Audio(label="Reference", type="filepath", **hidden)
+    reference = uploads_only(gr.Audio(label="Reference", type="filepath", **hidden))
     outputs = [
         gr.File(label="Files", file_count="multiple", **hidden),
         gr.JSON(label="Figures", **hidden),

@@ -6,11 +6,14 @@ Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lily.certificate import summary
 from lily.evaluation.comparison import Comparison
 from lily.events import UpsampleResult
+from lily.measure import cutoffs_text
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
@@ -38,6 +41,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
+    if result.laws:
+        pairs.append(("Certificate", summary(result.laws)))
     return {"note": result.message, "facts": pairs}
 
 
@@ -80,6 +85,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "real_time_factor": result.real_time_factor,
         "subtype": result.subtype,
         "message": result.message,
+        "laws": [asdict(law) for law in result.laws],
     }
 
 
@@ -94,7 +100,7 @@ def command(request: Request, result: UpsampleResult) -> str:
     words += ["--steps", str(result.steps), "--sampler", result.sampler]
     words += ["--guidance", f"{result.guidance:g}", "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
-        words += ["--cutoff", f"{request.cutoff_hz:.10g}"]
+        words += ["--cutoff", cutoffs_text(request.cutoff_hz)]
     if request.reference is not None:
         words += ["--reference", _argument(request.reference)]
     return shlex.join(words)

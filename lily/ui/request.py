@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lily.errors import InputError
 from lily.events import UpsampleOptions
+from lily.measure import Pieces, cutoffs_of
 
 ENCODERS = ("on", "off", "both")  # both: a comparison
 NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."
@@ -24,7 +25,7 @@ class Request:
     seed: int | None = None
     sampler: str | None = None
     guidance: float | None = None
-    cutoff_hz: float | None = None
+    cutoff_hz: float | Pieces | None = None
     reference: Path | None = None  # of a comparison: the full-band original
 
     @property
@@ -54,7 +55,7 @@ def request_of(
     seed: str | float | None,
     sampler: str | None,
     guidance: float | None,
-    cutoff: str | float | None,
+    cutoff: str | None,
     reference: str | None = None,
 ) -> Request:
     """Give values from a page or a program their types; raises InputError.
@@ -71,7 +72,7 @@ def request_of(
         seed=_whole("Seed", seed),
         sampler=sampler or None,
         guidance=_number("Guidance", guidance),
-        cutoff_hz=_number("Cutoff", cutoff, " in Hz"),
+        cutoff_hz=cutoffs_of(cutoff.strip()) if cutoff and cutoff.strip() else None,
         reference=Path(reference) if reference else None,
     )
 
@@ -83,7 +84,7 @@ def _whole(name: str, value: str | float | None) -> int | None:
     return None if number is None else int(number)
 
 
-def _number(name: str, value: str | float | None, unit: str = "") -> float | None:
+def _number(name: str, value: str | float | None) -> float | None:
     text = "" if value is None else str(value).strip()
     if not text:
         return None
@@ -92,5 +93,5 @@ def _number(name: str, value: str | float | None, unit: str = "") -> float | Non
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{name} is {text!r}; give a number{unit}, or leave it empty.")
+        raise InputError(f"{name} is {text!r}; give a number, or leave it empty.")
     return number

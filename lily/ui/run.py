@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lily.dsp.audio import probe
 from lily.errors import InputError
 from lily.evaluation.comparison import Comparison, examine
 from lily.evaluation.reference import Reference, align
@@ -25,20 +25,21 @@ from lily.events import (
     ComparisonResult,
     Event,
     Finished,
-    Measured,
     Notice,
     Planned,
     StopEarly,
     UpsampleResult,
 )
+from lily.measure import refuse_longer
+from lily.ui.cache import Cache
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
+from lily.ui.settings import Settings
 from lily.ui.shelf import Engine, EngineShelf
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
-KEEP_SECONDS = 21_600.0  # a run's folder whose newest file is older goes
 TAKE_LABELS = ("encoder off", "encoder on")
 
 
@@ -62,23 +63,23 @@ class Snapshot:
 
 
 class Run:
-    """One request; its files go to a folder of its own inside ``cache``."""
+    """One request, within the limits of ``settings``; its files go to a folder of its own."""
 
     def __init__(
         self,
         request: Request,
         shelf: EngineShelf,
-        cache: Path,
+        cache: Cache,
+        settings: Settings,
         *,
-        max_seconds: float,
         pictures: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request = request
-        self._options = request.options()
+        self._options = replace(request.options(), longest_seconds=settings.max_seconds)
         self._shelf = shelf
         self._cache = cache
-        self._max_seconds = max_seconds
+        self._settings = settings
         self._draw = pictures
         self._clock = clock
         self._reference: Reference | None = None
@@ -93,8 +94,12 @@ class Run:
         while not self._shelf.acquire(ASK_EVERY):
             yield self._snapshot()
         folder: Path | None = None
+        held = contextlib.ExitStack()
         try:
-            folder = _new_folder(self._cache)
+            held.enter_context(self._cache.holding(self._given()))
+            self._admit()
+            folder = self._cache.new_folder()
+            held.enter_context(self._cache.holding([folder]))
             if self._request.reference:
                 self.progress.say("measuring", "Aligning the reference")
                 yield self._snapshot()
@@ -108,7 +113,20 @@ class Run:
             self._shelf.release()
             if folder and not self.made:
                 shutil.rmtree(folder, ignore_errors=True)
+            held.close()
             self.ended.set()
+
+    def _given(self) -> list[Path]:
+        """The files that came with the request."""
+        return [path for path in (self._request.recording, self._request.reference) if path]
+
+    def _admit(self) -> None:
+        """Refuse what says itself that it is too long, before it is decoded.
+
+        What does not say, or says less, is refused by the engine once it has decoded as much.
+        """
+        for path in self._given():
+            refuse_longer(path.name, probe(path).seconds or 0.0, self._settings.max_seconds)
 
     def _load(self) -> Generator[Snapshot, None, Engine]:
         """The request's engine, downloaded and loaded if need be."""
@@ -154,10 +172,13 @@ class Run:
             events = engine.compare(self._request.recording, folder, self._options, stems=True)
         else:
             events = engine.stream(self._request.recording, folder, self._options)
-        shown = self._clock()
+        began = shown = self._clock()
         try:
             for event in events:
                 self._take_in(event)
+                if self._clock() - began > self._settings.max_run_seconds and not self.made:
+                    self._out_of_time(events)
+                    return
                 if self._clock() - shown >= SHOW_EVERY or isinstance(event, Planned):
                     yield self._snapshot()
                     shown = self._clock()
@@ -168,12 +189,23 @@ class Run:
         finally:
             events.close()  # type: ignore[attr-defined]  # the engine stops and cleans up
 
-    def _take_in(self, event: Event) -> None:
-        if isinstance(event, Measured) and event.seconds > self._max_seconds:
+    def _out_of_time(self, events: Iterator[Event]) -> None:
+        """End a run at the page's limit, and keep what is finished; raises InputError if nothing.
+
+        The engine takes StopEarly, within a step.
+        """
+        limit = clock_time(self._settings.max_run_seconds)
+        try:
+            event = events.throw(StopEarly())  # type: ignore[attr-defined]
+        except StopEarly as error:
             raise InputError(
-                f"{event.name} is {clock_time(event.seconds)} long; this page takes up to "
-                f"{clock_time(self._max_seconds)}. Cut it, or use the command line."
-            )
+                f"Nothing was finished in {limit}, the most that a run may take here; give a "
+                "shorter recording or fewer steps, or use the command line."
+            ) from error
+        self._notices.append(f"A run may take {limit} here.")
+        self._take_in(event)
+
+    def _take_in(self, event: Event) -> None:
         if isinstance(event, Finished):
             self.made = self._noted(event.result)
         elif isinstance(event, Compared):
@@ -204,14 +236,3 @@ class Run:
         preset = self._shelf.loaded or request.preset  # the spare one where the Hub was silent
         line = command(replace(request, preset=preset), takes[-1].result) if takes else ""
         return Snapshot(self.progress.value(), takes, comparison, line)
-
-
-def _new_folder(cache: Path) -> Path:
-    """Make a run's folder in ``cache``, and remove those whose files have all expired."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for old in cache.glob("lily-*"):
-        with contextlib.suppress(OSError):  # somebody else is removing it
-            newest = max(path.stat().st_mtime for path in (old, *old.rglob("*")))
-            if time.time() - newest > KEEP_SECONDS:
-                shutil.rmtree(old)
-    return Path(tempfile.mkdtemp(prefix="lily-", dir=cache))

@@ -18,22 +18,28 @@ class Settings:
 
     max_seconds: float = 3600.0  # one hour: what the tests of the engine cover
     max_mb: int = 1200  # an hour of 24-bit stereo at 48 kHz is 1037 MB
-    keep_seconds: int = 21_600  # uploads and results; longer than an hour's run on two cores
-    queue_places: int = 20  # visitors who may wait; the next one is told that the page is full
+    max_run_seconds: float = 7200.0  # a run's time limit; what is finished by then is kept
+    keep_seconds: float = 21_600.0  # uploads and results, from their last use; longer than a run
+    cache_mb: int = 20_000  # all of them; comparing an hour of stereo makes 6,300 MB
+    queue_places: int = 40  # visitors who may wait; the next one is told that the page is full
     model: str = BUNDLED  # the default model: a preset, a model folder or a Hub id
     server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
     port: int | None = None  # None: the first free one from 7860
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read LILY_MODEL, LILY_MAX_SECONDS, LILY_MAX_MB, PORT and GRADIO_SERVER_NAME.
+        """Read LILY_MODEL, the limits (LILY_ and a field's name), PORT and GRADIO_SERVER_NAME.
 
         Raises ConfigError.
         """
         port = environment.get("PORT") or environment.get("GRADIO_SERVER_PORT")
         return cls(
             max_seconds=_positive(environment, "LILY_MAX_SECONDS", cls.max_seconds),
-            max_mb=round(_positive(environment, "LILY_MAX_MB", cls.max_mb)) or 1,
+            max_mb=_whole(environment, "LILY_MAX_MB", cls.max_mb),
+            max_run_seconds=_positive(environment, "LILY_MAX_RUN_SECONDS", cls.max_run_seconds),
+            keep_seconds=_positive(environment, "LILY_KEEP_SECONDS", cls.keep_seconds),
+            cache_mb=_whole(environment, "LILY_CACHE_MB", cls.cache_mb),
+            queue_places=_whole(environment, "LILY_QUEUE_PLACES", cls.queue_places),
             model=environment.get("LILY_MODEL", "").strip() or cls.model,
             server_name=environment.get("GRADIO_SERVER_NAME") or None,
             port=_port(port) if port else None,
@@ -51,6 +57,10 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
     if not 0 < value < float("inf"):
         raise ConfigError(f"{name} is {text!r}; give a positive number or leave it unset.")
     return value
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    return max(1, round(_positive(environment, name, default)))
 
 
 def _port(text: str) -> int:

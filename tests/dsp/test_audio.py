@@ -166,6 +166,7 @@ REFUSED = [
     ("no.wav", write_sound("no.wav", np.zeros((0, 1))), "no samples"),
     ("nan.wav", write_sound("nan.wav", NAN_AT), "not a finite number at 0.625 s"),
     ("inf.wav", write_sound("inf.wav", NAN_AT * np.inf), "not a finite number at 0.000 s"),
+    ("vast.wav", write_sound("vast.wav", np.full((9, 1), 1e20)), "too large to be sound at 0.000"),
     ("many.wav", write_sound("many.wav", np.zeros((9, 9))), "9 channels"),
     ("slow.wav", write_sound("slow.wav", np.zeros((9, 1)), 999), "999 Hz"),
     ("fast.wav", write_sound("fast.wav", np.zeros((9, 1)), 768_001), "768001 Hz"),

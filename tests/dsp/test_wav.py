@@ -1,5 +1,6 @@
 """Laws of writing: whole or not at all, rounded to nearest, float only where 24 bits would clip."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from lily.dsp import wav
 from lily.dsp.audio import AudioWriter, read_audio
+from lily.dsp.tags import read_comment
 from lily.errors import InputError, LilyError
 
 
@@ -114,3 +116,71 @@ def test_impossible_files_and_samples_are_refused(tmp_path: Path) -> None:
             writer.write(torch.zeros(1, 5))
         with pytest.raises(LilyError, match="not numbers"):
             writer.write(torch.full((2, 5), torch.nan))
+
+
+def test_a_flac_holds_the_same_samples_as_the_wav(tmp_path: Path) -> None:
+    x = noise(2, 70_001)
+    wav_writer, flac_writer = write(tmp_path / "a.wav", x), write(tmp_path / "a.flac", x)
+    assert flac_writer.subtype == "PCM_24" and flac_writer.sha256 == wav_writer.sha256
+    info = soundfile.info(tmp_path / "a.flac")
+    assert (info.format, info.subtype, info.frames) == ("FLAC", "PCM_24", 70_001)
+    assert torch.equal(read_audio(tmp_path / "a.flac"), read_audio(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("before", [0, 200_000])
+def test_what_a_flac_would_clip_becomes_a_float_wav_and_nothing_is_lost(
+    tmp_path: Path, before: int
+) -> None:
+    x = (noise(2, before + 1_000) * 2**23).round() / 2**23
+    x[1, before] = 1.5
+    writer = write(tmp_path / "a.flac", x, block=65_536)
+    assert writer.path == tmp_path / "a.wav" and writer.subtype == "FLOAT"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.wav"]
+    assert torch.equal(read_audio(tmp_path / "a.wav"), x)
+
+
+def test_the_hash_and_the_returned_blocks_are_those_of_the_file(tmp_path: Path) -> None:
+    for peak in (0.5, 1.5):  # 24-bit, and float from the second block on
+        x = noise(2, 3_000)
+        x[0, 0], x[0, 2_000] = -1e-9, peak  # rounds to minus zero, which an integer has not
+        with AudioWriter(tmp_path / f"{peak}.wav", 48_000, 2) as writer:
+            stored = torch.cat([writer.write(block) for block in x.split(1_000, -1)], -1)
+        read = read_audio(writer.path)
+        assert torch.equal(stored, read)
+        assert writer.sha256 == hashlib.sha256(read.T.contiguous().numpy().tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("length", [1, 3_001])
+def test_a_comment_is_read_back_and_leaves_the_samples_alone(
+    tmp_path: Path, name: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = noise(1, length)
+    for limit in (wav.LARGEST_RIFF, 4_000):  # RIFF and RF64
+        monkeypatch.setattr(wav, "LARGEST_RIFF", limit)
+        with AudioWriter(tmp_path / name, 48_000, 1) as writer:
+            writer.write(x)
+            writer.comment = '{"lily": "certificate/1", "odd": 1}'
+        assert read_comment(tmp_path / name) == writer.comment
+        assert torch.equal(read_audio(tmp_path / name), (x * 2**23).round() / 2**23)
+
+
+def test_a_file_beyond_four_gigabytes_is_rf64_and_read_back(tmp_path: Path) -> None:
+    """The real limit, on a file with a hole: 4.5 GB that take a few MB of disk."""
+    x = noise(2, 1_000)
+    path, frames = tmp_path / "long.wav", 750_000_000
+    with AudioWriter(path, 48_000, 2) as writer:
+        writer.write(x)
+        writer._raw.seek(6 * (frames - 2_000), 1)  # zeros nobody wrote
+        writer._file._frames += frames - 2_000
+        writer.write(x)
+        writer.comment = "after the samples"
+    assert path.stat().st_size > 1 << 32
+    info = soundfile.info(path)
+    assert (info.format, info.frames) == ("RF64", frames)
+    assert read_comment(path) == "after the samples"
+    with soundfile.SoundFile(path) as file:
+        for start in (0, frames - 1_000):
+            file.seek(start)
+            read = torch.from_numpy(file.read(1_000, dtype="float32").T)
+            assert torch.equal(read, (x * 2**23).round() / 2**23)

@@ -198,10 +198,28 @@ def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new
     save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
     base = with_weights(read_folder_config(below))
     recipe = {**base, "training": config["training"]}
-    list(train(recipe, corpus, out, base=str(below)))
+    list(train(recipe, corpus, out, base=str(below), adapter=True))
     kept = read_tensors(out / "model" / "model.safetensors")
     assert kept and all(is_of_encoder(key) for key in kept)
     adapter = load_model(with_weights(read_folder_config(out / "model")))
     assert adapter.encoder_is_trained
     for key, value in load_model(base).state_dict().items():
         assert is_of_encoder(key) or torch.equal(value, adapter.state_dict()[key])
+
+
+def test_a_stage_may_begin_from_a_models_weights(corpus, new_run, tmp_path):
+    below, out = tmp_path / "below", new_run("further")
+    config = load_config("tiny")
+    save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
+    base = with_weights(read_folder_config(below))
+    recipe = {**base, "training": config["training"]}
+    list(train(recipe, corpus, out, stages=("diffusion",), base=str(below)))
+    before, after = (
+        load_model(with_weights(read_folder_config(folder))).state_dict()
+        for folder in (below, out / "model")
+    )
+    assert before.keys() == after.keys()
+    moved = {
+        key for key, value in before.items() if not torch.equal(value.half(), after[key].half())
+    }
+    assert moved and all(key.startswith("model.") for key in moved)  # not the latents' scale either

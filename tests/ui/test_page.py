@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 
 from lily.ui.examples import EXAMPLES, FOLDER
 from lily.ui.handlers import NO_RECORDING, SURPRISE, Handlers
-from lily.ui.page import build_page
+from lily.ui.page import build_page, cache_of
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
@@ -39,7 +39,13 @@ def page(shelf, tmp_path_factory) -> Iterator[gr.Blocks]:
     """The page over the fake engine, its cache in a folder of the tests; built once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield build_page(shelf, Settings(max_seconds=60.0))
+        yield made(shelf, Settings(max_seconds=60.0))
+
+
+def made(shelf: EngineShelf, settings: Settings | None = None, notice: str = "") -> gr.Blocks:
+    """The page over a shelf."""
+    settings = settings or Settings()
+    return build_page(shelf, settings, cache_of(settings), notice)
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +107,24 @@ def test_a_model_without_a_trained_encoder_greys_the_switch_with_the_reason(engi
     shelf = EngineShelf(
         configs, lambda _: engine, note=lambda c: note["plain"] if c is configs["plain"] else ""
     )
-    page = build_page(shelf, Settings())
+    page = made(shelf)
     switch = block(page, gr.Radio, "Encoder")
     assert (switch.interactive, switch.value, switch.info) == (False, "off", note["plain"])
     handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
     assert handlers.check_encoder("plain")[switch]["interactive"] is False
+    button, told = named(page, "compare"), named(page, "compare-note")
+    assert button.interactive is False and told.visible
+    assert told.value == "There is nothing to compare. Its encoder is untrained."
+    for ended in (handlers.free("plain"), handlers.stop(None, "plain")):
+        assert ended[button]["interactive"] is False  # a run of it leaves it greyed
+    assert handlers.free("full")[button]["interactive"] is True
     updates = handlers.change_preset("full")
     assert (updates[switch]["interactive"], updates[switch]["value"]) == (True, "on")
+    assert updates[button]["interactive"] is True and updates[told]["visible"] is False
 
 
 def test_a_notice_is_shown_as_text(shelf):
-    page = build_page(shelf, Settings(), "The <b>Hub</b> is silent.")
+    page = made(shelf, notice="The <b>Hub</b> is silent.")
     notice = next(b for b in page.blocks.values() if b.elem_id == "notice")
     assert "The &lt;b&gt;Hub&lt;/b&gt; is silent." in notice.value
 
@@ -156,7 +169,7 @@ def test_widgets_put_no_value_into_a_template():
 
 def test_run_without_a_recording_says_what_to_do(handlers):
     with pytest.raises(gr.Error) as told:
-        list(handlers.arm(None))
+        list(handlers.arm(None, "small"))
     assert told.value.message == NO_RECORDING
 
 
@@ -201,7 +214,7 @@ def test_another_reference_is_refused_with_the_reason(handlers, recording, other
 
 
 def test_a_new_run_takes_the_old_results_away(handlers, recording, page):
-    (armed,) = handlers.arm(str(recording))
+    (armed,) = handlers.arm(str(recording), "small")
     assert armed[named(page, "comparison")]["visible"] is False
     assert armed[named(page, "take")]["visible"] is False
     assert armed[named(page, "player")] == {"sources": []}
@@ -210,10 +223,25 @@ def test_a_new_run_takes_the_old_results_away(handlers, recording, page):
 def test_every_example_is_there_small_and_credited():
     credits = (FOLDER / "CREDITS.md").read_text()
     assert len(EXAMPLES) == 3
-    for path in EXAMPLES.values():
-        assert path.stat().st_size < 1_000_000
-        assert soundfile.info(path).samplerate < 44_100
-        assert f"`{path.name}`" in credits
+    for example in EXAMPLES.values():
+        assert example.path.stat().st_size < 1_000_000
+        assert f"`{example.path.name}`" in credits
+
+
+def test_an_example_is_upsampled_where_there_is_nothing_to_compare(engine):
+    shelf = EngineShelf(
+        {"plain": {"inference": BOUNDS}}, lambda _: engine, note=lambda _: "Its encoder is mute."
+    )
+    page = made(shelf)
+    handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
+    example = EXAMPLES["Try changing band"]
+    chosen = handlers.choose(example, "plain")
+    assert chosen[named(page, "tasks")].selected == "upsample"
+    assert chosen[block(page, gr.Textbox, "Cutoff (Hz)")] == "0:20000,7:4000"
+    values = (str(EXAMPLES["Try speech"].path), "plain", "off", 4, "5", "ddim", 1.5, "", None)
+    last = [step for step in handlers.run_comparison(*values) if named(page, "command") in step][-1]
+    assert "lily upsample speech.flac" in last[named(page, "command")]["value"]
+    assert engine.asked[-1].encoder is False
 
 
 def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
@@ -226,10 +254,10 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
         stream.close()
     finally:
         engine.pause = 0.0
-    shown = handlers.stopped(handlers.stop(None)[panel])
+    shown = handlers.stopped(handlers.stop(None, "small")[panel], "small")
     assert shown[named(page, "take")]["visible"] is True
     assert shown[panel]["phase"] == "stopped"
-    assert handlers.stopped(shown[panel]) == {panel: gr.skip()}
+    assert handlers.stopped(shown[panel], "small") == {panel: gr.skip()}
 
 
 def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
@@ -242,8 +270,8 @@ def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine,
         stream.close()
     finally:
         engine.pause = 0.0
-    list(handlers.arm(str(recording)))
-    assert handlers.stopped(None) == {panel: gr.skip()}
+    list(handlers.arm(str(recording), "small"))
+    assert handlers.stopped(None, "small") == {panel: gr.skip()}
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):
@@ -294,8 +322,8 @@ def test_a_surprise_is_one_calm_line_and_a_logged_traceback(
 @pytest.mark.parametrize("sent", [None, "x", 3, {"phase": "filling"}, {"rows": "<b>"}])
 def test_stop_survives_whatever_a_client_sends(handlers, sent, page):
     panel = next(b for b in page.blocks.values() if b.elem_id == "chunk-map")
-    assert handlers.stop(sent)[panel]["phase"] == "stopped"
-    json.dumps(handlers.stop(sent)[panel])
+    assert handlers.stop(sent, "small")[panel]["phase"] == "stopped"
+    json.dumps(handlers.stop(sent, "small")[panel])
 
 
 def test_a_program_gets_files_and_figures(client, recording):

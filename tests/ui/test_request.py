@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lily.errors import ConfigError, InputError
+from lily.measure import cutoffs_of, cutoffs_text
 from lily.ui.request import request_of
 from lily.ui.settings import Settings
 
@@ -43,11 +44,40 @@ def test_seed_zero_is_a_seed():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("seed", "abc"), ("seed", "1.5"), ("cutoff", "4k"), ("cutoff", "nan"), ("guidance", "inf")],
+    [("seed", "abc"), ("seed", "1.5"), ("guidance", "inf")],
 )
 def test_nonsense_is_named_in_one_sentence(field, value):
     with pytest.raises(InputError, match=f"(?i){field} is .*{value}.*leave it empty"):
         ask(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4k",
+        "nan",
+        "inf",
+        "0:4000,x:5",
+        "0:4000:1",
+        ":",
+        "0:4000,nan:5000",
+        "0:4000,1e99:8000",
+        "-1:4000",
+        "0:nan",
+        ",".join(f"{second}:4000" for second in range(65)),
+    ],
+)
+def test_a_cutoff_that_cannot_be_is_a_sentence(text):
+    with pytest.raises(InputError, match="no cutoff|cannot be|at most 64"):
+        ask(cutoff=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cutoff"),
+    [("3500", 3500.0), (" 0.1 ", 0.1), ("0:4000,62.5:20000", ((0.0, 4000.0), (62.5, 20000.0)))],
+)
+def test_a_cutoff_is_a_number_or_pieces_and_survives_being_written(text, cutoff):
+    assert ask(cutoff=text).cutoff_hz == cutoff == cutoffs_of(cutoffs_text(cutoff))
 
 
 def test_no_recording_is_an_input_error():
@@ -71,11 +101,17 @@ def test_settings_come_from_the_environment():
         {
             "LILY_MAX_SECONDS": "90",
             "LILY_MAX_MB": "5",
+            "LILY_MAX_RUN_SECONDS": "60",
+            "LILY_KEEP_SECONDS": "600",
+            "LILY_CACHE_MB": "900",
+            "LILY_QUEUE_PLACES": "3",
             "PORT": "8123",
             "GRADIO_SERVER_NAME": "0.0.0.0",
         }
     )
     assert (settings.max_seconds, settings.max_mb) == (90.0, 5)
+    assert (settings.max_run_seconds, settings.keep_seconds) == (60.0, 600.0)
+    assert (settings.cache_mb, settings.queue_places) == (900, 3)
     assert (settings.port, settings.server_name) == (8123, "0.0.0.0")
     assert Settings.from_environment({}) == Settings()
 

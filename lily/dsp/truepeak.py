@@ -1,0 +1,56 @@
+"""Decide how high a signal rises between its samples: four times oversampled, as ITU-R BS.1770-5.
+
+A player's converter and a lossy encoder interpolate, so samples below full scale may still clip.
+The interpolator is a Kaiser-windowed sinc of 24 samples on each side, flat to 0.01 dB up to 0.9 x
+Nyquist; at four times the rate a peak is missed by 0.7 dB at most, at the highest frequency
+(BS.1770-5, annex 2). 1.0 is full scale.
+"""
+
+import torch
+from scipy.signal import firwin, kaiser_beta
+from torch import Tensor
+
+OVERSAMPLING = 4
+SIDE = 24  # samples of the signal on each side of an interpolated one
+ATTENUATION_DB = 80.0
+STRIDE = 32  # samples whose neighbourhoods are interpolated by one row of a matrix product
+
+
+class TruePeakMeter:
+    """The largest magnitude of a stream of blocks (C, n), oversampled; memory is one block."""
+
+    def __init__(self) -> None:
+        taps = 2 * SIDE * OVERSAMPLING + 1
+        kernel = torch.from_numpy(
+            firwin(taps, 1 / OVERSAMPLING, window=("kaiser", kaiser_beta(ATTENUATION_DB)))
+        )
+        kernel = (kernel * OVERSAMPLING).float()
+        # Phase 0 would be the samples themselves.
+        phases = [kernel[phase::OVERSAMPLING].flip(0) for phase in range(1, OVERSAMPLING)]
+        self._gain = max(float(phase.abs().sum()) for phase in phases)  # no peak rises by more
+        self._matrix = torch.zeros(STRIDE + 2 * SIDE - 1, STRIDE, len(phases))
+        for place in range(STRIDE):
+            self._matrix[place : place + 2 * SIDE, place] = torch.stack(phases, dim=-1)
+        self._matrix = self._matrix.flatten(1)
+        self._held: Tensor | None = None  # (C, 2 SIDE - 1 and more), shorter than a row
+        self._peak = 0.0
+
+    def push(self, block: Tensor) -> None:
+        """Take a block (C, n)."""
+        if self._held is None:
+            self._held = block.new_zeros(block.shape[0], 2 * SIDE - 1)
+        joined, size = torch.cat([self._held, block], dim=-1), self._matrix.shape[0]
+        if block.numel():
+            self._peak = max(self._peak, float(block.abs().max()))
+        rows = (joined.shape[-1] - size) // STRIDE + 1
+        # Exact: a block whose highest possible peak is lower than one that was found adds nothing.
+        if rows > 0 and float(joined.abs().max()) * self._gain > self._peak:
+            windows = joined.unfold(-1, size, STRIDE).reshape(-1, size)
+            self._peak = max(self._peak, float((windows @ self._matrix).abs().max()))
+        self._held = joined[:, max(0, rows) * STRIDE :]
+
+    def result(self) -> float:
+        """The true peak of what was pushed, silence after it."""
+        if self._held is not None:
+            self.push(self._held.new_zeros(self._held.shape[0], 2 * SIDE + STRIDE))
+        return self._peak

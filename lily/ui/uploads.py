@@ -1,0 +1,42 @@
+"""Take only what was uploaded here: this server fetches nothing from other addresses.
+
+A client may name a file by its address where it has no other way, as MCP's tools have not; then it
+has to be the address that this server gave the upload. Gradio would fetch any public address, of
+any size, into memory.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import gradio as gr
+
+OWN = re.compile(r".*/gradio_api/file=(?P<path>.+)")
+NOTHING_FETCHED = (
+    "This server fetches nothing from other addresses; upload the recording to /gradio_api/upload "
+    "and give the address /gradio_api/file=PATH, or send it as a data: URL."
+)
+
+
+def uploads_only(component: gr.Audio) -> gr.Audio:
+    """Make a component refuse addresses that are not of an upload; returns it."""
+    keep = component.async_move_resource_to_block_cache
+
+    async def move(given: str | Path | None) -> str | None:
+        if given is not None and str(given).lower().startswith(("http://", "https://")):
+            given = uploaded(str(given), Path(component.GRADIO_CACHE))
+        return await keep(given)
+
+    component.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
+    return component
+
+
+def uploaded(address: str, cache: Path) -> str:
+    """The path inside ``cache`` that an address of ours names; raises gr.Error for any other."""
+    own = OWN.fullmatch(unquote(urlsplit(address).path))
+    path = Path(own["path"]) if own else None
+    if path is None or not path.is_file() or not path.resolve().is_relative_to(cache.resolve()):
+        raise gr.Error(NOTHING_FETCHED, print_exception=False)
+    return str(path)

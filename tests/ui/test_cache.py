@@ -1,0 +1,94 @@
+"""Laws of the page's files: the old and the too much go, what is used or not ours stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lily.ui.cache import Cache
+
+HOUR = 3600.0
+UPLOADS = [f"{number:064x}" for number in range(4)]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+def upload(folder: Path, name: str, size: int = 1_000, age: float = 0.0) -> Path:
+    """A file as Gradio keeps it, so many seconds old."""
+    path = folder / name / "take.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    for part in (path, path.parent):
+        os.utime(part, (time.time() - age,) * 2)
+    return path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_is_old_goes_and_what_is_young_stays(folder):
+    upload(folder, UPLOADS[0], age=2 * HOUR)
+    upload(folder, UPLOADS[1], age=0.5 * HOUR)
+    (folder / "tmpab_12xyz").write_bytes(b"an upload that broke off")
+    os.utime(folder / "tmpab_12xyz", (0, 0))
+    Cache(folder, HOUR, 1e9).tidy()
+    assert names(folder) == {UPLOADS[1]}
+
+
+def test_a_folder_is_as_old_as_its_newest_file(folder):
+    path = upload(folder, "lily-run", age=2 * HOUR)
+    (path.parent / "new.wav").write_bytes(b"x")
+    Cache(folder, HOUR, 1e9).tidy()
+    assert (path.parent / "new.wav").exists() and path.exists()
+
+
+def test_over_its_size_the_oldest_go_first(folder):
+    for age, name in enumerate(reversed(UPLOADS)):
+        upload(folder, name, 100_000, age=60.0 * age)
+    left = Cache(folder, HOUR, 220_000).tidy()
+    assert names(folder) == set(UPLOADS[2:]) and left <= 220_000
+
+
+def test_what_a_run_uses_stays_and_is_young_afterwards(folder):
+    path = upload(folder, UPLOADS[0], age=2 * HOUR)
+    cache = Cache(folder, HOUR, 10)
+    with cache.holding([path, Path("/elsewhere/example.flac")]):
+        cache.tidy()
+        assert path.exists()
+        assert not cache.has_room(1)
+    Cache(folder, HOUR, 1e9).tidy()
+    assert path.exists()
+    assert cache.has_room(1) and not cache.has_room(100)
+
+
+def test_names_that_are_not_ours_are_left_alone(folder):
+    others = ["photos", "tmp", "abc", "f" * 63, "notes.txt", "F" * 64]
+    for name in others:
+        upload(folder, name, age=99 * HOUR)
+    Cache(folder, 1.0, 1).tidy()
+    assert names(folder) == set(others)
+
+
+def test_a_link_is_removed_and_not_what_it_points_to(folder, tmp_path):
+    target = upload(tmp_path, "precious", age=9 * HOUR)
+    folder.mkdir()
+    (folder / "lily-link").symlink_to(target.parent)
+    os.utime(folder / "lily-link", (0, 0), follow_symlinks=False)
+    Cache(folder, HOUR, 1e9).tidy()
+    assert target.exists() and names(folder) <= {"lily-link"}
+
+
+def test_the_folder_is_tidied_while_nobody_asks(folder):
+    upload(folder, UPLOADS[0], age=2.0)
+    Cache(folder, 1.0, 1e9).watch()
+    deadline = time.monotonic() + 30
+    while names(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
