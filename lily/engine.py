@@ -11,7 +11,6 @@ the only way through; ``run_inference``, the command line and the page are built
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,21 +18,15 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from lily.chunk_cache import ChunkCache, KeptRun
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
-from lily.dsp.audio import probe, read_blocks
-from lily.dsp.audiosr import prepare
-from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep, drained
-from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
+from lily.dsp.cutoffs import PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
-from lily.dsp.fingerprint import AudioHash
 from lily.dsp.mel import LogMel, MelStream
-from lily.dsp.resample import Resampler
 from lily.errors import InputError
 from lily.events import (
     ChunksDone,
@@ -43,7 +36,6 @@ from lily.events import (
     Event,
     Finished,
     Planned,
-    Reading,
     Sampling,
     StopEarly,
     UpsampleOptions,
@@ -51,10 +43,11 @@ from lily.events import (
 )
 from lily.fill import Filler, FillSettings
 from lily.identity import facts_of
-from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, refuse_longer, within
+from lily.measure import Measurement
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
+from lily.survey import measure, prepare, recording_blocks
 from lily.takes import TakePaths, Takes, run
 from lily.weights import load_model, weights_sha256
 
@@ -154,77 +147,9 @@ class InferenceEngine:
             return options
         raise InputError(f"{self.name} has no global encoder; choose encoder off.")
 
-    # ---- pass 1 ---------------------------------------------------------------------------------
-
-    def measure(
-        self, path: Path, options: UpsampleOptions
-    ) -> Generator[Reading, None, Measurement]:
-        """Read the recording for its length, level and cutoff."""
-        info = probe(path)
-        given = pieces(options.cutoff_hz)
-        for _, cutoff_hz in given:
-            within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
-        meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
-        samples, digest = 0, AudioHash(info.sample_rate, info.channels)
-        sums = torch.zeros(info.channels, 1, dtype=torch.float64)
-        lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-        for block in self.blocks(path, digest.update):
-            meter.push(block)
-            samples += block.shape[-1]
-            refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
-            if block.shape[-1]:
-                sums += block.double().sum(dim=1, keepdim=True)
-                lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
-                highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-            yield Reading(samples / self.sample_rate)
-        found, means = meter.result(), (sums / max(samples, 1)).float()
-        cutoffs = Cutoffs.constant(found.cutoff_hz)
-        if given:
-            cutoffs = Cutoffs.from_seconds(given, self.sample_rate)
-        peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
-        return Measurement(
-            name=path.name,
-            info=info,
-            samples=samples,
-            peak=float(peaks.max()),
-            means=means,
-            cutoffs=cutoffs,
-            full_band=leaves_nothing(given, cutoffs, found.full),
-            peaks=peaks,
-            sha256=digest.hexdigest(),
-        )
-
-    def prepare(
-        self, path: Path, measured: Measurement, options: UpsampleOptions
-    ) -> Generator[Reading, None, Measurement]:
-        """Measure by the profile's own rules where it has some; the seed is known by now."""
-        if not PROFILES[options.profile].prepares or not measured.samples:
-            return measured
-        given = pieces(options.cutoff_hz)
-        prepared = yield from prepare(
-            self.blocks(path),
-            measured.samples,
-            measured.means,
-            measured.peaks,
-            options.seed or 0,
-            given[0][1] if given else None,
-        )
-        cutoff_hz = max(prepared.lowest_hz or measured.cutoff_hz, CUTOFFS_HZ[0])
-        cutoffs = Cutoffs.constant(cutoff_hz)
-        return replace(measured, prepared=prepared, cutoffs=cutoffs, full_band=False)
-
-    def blocks(self, path: Path, hear: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
-        """The recording at 48 kHz in blocks (C, n), the same ones at every pass.
-
-        ``hear`` is told every block as the file holds it, at its own rate.
-        """
-        info = probe(path)
-        resampler = Resampler(info.sample_rate, self.sample_rate)
-        for block in read_blocks(path):
-            if hear is not None:
-                hear(block)
-            yield resampler.push(block)
-        yield resampler.flush()
+    def blocks(self, path: Path) -> Iterator[Tensor]:
+        """The recording at the engine's rate in blocks (C, n), the same ones at every pass."""
+        return recording_blocks(path, self.sample_rate)
 
     def network_blocks(self, blocks: Iterable[Tensor], measured: Measurement) -> Iterator[Tensor]:
         """What the networks may know: one gain for the recording, nothing above the cutoff."""
@@ -257,8 +182,8 @@ class InferenceEngine:
     ) -> GlobalContext:
         """A recording's context on its own; raises InputError as ``stream`` does."""
         chosen, path = self.completed(options or UpsampleOptions()), Path(audio_path)
-        measured = drained(self.measure(path, chosen))
-        measured = drained(self.prepare(path, measured, chosen))
+        measured = drained(measure(path, self.sample_rate, chosen))
+        measured = drained(prepare(path, self.sample_rate, measured, chosen))
         return drained(self.read_context(path, measured))
 
     def read_context(

@@ -40,6 +40,20 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What a recording is, found before anything is computed; made by lily/dsp/forensics.py."""
+
+    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy" or "changing"
+    kind: str
+    pieces: tuple[tuple[float, float], ...]  # (start in seconds, where its band ends in Hz)
+    codec: str  # by the file's own word, empty where it is none that loses
+    holes: float  # share of empty time-frequency cells below the end that have sound above them
+    clipped: int  # peaks, 0 where they are too few to tell
+    dc: float  # largest offset of a channel, full scale 1.0
+    text: str = ""  # what was found and what is done about it, in a sentence or two
+
+
+@dataclass(frozen=True)
 class Measured:
     """Pass 1 is done: what the recording is."""
 
@@ -49,6 +63,7 @@ class Measured:
     seconds: float
     cutoff_hz: float
     full_band: bool
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,7 @@ class UpsampleResult:
     resumed: int = 0  # of the chunks, those that an earlier run had finished
     certificate: Path | None = None  # beside the file
     laws: tuple[Law, ...] = ()  # what the certificate says
+    finding: Finding | None = None
 
     @property
     def real_time_factor(self) -> float:

@@ -16,7 +16,7 @@ from lily.dsp.audiosr import Prepared
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
-from lily.events import Measured
+from lily.events import Finding, Measured
 
 CUTOFFS_HZ = (500.0, 23_000.0)  # what --cutoff may be: below, AudioSR never saw an example
 LAST_SECOND = 1e6  # of a piece's start: eleven days
@@ -34,11 +34,12 @@ class Measurement:
     samples: int
     peak: float  # around the mean of each channel
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
+    peaks: Tensor  # (C, 1): the largest distance from it
     cutoffs: Cutoffs
     full_band: bool
-    peaks: Tensor  # (C, 1): the same of each channel
+    finding: Finding
+    sha256: str  # of the recording as its file holds it: lily/dsp/fingerprint.py
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
-    sha256: str = ""  # of the recording as its file holds it: lily/dsp/fingerprint.py
 
     @property
     def cutoff_hz(self) -> float:
@@ -58,6 +59,7 @@ class Measurement:
             self.seconds,
             self.cutoff_hz,
             self.full_band,
+            self.finding,
         )
 
     @property
@@ -118,9 +120,9 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def leaves_nothing(given: Pieces, cutoffs: Cutoffs, found_full: bool) -> bool:
-    """Whether there is nothing to fill in: found so, or said of every piece."""
-    return (len(given) > 1 and cutoffs.full) if given else found_full
+def leaves_nothing(given: Pieces, cutoffs: Cutoffs) -> bool:
+    """Whether there is nothing to fill in; one cutoff that is given is always filled from."""
+    return cutoffs.full and len(given) != 1
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lily.certificate import certificate_path
 from lily.dsp.audio import AudioWriter
+from lily.dsp.forensics import SILENT_PEAK
 from lily.dsp.leftovers import remove_dead
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
@@ -29,12 +30,12 @@ from lily.fill import Filler
 from lily.identity import address, machine
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
+from lily.survey import measure, prepare
 from lily.witness import CertifiedWriter, Statement, state
 
 if TYPE_CHECKING:
     from lily.engine import InferenceEngine
 
-SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
 Spans = tuple[tuple[float, float], ...]  # (start, stop) of chunks in seconds
 
 
@@ -164,14 +165,14 @@ def run(
     """
     began = time.perf_counter()
     paths.make_way()
-    measured = yield from engine.measure(path, chosen)
+    measured = yield from measure(path, engine.sample_rate, chosen)
     # A limit and a container change no chunk.
     asked = replace(chosen, seed=seed, resume=False, longest_seconds=None, format="wav")
     named = partial(name_of, engine, measured.sha256, asked, encoders)
     with engine.cache.run(named, chosen.resume) as kept:
         if kept:
             chosen = replace(chosen, seed=kept.seed(chosen.seed or 0))
-        measured = yield from engine.prepare(path, measured, chosen)
+        measured = yield from prepare(path, engine.sample_rate, measured, chosen)
         yield measured.told()
         message = nothing_to_do(measured)
         if message and len(encoders) > 1:
@@ -249,6 +250,7 @@ def result_of(
         resumed=resumed,
         certificate=certificate_path(writer.path),
         laws=writer.certificate.laws() if writer.certificate else (),
+        finding=measured.finding,
     )
 
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lily.config import load_config
 from lily.dsp.audio import read_audio
+from lily.dsp.blocks import drained
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.engine import InferenceEngine
 from lily.errors import InputError
@@ -19,6 +22,7 @@ from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Re
 from lily.events import UpsampleOptions as Options
 from lily.fill import Filler
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.survey import measure
 from lily.weights import read_folder_config, save_model_folder
 
 
@@ -299,3 +303,54 @@ def test_a_context_that_is_given_takes_the_place_of_the_recordings_own(engine, t
     own = tmp_path / "own"
     list(engine.stream(a, own, options, context=engine.context_of(a, options)))
     assert torch.equal(read_audio(own / "a.wav"), outputs[0])
+
+
+def test_a_change_is_found_and_each_piece_keeps_its_own_band(engine, tmp_path):
+    """Null depth of 60 dB below 0.9 x each piece's own cutoff, nobody having told the pieces."""
+    parts = [band_limited(10.0, hz, seed=int(hz)) for hz in (4_000.0, 12_000.0, 6_000.0)]
+    recording = torch.cat(parts, dim=1)
+    path = write(tmp_path / "a.wav", recording)
+    result = engine.run_inference(path, tmp_path / "o", seed=3, steps=1)
+    assert result.finding.kind == "changing"
+    found = result.finding.pieces
+    assert [hz for _, hz in found] == pytest.approx([4_000, 12_000, 6_000], rel=0.05)
+    assert [start for start, _ in found] == pytest.approx([0, 10, 20], abs=0.5)
+    assert result.cutoff_hz == min(hz for _, hz in found)
+    difference = read_audio(result.output) - recording
+    edges = [*(start for start, _ in found), 30.0]
+    for (start, hz), stop in zip(found, edges[1:], strict=True):
+        inner = slice(round((start + 0.1) * 48_000), round((stop - 0.1) * 48_000))
+        below = lowpass_kernel(0.8 * hz, 0.9 * hz, 48_000)
+        changed, kept = (filter_whole(x[:, inner], below) for x in (difference, recording))
+        # The filter's own ends see what lies above the cutoff.
+        assert decibels(changed[:, 4_800:-4_800]) < decibels(kept) - 60
+        above = highpass_kernel(1.05 * hz, 1.15 * hz, 48_000)
+        added = filter_whole(difference[:, inner], above)
+        assert decibels(added) > -80
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    gain_db=st.floats(-60, 0),
+    offset=st.floats(-0.3, 0.3),
+    cutoff_hz=st.floats(2_000, 12_000),
+    channels=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_level_offset_and_band_are_kept_whatever_they_are(
+    engine, tmp_path_factory, gain_db, offset, cutoff_hz, channels, seed
+):
+    folder = tmp_path_factory.mktemp("level")
+    recording = band_limited(1.5, cutoff_hz, channels, seed) * 10 ** (gain_db / 20) + offset
+    output = run(engine, write(folder / "a.wav", recording), folder / "o", steps=1)
+    assert output.shape == recording.shape
+    measured = drained(measure(folder / "a.wav", 48_000, engine.completed(Options())))
+    result_hz = measured.cutoff_hz
+    assert result_hz == pytest.approx(cutoff_hz, rel=0.06)
+    assert torch.allclose(output.mean(dim=1), recording.mean(dim=1), atol=1e-4)
+    below = lowpass_kernel(0.8 * result_hz, 0.9 * result_hz, 48_000)
+    kept, changed = (
+        filter_whole(x, below)[:, 2_000:-2_000] for x in (recording - offset, output - recording)
+    )
+    # What 24 bits cannot tell apart is no difference.
+    assert decibels(changed) < max(decibels(kept) - 60, -135)

@@ -50,6 +50,7 @@ BESIDE = {  # files that are one room, though not one folder
     "identity": "engine",
     "measure": "engine",
     "profiles": "engine",
+    "survey": "engine",
     "takes": "engine",
     "voice": "engine",
 }

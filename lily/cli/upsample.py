@@ -89,6 +89,7 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "message": result.message,
         "certificate": None if result.certificate is None else str(result.certificate),
         "laws": [asdict(law) for law in result.laws],
+        "finding": result.finding and asdict(result.finding),
     }
 
 
@@ -102,4 +103,5 @@ def _sentence(result: UpsampleResult) -> str:
         from lily.certificate import summary
 
         facts += f"; certificate: {summary(result.laws)}"
-    return f"{facts}. {result.message}".rstrip()
+    found = result.finding.text if result.finding else ""
+    return " ".join(part for part in (f"{facts}.", found, result.message) if part)

@@ -1,17 +1,12 @@
 """Decide where a recording ends in frequency: at the wall its spectrum falls off, in Hz.
 
 Not a percentile of energy: AudioSR's rule (98.5 % of the magnitude) puts untouched music at 9 to
-15 kHz and would replace real highs. A wall is a fall that is steeper than music, speech and noises
-make by themselves and that is never undone above it. Three steps, on one streamed statistic:
-
-1. For every frequency, the level that 0.5 % of the frames exceed (at least 3 frames: one click is
-   shorter), so that a cymbal counts and codec fuzz in odd frames does not. Histograms of 0.5 dB per
-   bin hold it: 1.6 MB, whatever the duration.
-2. The fall: the lowest place where that spectrum drops, within 1/12 to 2 octaves, by more than it
-   does in any of 390 untouched clips below their bandwidth (`FALLS`, each their maximum and 1.2 dB
-   or more).
-3. The knee: a straight line in dB per octave times a Butterworth response of any order is fitted
-   around the fall; the cutoff is where that response is 3 dB down (shallow) to 20 dB (a wall).
+15 kHz and would replace real highs.
+So what is looked for is a wall (`lily/dsp/walls.py`), on one streamed statistic: for every
+frequency, the level that 0.5 % of the frames exceed (at least 3 frames: one click is shorter), so
+that a cymbal counts and codec fuzz in odd frames does not. Histograms of 0.5 dB per bin hold it:
+1.6 MB, whatever the duration. Beside it, `lily/dsp/pieces.py` keeps what tells whether the end of
+the band changes on the way.
 
 A recording without a fall is full up to its bound, or up to where it sinks into the quantisation
 noise of its sample format.
@@ -24,34 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lily.dsp.pieces import SlotSpectra, find_pieces
+from lily.dsp.walls import LOWEST_DB, NOISE_WAVES_DB, Wall, find_wall, grid_hz, smoothed
 from lily.errors import InputError
 
 FULL_BAND_HZ = 20_000.0  # a cutoff from here on leaves nothing that ears would miss
 BIN_HZ = 48_000 / 2048  # resolution aimed at: 1 % of the lowest cutoff looked for
-LOWEST_HZ = 1_500.0  # falls that begin below are formants and basses
-GRID = 48  # steps per octave of the smoothed spectrum; each averages 1/12 octave, 5 bins or more
 EXCEEDED = 0.005  # share of frames
 SPARED_FRAMES = 3  # a click touches two frames, three at worst
-LEVELS_DB = (-180.0, 20.0)
+LEVELS_DB = (LOWEST_DB, 20.0)
 LEVEL_STEP_DB = 0.5
-NOISE_RANGE_DB = 15.0  # from triangular dither down to none is 5 dB, and noise is seldom white
-NOISE_WAVES_DB = 3.0  # smoothed noise stays this close to its own lowest level
-SILENCE_DB = -110.0  # under the 16-bit floor there is nothing to measure
-
-# Steps of the grid -> fall in dB. Untouched corpus, maximum below 0.95 x bandwidth:
-# 17.7, 24.6, 26.8, 26.9, 30.3, 39.2, 45.9, 45.2, 60.8 dB.
-FALLS = ((4, 19.0), (8, 26.0), (12, 28.5), (16, 29.0), (24, 32.0), (36, 41.0), (48, 47.5))
-FALLS += ((72, 49.0), (96, 62.0))
-SHARPNESS = 1.4  # a start counts with 1.4 x its width: short windows place the fall better
-
-ORDERS = np.array([4, 6, 8, 10, 12, 14, 17, 20, 24, 32, 40, 60, 100, 200])  # Butterworth, fitted
-# Where each order's cutoff is read, dB below its line: shallow filters are named by their -3 dB
-# (-6 dB forwards and backwards, which fits as about 14), walls by their foot.
-READ_DB = np.interp(np.log(ORDERS), np.log([8, 12, 16, 24, 40, 100]), [3, 3, 4, 6, 10, 20])
-FIT_BELOW = 44  # steps of the grid below the knee that the line is fitted to
-FIT_DEPTH_DB = 50.0  # the fit follows a fall this far
-OUTLIER_DB = 15.0  # errors beyond it count as this much
-SLOPES_DB = (-25.0, 10.0)  # per octave, of a recording itself
+CELL_HZ = 375.0  # width of the cells in which a codec's holes are looked for
+HEARD_DB = -60.0  # frames without a cell this loud are not looked at
+EMPTY_DB = (-85.0, -112.0)  # under the frame's loudest cell, and absolute: a window's and dither's
+SOUNDS_DB = 12.0  # above empty, something sounds
+LOOKED_AT = (0.45, 0.93)  # x cutoff: where codecs begin to save
 
 
 @dataclass(frozen=True)
@@ -60,6 +42,7 @@ class Bandwidth:
 
     cutoff_hz: float
     full: bool
+    steep: bool = False  # it ends at a wall, as resampling and codecs make it
 
 
 class BandwidthMeter:
@@ -85,6 +68,10 @@ class BandwidthMeter:
         self._counts = torch.zeros(self._size // 2 + 1, levels, dtype=torch.int32)
         self._frames = 0
         self._rest: Tensor | None = None  # (C, n), shorter than a frame
+        self._slots = SlotSpectra(self._bin_hz, self._size // 2 + 1, self._size // 2 / sample_rate)
+        self._cell = max(1, round(CELL_HZ / self._bin_hz))  # bins
+        self._holes = torch.zeros(self._size // 2 // self._cell, dtype=torch.int64)
+        self._heard = 0  # frames
         self._byte_grid = True  # so far every sample is a multiple of 1/128
 
     def push(self, block: Tensor) -> None:
@@ -101,10 +88,24 @@ class BandwidthMeter:
         """Tell the bandwidth of everything pushed so far; silence and nothing are full."""
         if self._frames == 0 and self._rest is not None and self._rest.numel():
             self._count(torch.nn.functional.pad(self._rest, (0, self._size - self._rest.shape[-1])))
-        cutoff = self._bound
+        wall = Wall(self._bound)
         if self._frames:
-            cutoff = min(self._bound, self._cutoff(self._spectrum()))
-        return Bandwidth(cutoff, cutoff >= FULL_BAND_HZ)
+            spectrum = self._spectrum()
+            places = grid_hz((spectrum.size - 1) * self._bin_hz) / self._bin_hz
+            wall = self._wall(smoothed(spectrum, places))
+        return Bandwidth(wall.hz, wall.hz >= FULL_BAND_HZ, wall.steep)
+
+    def pieces(self) -> tuple[tuple[float, float], ...]:
+        """Tell the bandwidth piece by piece, (start in seconds, Hz); one piece is `result`'s."""
+        whole = self.result().cutoff_hz
+        found = find_pieces(self._slots.slots(), whole, self._wall)
+        return tuple((first * self._slots.seconds, hz) for first, hz in found)
+
+    def holes(self, cutoff_hz: float) -> float:
+        """Tell the share of cells below a cutoff that are empty while something above sounds."""
+        first, stop = (int(share * cutoff_hz / self._bin_hz / self._cell) for share in LOOKED_AT)
+        cells = self._holes[first : max(stop, first + 1)]
+        return float(cells.double().mean()) / self._heard if self._heard and cells.numel() else 0.0
 
     def _count(self, samples: Tensor) -> None:
         """Add every whole frame of (C, n): the loudest channel's level in every bin."""
@@ -114,6 +115,20 @@ class BandwidthMeter:
         index = levels.long().clamp(0, self._counts.shape[1] - 1).T  # (F, L)
         self._counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.int32))
         self._frames += power.shape[0]
+        self._slots.add(power)
+        self._look_for_holes(power)
+
+    def _look_for_holes(self, power: Tensor) -> None:
+        """Count, cell by cell, the frames (L, F) that are empty there and sound above it."""
+        width = self._holes.numel() * self._cell
+        cells = power[:, :width].reshape(-1, self._holes.numel(), self._cell).mean(dim=-1)
+        levels = 10 * torch.log10(cells + 1e-20)
+        levels = levels[levels.amax(dim=1) > HEARD_DB]
+        empty_db = (levels.amax(dim=1, keepdim=True) + EMPTY_DB[0]).clamp(min=EMPTY_DB[1])
+        above = levels.flip(1).cummax(dim=1).values.flip(1)[:, 1:]
+        holes = (levels[:, :-1] < empty_db) & (above > empty_db + SOUNDS_DB)
+        self._holes[:-1] += holes.sum(dim=0)
+        self._heard += len(levels)
 
     def _spectrum(self) -> np.ndarray:
         """Read the level (F,) in dB that `EXCEEDED` of the frames exceed."""
@@ -122,31 +137,14 @@ class BandwidthMeter:
         steps = (above <= spared).sum(dim=1)  # levels from the top that too few reach
         return LEVELS_DB[1] - LEVEL_STEP_DB * (steps.double().numpy() + 0.5)
 
+    def _wall(self, smooth: np.ndarray) -> Wall:
+        return find_wall(smooth, self._bound, self._noise_ceiling_db())
+
     def _noise_ceiling_db(self) -> float:
         """Tell how high quantisation noise reaches, its largest (triangular dither) assumed."""
         step = 2.0**-7 if self._byte_grid else 2.0**-15
         peaks = 10 * math.log10(-math.log(EXCEEDED))  # what 0.5 % of noise frames exceed
         return 10 * math.log10(step**2 / 4) + self._noise_db + peaks + NOISE_WAVES_DB
-
-    def _cutoff(self, spectrum: np.ndarray) -> float:
-        top = (spectrum.size - 1) * self._bin_hz
-        count = int(GRID * math.log2(top / LOWEST_HZ * 4)) if top > LOWEST_HZ else 0
-        frequencies = LOWEST_HZ / 4 * 2 ** (np.arange(count) / GRID)
-        smooth = _smooth(spectrum, frequencies / self._bin_hz)
-        if smooth.size == 0 or smooth.max() < SILENCE_DB:
-            return self._bound
-        # Nothing lies below quantisation noise: a lowest level about as high must be it.
-        lowest = smooth[frequencies <= 0.95 * self._bound].min()
-        is_noise = 0 <= self._noise_ceiling_db() - lowest <= NOISE_RANGE_DB
-        floor = lowest + NOISE_WAVES_DB if is_noise else LEVELS_DB[0]
-        smooth = np.maximum(smooth, floor)
-        fall = _find_fall(smooth, first=2 * GRID)
-        if fall is not None:
-            return float(LOWEST_HZ / 4 * 2 ** (_fit_knee(smooth, *fall) / GRID))
-        alive = np.nonzero(smooth > floor + 3.0)[0]
-        if alive.size == 0 or alive[-1] >= smooth.size - 2:
-            return self._bound
-        return max(LOWEST_HZ, float(frequencies[alive[-1]]))
 
 
 def _blackman_harris(size: int) -> Tensor:
@@ -155,51 +153,3 @@ def _blackman_harris(size: int) -> Tensor:
     terms = (0.35875, -0.48829, 0.14128, -0.01168)
     window = sum(term * torch.cos(k * phase) for k, term in enumerate(terms))
     return window.float()
-
-
-def _smooth(spectrum: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Average dB over 1/24 octave on each side of fractional `bins`, 2 bins at least."""
-    centre = np.rint(bins).astype(int)
-    low = np.minimum(np.rint(bins * 2 ** (-1 / 24)).astype(int), centre - 2).clip(0)
-    high = np.maximum(np.rint(bins * 2 ** (1 / 24)).astype(int), centre + 2) + 1
-    high = high.clip(max=spectrum.size)
-    total = np.concatenate([[0.0], np.cumsum(spectrum)])
-    return (total[high] - total[low]) / np.maximum(1, high - low)
-
-
-def _find_fall(smooth: np.ndarray, first: int) -> tuple[int, int] | None:
-    """Return start and width, in steps of the grid, of the first fall that is never undone."""
-    loudest_above = np.maximum.accumulate(smooth[::-1])[::-1]
-    best, fall = math.inf, None
-    for width, depth in FALLS:
-        drop = smooth[first:-width] - loudest_above[first + width :]
-        hits = np.nonzero(drop >= depth)[0]
-        if hits.size and hits[0] + SHARPNESS * width < best:
-            best, fall = hits[0] + SHARPNESS * width, (first + int(hits[0]), width)
-    return fall
-
-
-def _fit_knee(smooth: np.ndarray, start: int, width: int) -> float:
-    """Fit line and Butterworth response around a fall; return the cutoff's place in the grid."""
-    before = smooth[max(0, start - 12) : start + 1].mean()
-    foot = max(smooth[start:].min() + 6.0, before - FIT_DEPTH_DB)
-    end = max(start + 2, start + int(np.argmax(smooth[start:] <= foot)))
-    knee = start
-    for _ in range(2):  # the second time, the line is fitted just below the knee that was found
-        low = max(0, knee - FIT_BELOW)
-        places = np.arange(low, end + 1)
-        knees = np.arange(max(low + 6, start + 2 - width), min(end, start + width) + 1)
-        knees, orders = (a.ravel() for a in np.meshgrid(knees, ORDERS, indexing="ij"))
-        exponents = 2 * orders * (places[:, None] - knees) / GRID * math.log(2)
-        response = np.logaddexp(0.0, exponents) * (10 / math.log(10))  # 10 log10(1 + ratio^2n)
-        line = smooth[places, None] + np.minimum(response, 80.0)
-        octaves = (places - places.mean()) / GRID
-        # One dB squared per (dB an octave) squared holds the line level where data are few.
-        slope = (octaves[:, None] * line).sum(0) / (np.square(octaves).sum() + 1.0)
-        slope = slope.clip(*SLOPES_DB)
-        errors = np.abs(line - line.mean(0) - octaves[:, None] * slope)
-        cost = np.square(errors.clip(max=OUTLIER_DB)).mean(0) + np.square(slope) / places.size
-        best = int(cost.argmin())
-        knee = int(knees[best])
-    order, read = orders[best], READ_DB[best % ORDERS.size]
-    return knee + GRID * math.log2(10 ** (read / 10) - 1) / (2 * order)

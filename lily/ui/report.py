@@ -32,6 +32,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             f"{channels}",
         ),
     ]
+    if result.finding:
+        pairs.append(("Found", result.finding.text))
     if result.chunks:
         pairs += [
             ("Chunks", str(result.chunks)),
@@ -86,6 +88,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "subtype": result.subtype,
         "message": result.message,
         "laws": [asdict(law) for law in result.laws],
+        "finding": result.finding and asdict(result.finding),
     }
 
 
