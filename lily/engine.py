@@ -11,28 +11,22 @@ the only way through; ``run_inference``, the command line and the page are built
 
 from __future__ import annotations
 
-import math
+import os
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from lily.chunk_cache import ChunkCache, KeptRun
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
-from lily.dsp.audio import probe, read_blocks
-from lily.dsp.audiosr import prepare
-from lily.dsp.bandwidth import BandwidthMeter
-from lily.dsp.blocks import InStep
-from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
+from lily.dsp.blocks import InStep, drained
+from lily.dsp.cutoffs import PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
-from lily.dsp.fingerprint import AudioHash
-from lily.dsp.forensics import ClippingMeter, find, worded
 from lily.dsp.mel import LogMel, MelStream
-from lily.dsp.resample import Resampler
 from lily.errors import InputError
 from lily.events import (
     ChunksDone,
@@ -48,10 +42,12 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings
-from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, refuse_longer, within
+from lily.identity import facts_of
+from lily.measure import Measurement
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
+from lily.survey import measure, prepare, recording_blocks
 from lily.takes import TakePaths, Takes, run
 from lily.weights import load_model, weights_sha256
 
@@ -70,6 +66,7 @@ class InferenceEngine:
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
+        self.cache = ChunkCache.from_environment(os.environ)
         self.filler: Callable[..., Filler] = Filler  # where pass 3 runs its networks
 
     def run_inference(
@@ -106,9 +103,8 @@ class InferenceEngine:
         chosen = self.completed(options or UpsampleOptions())
         output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
         paths = TakePaths((output,))
-        results, _ = yield from run(
-            self, Path(audio_path), chosen, (chosen.encoder,), paths, context
-        )
+        seed, encoders = options.seed if options else None, (chosen.encoder,)
+        results, _ = yield from run(self, Path(audio_path), chosen, seed, encoders, paths, context)
         yield Finished(results[0])
 
     def compare(
@@ -134,7 +130,8 @@ class InferenceEngine:
             folder / f"{stem}.{name}.wav" for name in ("off", "on", "diff", "input", "low")
         )
         paths = TakePaths((off, on), difference, *((recording, low) if stems else ()))
-        takes, chunks = yield from run(self, Path(audio_path), chosen, (False, True), paths)
+        seed = options.seed if options else None
+        takes, chunks = yield from run(self, Path(audio_path), chosen, seed, (False, True), paths)
         done = chunks[: takes[0].chunks]
         yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
 
@@ -150,77 +147,20 @@ class InferenceEngine:
             return options
         raise InputError(f"{self.name} has no global encoder; choose encoder off.")
 
-    # ---- pass 1 ---------------------------------------------------------------------------------
+    def blocks(self, path: Path) -> Iterator[Tensor]:
+        """The recording at the engine's rate in blocks (C, n), the same ones at every pass."""
+        return recording_blocks(path, self.sample_rate)
 
-    def measure(self, path: Path, options: UpsampleOptions) -> Measurement:
-        """Read the recording for its length, level and cutoff."""
-        info = probe(path)
-        given = pieces(options.cutoff_hz)
-        for _, cutoff_hz in given:
-            within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
-        meter = BandwidthMeter(self.sample_rate, nyquist_hz=info.sample_rate / 2)
-        samples, clipping = 0, ClippingMeter()
-        digest = AudioHash(info.sample_rate, info.channels)
-        sums = torch.zeros(info.channels, 1, dtype=torch.float64)
-        lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-        for block in self.blocks(path, digest.update, clipping.push):
-            meter.push(block)
-            samples += block.shape[-1]
-            refuse_longer(path.name, samples / self.sample_rate, options.longest_seconds)
-            if block.shape[-1]:
-                sums += block.double().sum(dim=1, keepdim=True)
-                lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
-                highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-        means = (sums / max(samples, 1)).float()
-        peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
-        peak = float(peaks.max())
-        finding = find(info, meter, clipping.peaks, means, peak)
-        cutoffs = Cutoffs.from_seconds(given or finding.pieces, self.sample_rate)
-        prepared = None
-        if PROFILES[options.profile].prepares and samples:
-            asked_hz = given[0][1] if given else None
-            prepared = prepare(
-                self.blocks(path), samples, means, peaks, options.seed or 0, asked_hz
-            )
-            own_hz = asked_hz or meter.result().cutoff_hz
-            cutoffs = Cutoffs.constant(max(prepared.lowest_hz or own_hz, CUTOFFS_HZ[0]))
-        because = "as asked" if given else "by AudioSR's rule" if prepared else ""
-        return Measurement(
-            name=path.name,
-            info=info,
-            samples=samples,
-            peak=peak,
-            means=means,
-            cutoffs=cutoffs,
-            full_band=prepared is None and leaves_nothing(given, cutoffs),
-            finding=worded(finding, info.sample_rate, cutoffs.lowest_hz, because),
-            prepared=prepared,
-            sha256=digest.hexdigest(),
-        )
-
-    def blocks(self, path: Path, *meters: Callable[[Tensor], None]) -> Iterator[Tensor]:
-        """The recording at 48 kHz in blocks (C, n), the same ones at every pass.
-
-        ``meters`` are told every block as the file holds it, at its own rate.
-        """
-        info = probe(path)
-        resampler = Resampler(info.sample_rate, self.sample_rate)
-        for block in read_blocks(path):
-            for meter in meters:
-                meter(block)
-            yield resampler.push(block)
-        yield resampler.flush()
-
-    def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
+    def network_blocks(self, blocks: Iterable[Tensor], measured: Measurement) -> Iterator[Tensor]:
         """What the networks may know: one gain for the recording, nothing above the cutoff."""
         if measured.prepared is not None:
-            yield from measured.prepared.blocks(self.blocks(path))
+            yield from measured.prepared.blocks(blocks)
             return
         gain = self.gain(measured)
         low_pass = PiecewiseFir(
             measured.cutoffs, lambda hz: band_limit_kernel(hz, self.sample_rate)
         )
-        for block in self.blocks(path):
+        for block in blocks:
             yield low_pass.push((block - measured.means) * gain)
         yield low_pass.flush()
 
@@ -242,12 +182,9 @@ class InferenceEngine:
     ) -> GlobalContext:
         """A recording's context on its own; raises InputError as ``stream`` does."""
         chosen, path = self.completed(options or UpsampleOptions()), Path(audio_path)
-        reading = self.read_context(path, self.measure(path, chosen))
-        while True:
-            try:
-                next(reading)
-            except StopIteration as done:
-                return done.value
+        measured = drained(measure(path, self.sample_rate, chosen))
+        measured = drained(prepare(path, self.sample_rate, measured, chosen))
+        return drained(self.read_context(path, measured))
 
     def read_context(
         self, path: Path, measured: Measurement
@@ -257,7 +194,7 @@ class InferenceEngine:
         encoder = self.model.unet.global_encoder
         assert encoder is not None  # completed() has refused otherwise
         reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
-        for block in self.network_blocks(path, measured):
+        for block in self.network_blocks(self.blocks(path), measured):
             seen += block.shape[-1]
             reader.push(stream.push(block.mean(0, keepdim=True))[0])
             yield ContextRead(min(1.0, seen / measured.samples))
@@ -274,43 +211,33 @@ class InferenceEngine:
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
         takes: Takes,
-    ) -> Generator[Event, None, tuple[int, tuple[tuple[float, float], ...]]]:
-        """Generate and write every chunk, one take a context; returns how many are done, and all.
+        kept: KeptRun | None,
+    ) -> Generator[Event, None, tuple[int, tuple[tuple[float, float], ...], int]]:
+        """Generate and write every chunk, one take a context.
 
+        Returns how many are done, all, and how many of them were kept from an earlier run.
         StopEarly, thrown in once a chunk is finished, ends it there.
         """
+        settings = self.settings_of(measured, options)
         filler = self.filler(
-            self.model,
-            self.mel,
-            self.settings,
-            FillSettings(
-                samples=measured.samples,
-                channels=measured.info.channels,
-                cutoffs=measured.cutoffs,
-                steps=options.steps or 0,
-                sampler=options.sampler or "",
-                guidance=options.guidance or 1.0,
-                seed=options.seed or 0,
-                profile=PROFILES[options.profile],
-                frames=self.frames(measured),
-            ),
-            contexts,
-            self.device,
-            self.precision,
+            self.model, self.mel, self.settings, settings, contexts, self.device, self.precision
         )
         takes.plan(*filler.joins())
-        pairs = InStep(self.blocks(path))
+        if kept:
+            filler.kept = kept.chunks([facts_of(settings, context) for context in contexts])
+        pairs = InStep()
         stream, gain = MelStream(self.mel), self.gain(measured)
         try:
             yield Planned(
                 chunks=filler.spans(),
-                steps=options.steps or 0,
-                sampler=options.sampler or "",
-                guidance=options.guidance or 1.0,
-                seed=options.seed or 0,
+                steps=settings.steps,
+                sampler=settings.sampler,
+                guidance=settings.guidance,
+                seed=settings.seed,
                 encoder=any(context is not None for context in contexts),
             )
-            for made in filler.over(stream.over(self.network_blocks(path, measured))):
+            blocks = self.network_blocks(pairs.over(self.blocks(path)), measured)
+            for made in filler.over(stream.over(blocks)):
                 if isinstance(made, Sampling | ChunksDone):
                     yield made
                 else:
@@ -321,4 +248,18 @@ class InferenceEngine:
             for made in filler.rest():
                 takes.write(pairs.take(made.shape[-1]), made / gain)
         takes.flush()
-        return filler.finished, filler.spans()
+        return filler.finished, filler.spans(), filler.kept.found if filler.kept else 0
+
+    def settings_of(self, measured: Measurement, options: UpsampleOptions) -> FillSettings:
+        """What pass 3 is told of the recording and of the choices."""
+        return FillSettings(
+            samples=measured.samples,
+            channels=measured.info.channels,
+            cutoffs=measured.cutoffs,
+            steps=options.steps or 0,
+            sampler=options.sampler or "",
+            guidance=options.guidance or 1.0,
+            seed=options.seed or 0,
+            profile=PROFILES[options.profile],
+            frames=self.frames(measured),
+        )

@@ -29,6 +29,14 @@ class UpsampleOptions:
     profile: str = "lily"  # one of PROFILES
     longest_seconds: float | None = None  # a longer recording is refused while it is measured
     format: str = "wav"  # one of FORMATS
+    resume: bool = False  # go on where a run with these options ended, if its chunks are kept
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The recording is read before anything is generated: ``seconds`` of it so far."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ class UpsampleResult:
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
+    resumed: int = 0  # of the chunks, those that an earlier run had finished
     certificate: Path | None = None  # beside the file
     laws: tuple[Law, ...] = ()  # what the certificate says
     finding: Finding | None = None
@@ -193,7 +202,7 @@ class Compared:
     result: ComparisonResult
 
 
-Event = Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
+Event = Reading | Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
 
 
 class StopEarly(Exception):

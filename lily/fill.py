@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lily.chunk_cache import KeptChunks
 from lily.config import MEL_FRAMES_PER_LATENT, InferenceConfig
 from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR, NoiseField
@@ -54,6 +55,7 @@ class _Row:
     chunk: Chunk
     channel: int
     log_mel: Tensor  # (T, M), band-limited
+    kept: tuple[Tensor, ...] | None  # (T, M) of every take, where an earlier run has made them
 
 
 class _Take:
@@ -98,6 +100,7 @@ class Filler:
         self._takes = [self._take(context) for context in contexts]
         self._rows: list[_Row] = []
         self._cut = 0  # chunks whose rows were taken from the input
+        self.kept: KeptChunks | None = None  # asked for finished chunks, and told of them
 
     def _take(self, context: GlobalContext | None) -> _Take:
         with torch.inference_mode():
@@ -144,11 +147,18 @@ class Filler:
         while len(self._rows) >= self.inference.batch or (complete and self._rows):
             batch = self._rows[: self.inference.batch]
             del self._rows[: self.inference.batch]
-            low_mel, starts = self._stacked(batch)
-            low = self._encoded(low_mel, starts)
+            # A batch is kept as a whole or sampled as a whole: rows stay in their places, so that
+            # not even the last bit can tell where an earlier run ended.
+            sampled = any(row.kept is None for row in batch)
+            if sampled:
+                low_mel, starts = self._stacked(batch)
+                low = self._encoded(low_mel, starts)
             for index, take in enumerate(self._takes):
-                yield from self._sample(batch, low, starts, index)
-                finished = self._blend(take)
+                if sampled:
+                    yield from self._sample(batch, low, starts, index)
+                else:
+                    self._take_kept(batch, index)
+                finished = self._blend(index)
                 if finished:
                     yield ChunksDone(finished, take.blended, len(self.chunks), index)
             yield from self._voice(last=self.finished == len(self.chunks))
@@ -164,7 +174,10 @@ class Filler:
             if stop > self._low.stop:
                 return
             log_mel = self._low.read(start, stop)
-            self._rows += [_Row(chunk, c, log_mel[c]) for c in range(self.settings.channels)]
+            kept = self.kept.find(chunk.index, log_mel) if self.kept else None
+            for c in range(self.settings.channels):
+                made = None if kept is None else tuple(take[c] for take in kept)
+                self._rows.append(_Row(chunk, c, log_mel[c], made))
             self._cut += 1
             if self._cut < len(self.chunks):
                 self._low.forget(self.chunks[self._cut].start * MEL_FRAMES_PER_LATENT)
@@ -216,6 +229,13 @@ class Filler:
             log_mel = self._replaced(made[place], row)
             take.results.setdefault(row.chunk.index, {})[row.channel] = log_mel
 
+    def _take_kept(self, rows: list[_Row], index: int) -> None:
+        """What an earlier run has made of these rows, for take number ``index``."""
+        results = self._takes[index].results
+        for row in rows:
+            assert row.kept is not None
+            results.setdefault(row.chunk.index, {})[row.channel] = row.kept[index]
+
     def _replaced(self, made: Tensor, row: _Row) -> Tensor:
         """Put what is known back: the bins below the cutoff, and silence where there is silence.
 
@@ -241,13 +261,15 @@ class Filler:
         seconds = torch.tensor(starts, dtype=torch.float64) * LATENT_SECONDS
         return Conditioning(cache, seconds.to(self.device))
 
-    def _blend(self, take: _Take) -> tuple[int, ...]:
+    def _blend(self, index: int) -> tuple[int, ...]:
         """Add finished chunks to the continuous log-mel, in order; returns their indices."""
-        finished = []
+        take, finished = self._takes[index], []
         while len(take.results.get(take.blended, ())) == self.settings.channels:
             chunk, weight = self.chunks[take.blended], self.weights[take.blended]
             channels = take.results.pop(take.blended)
             log_mel = torch.stack([channels[c] for c in range(self.settings.channels)])
+            if self.kept:
+                self.kept.keep(index, chunk.index, log_mel)
             take.made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
             finished.append(take.blended)
             take.blended += 1

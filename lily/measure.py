@@ -34,11 +34,12 @@ class Measurement:
     samples: int
     peak: float  # around the mean of each channel
     means: Tensor  # (C, 1): the DC of each channel, kept from the networks
+    peaks: Tensor  # (C, 1): the largest distance from it
     cutoffs: Cutoffs
     full_band: bool
     finding: Finding
+    sha256: str  # of the recording as its file holds it: lily/dsp/fingerprint.py
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
-    sha256: str = ""  # of the recording as its file holds it: lily/dsp/fingerprint.py
 
     @property
     def cutoff_hz(self) -> float:

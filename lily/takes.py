@@ -7,10 +7,12 @@ band they share cost no second pass. Signals are (C, n) float32 at the engine's 
 
 from __future__ import annotations
 
+import glob
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,11 +22,15 @@ from torch import Tensor
 from lily.certificate import certificate_path
 from lily.dsp.audio import AudioWriter
 from lily.dsp.forensics import SILENT_PEAK
+from lily.dsp.leftovers import remove_dead
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
-from lily.events import Event, UpsampleOptions, UpsampleResult
+from lily.events import Event, Reading, UpsampleOptions, UpsampleResult
+from lily.fill import Filler
+from lily.identity import address, machine
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
+from lily.survey import measure, prepare
 from lily.witness import CertifiedWriter, Statement, state
 
 if TYPE_CHECKING:
@@ -42,14 +48,17 @@ class TakePaths:
     recording: Path | None = None  # the input at the engine's rate
     low: Path | None = None  # what every take keeps of the input: all but the generated band
 
-    def refuse_existing(self) -> None:
-        """Raise InputError if a file is there already."""
+    def make_way(self) -> None:
+        """Remove what a killed run left of these files; raises InputError if one is there."""
         certificates = [certificate_path(path) for path in self.takes]
         # What a FLAC would clip becomes a WAV.
         others = [path.with_suffix(".wav") for path in self.takes if path.suffix == ".flac"]
         files = (*self.takes, *others, *certificates, self.difference, self.recording, self.low)
         for path in files:
-            if path is not None and path.exists():
+            if path is None:
+                continue
+            remove_dead(path.parent, f".{glob.escape(path.name)}.*.part")
+            if path.exists():
                 raise InputError(
                     f"{path} exists already and is not overwritten; give another output folder."
                 )
@@ -101,11 +110,13 @@ class Takes:
     ) -> None:
         self._files.__exit__(kind, error, trace)
 
-    def copy(self, recording: Tensor) -> None:
-        """Write a block (C, n) of the recording as it is."""
-        for writer in self.writers:
-            writer.hear(recording)
-            writer.write(recording)
+    def copy(self, recording: Iterable[Tensor]) -> Iterator[Reading]:
+        """Write the recording's blocks (C, n) as they are."""
+        for block in recording:
+            for writer in self.writers:
+                writer.hear(block)
+                writer.write(block)
+            yield Reading(self.writers[0].frames / self.writers[0].sample_rate)
 
     def plan(self, joins: Sequence[float], fade: float) -> None:
         """Say where chunks will be joined, in seconds, and over how long."""
@@ -141,52 +152,74 @@ def run(
     engine: InferenceEngine,
     path: Path,
     chosen: UpsampleOptions,
+    seed: int | None,
     encoders: tuple[bool, ...],
     paths: TakePaths,
     context: GlobalContext | None = None,
 ) -> Generator[Event, None, tuple[list[UpsampleResult], Spans]]:
     """Measure, read, fill and write, once for all takes; returns their results and the chunks.
 
-    ``encoders`` says of each take whether its chunks know the context, which is the recording's
-    own unless one is given. Raises InputError.
+    ``seed`` is the one that was asked for, None where ``chosen`` has a drawn one. ``encoders`` says
+    of each take whether its chunks know the context, which is the recording's own unless one is
+    given. Raises InputError.
     """
     began = time.perf_counter()
-    paths.refuse_existing()
-    measured = engine.measure(path, chosen)
-    yield measured.told()
-    message = nothing_to_do(measured)
-    if message and len(encoders) > 1:
-        raise InputError(f"There is nothing to compare. {message}")
-    make_folder(paths.takes[0].parent)  # not before: what cannot be read leaves no folder behind
-    done, chunks = 0, ()
-    statements = [
-        state(engine, measured, replace(chosen, encoder=encoder), filled=not message)
-        for encoder in encoders
-    ]
-    shape = engine.sample_rate, measured.means
-    with Takes(paths, *shape, measured.splicer, statements) as takes:
-        if message:
-            for block in engine.blocks(path):
-                takes.copy(block)
-        else:
-            if any(encoders) and context is None:
-                context = yield from engine.read_context(path, measured)
-            contexts = [context if encoder else None for encoder in encoders]
-            done, chunks = yield from engine.fill(path, measured, contexts, chosen, takes)
-            message = remark(engine, chosen, done, len(chunks))
+    paths.make_way()
+    measured = yield from measure(path, engine.sample_rate, chosen)
+    # A limit and a container change no chunk.
+    asked = replace(chosen, seed=seed, resume=False, longest_seconds=None, format="wav")
+    named = partial(name_of, engine, measured.sha256, asked, encoders)
+    with engine.cache.run(named, chosen.resume) as kept:
+        if kept:
+            chosen = replace(chosen, seed=kept.seed(chosen.seed or 0))
+        measured = yield from prepare(path, engine.sample_rate, measured, chosen)
+        yield measured.told()
+        message = nothing_to_do(measured)
+        if message and len(encoders) > 1:
+            raise InputError(f"There is nothing to compare. {message}")
+        make_folder(paths.takes[0].parent)  # not before: what cannot be read leaves no folder
+        done, chunks, resumed = 0, (), 0
+        statements = [
+            state(engine, measured, replace(chosen, encoder=encoder), filled=not message)
+            for encoder in encoders
+        ]
+        shape = engine.sample_rate, measured.means
+        with Takes(paths, *shape, measured.splicer, statements) as takes:
+            if message:
+                yield from takes.copy(engine.blocks(path))
+            else:
+                if any(encoders) and context is None:
+                    context = yield from engine.read_context(path, measured)
+                contexts = [context if encoder else None for encoder in encoders]
+                done, chunks, resumed = yield from engine.fill(
+                    path, measured, contexts, chosen, takes, kept
+                )
+                message = remark(engine, chosen, done, len(chunks), resumed)
+        if kept:
+            kept.complete = done == len(chunks)
     told = (measured, engine.name, time.perf_counter() - began, message)
     results = [
-        result_of(writer, replace(chosen, encoder=encoder), done, done == len(chunks), *told)
+        result_of(writer, replace(chosen, encoder=encoder), done, len(chunks), resumed, *told)
         for encoder, writer in zip(encoders, takes.writers, strict=True)
     ]
     return results, chunks
 
 
+def name_of(
+    engine: InferenceEngine, audio: str, asked: UpsampleOptions, encoders: tuple[bool, ...]
+) -> str:
+    """What a run is known by: the recording's hash, what was asked of it, the model, the place."""
+    here = engine.filler is Filler  # or on a lent GPU
+    where = (*machine(engine.device, engine.precision), here)
+    return address(engine.config, engine.weights_sha256, audio, asked, encoders, where)
+
+
 def result_of(
     writer: CertifiedWriter,
     chosen: UpsampleOptions,
+    done: int,
     chunks: int,
-    complete: bool,
+    resumed: int,
     measured: Measurement,
     model: str,
     compute_seconds: float,
@@ -199,7 +232,7 @@ def result_of(
         channels=writer.channels,
         samples=writer.frames,
         cutoff_hz=measured.cutoff_hz,
-        chunks=chunks,
+        chunks=done,
         seed=chosen.seed or 0,
         steps=chosen.steps or 0,
         sampler=chosen.sampler or "",
@@ -211,9 +244,10 @@ def result_of(
         input_sample_rate=measured.info.sample_rate,
         subtype=writer.subtype,
         message=message,
-        complete=complete,
+        complete=done == chunks,
         figures={"peak": writer.peak},
         profile=chosen.profile,
+        resumed=resumed,
         certificate=certificate_path(writer.path),
         laws=writer.certificate.laws() if writer.certificate else (),
         finding=measured.finding,
@@ -232,10 +266,14 @@ def nothing_to_do(measured: Measurement) -> str:
     return ""
 
 
-def remark(engine: InferenceEngine, chosen: UpsampleOptions, done: int, chunks: int) -> str:
+def remark(
+    engine: InferenceEngine, chosen: UpsampleOptions, done: int, chunks: int, resumed: int
+) -> str:
     """What the listener should know of a run that was filled in, or an empty string."""
     if done < chunks:
         return f"Stopped early: {done} of {chunks} chunks are here."
+    if resumed:
+        return f"Resumed: {resumed} of {chunks} chunks were there from an earlier run."
     if chosen.encoder and not engine.model.encoder_is_trained:
         return "This model's global encoder is untrained: on and off give the same samples."
     return ""

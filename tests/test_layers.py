@@ -45,9 +45,12 @@ BESIDE = {  # files that are one room, though not one folder
     "certificate": "engine",
     "witness": "engine",
     "verify": "engine",
+    "chunk_cache": "engine",
     "fill": "engine",
+    "identity": "engine",
     "measure": "engine",
     "profiles": "engine",
+    "survey": "engine",
     "takes": "engine",
     "voice": "engine",
 }

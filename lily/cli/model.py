@@ -77,6 +77,11 @@ def add_filling(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where a run with the same recording and options was cut off",
+    )
 
 
 def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -> UpsampleOptions:
@@ -89,6 +94,7 @@ def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -
         seed=options.seed,
         cutoff_hz=options.cutoff,
         profile=profile,
+        resume=options.resume,
     )
 
 

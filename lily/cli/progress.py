@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lily.events import ChunksDone, Compared, ContextRead, Finished, Measured, Planned, Sampling
+from lily.events import (
+    ChunksDone,
+    Compared,
+    ContextRead,
+    Finished,
+    Measured,
+    Planned,
+    Reading,
+    Sampling,
+)
 
 
 def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
@@ -17,7 +26,9 @@ def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
     done = [0] * takes
     with tqdm(desc=path.name, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
         for event in events:
-            if isinstance(event, Measured):
+            if isinstance(event, Reading):
+                bar.set_postfix_str(f"measuring, {event.seconds:.0f} s so far")
+            elif isinstance(event, Measured):
                 bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
             elif isinstance(event, ContextRead):
                 bar.set_postfix_str(f"reading the recording, {event.done:.0%}")

@@ -7,7 +7,7 @@ Frequencies are in Hz, signals are (C, n) float32. Source: ``audiosr/utils.py`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lily.config import MelConfig
 from lily.dsp.mel import LogMel, MelStream
+from lily.events import Reading
 
 FAMILIES = ("butter", "cheby1", "ellip", "bessel")  # in AudioSR's order, which the draw depends on
 SHARE = 0.985  # of the magnitude lies below the cutoff
@@ -94,7 +95,7 @@ def prepare(
     peaks: Tensor,
     seed: int,
     cutoff_hz: float | None,
-) -> Prepared:
+) -> Generator[Reading, None, Prepared]:
     """Measure the cutoff of every channel of a recording (C, ``samples``), unless one is given.
 
     ``means`` and ``peaks`` (C, 1) are each channel's mean and largest distance from it.
@@ -103,12 +104,14 @@ def prepare(
     gains = PEAK / (peaks + 1e-8)
     cutoffs = (cutoff_hz,) * len(means)
     if cutoff_hz is None:
-        stream, sums = MelStream(_Spectrum(MelConfig())), []
+        stream, seen = MelStream(_Spectrum(MelConfig())), 0
+        total = torch.zeros(len(means), 1024, dtype=torch.float64)
         for frames in stream.over(normalised(blocks, means, gains, padded)):
             if frames.shape[1]:
-                sums.append(frames.double().sum(dim=1))  # (C, F)
-        total = torch.stack(sums, dim=1)
-        cutoffs = tuple(share_index(channel) / 1024 * 24_000 for channel in total)
+                total += frames.double().sum(dim=1)
+            seen += frames.shape[1]
+            yield Reading(min(samples, seen * MelConfig().hop) / RATE)
+        cutoffs = tuple(share_index(channel[None]) / 1024 * 24_000 for channel in total)
     return Prepared(padded, means, gains, cutoffs, family_of(seed))
 
 

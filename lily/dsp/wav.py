@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lily.dsp.fingerprint import SampleHash
 from lily.dsp.flac import FlacFile
+from lily.dsp.leftovers import hold
 from lily.errors import InputError, LilyError
 
 FULL_SCALE = 1 << 23  # 24-bit steps from 0 to 1.0
@@ -68,6 +69,7 @@ class AudioWriter:
                 f"Cannot write into {self.path.parent} ({error.strerror}); give a folder that "
                 "exists and that you may write to."
             ) from error
+        hold(self._raw)  # while this process lives, nobody takes it for a leftover
         if self.path.suffix.lower() == ".flac":
             self._file: WavFile | FlacFile = FlacFile(self._raw, self.sample_rate, self.channels)
         else:

@@ -30,10 +30,12 @@ from malformed import Case, cases  # noqa: E402
 from lily.config import load_config  # noqa: E402
 from lily.dsp import sandbox  # noqa: E402
 from lily.dsp.audio import read_blocks  # noqa: E402
+from lily.dsp.blocks import drained  # noqa: E402
 from lily.engine import InferenceEngine  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
 from lily.events import UpsampleOptions  # noqa: E402
 from lily.model.latent_diffusion import LatentDiffusion  # noqa: E402
+from lily.survey import measure  # noqa: E402
 from lily.weights import read_folder_config, save_model_folder  # noqa: E402
 
 LONGEST_SENTENCE = 400  # characters: what a person reads
@@ -68,7 +70,7 @@ def complaint(text: str) -> str:
 def measured(engine: InferenceEngine, path: Path) -> str:
     """Measure a recording: "measured" or "refused"; raises AssertionError for a broken law."""
     try:
-        found = engine.measure(path, UpsampleOptions(seed=0))
+        found = drained(measure(path, engine.sample_rate, UpsampleOptions(seed=0)))
     except LilyError as error:
         assert not complaint(str(error)), complaint(str(error))
         return "decoder failed" if "its decoder fail" in str(error) else "refused"
@@ -88,7 +90,7 @@ def filled(engine: InferenceEngine, path: Path, out: Path) -> str:
         assert not out.exists() or not list(out.iterdir()), "a refused file left something behind"
         return "refused by the engine"
     info = soundfile.info(result.output)
-    measured = engine.measure(path, UpsampleOptions(seed=0))
+    measured = drained(measure(path, engine.sample_rate, UpsampleOptions(seed=0)))
     assert (info.frames, info.channels) == (measured.samples, measured.info.channels)
     assert info.samplerate == 48_000
     made = {path for path in (result.output, result.certificate) if path is not None}
