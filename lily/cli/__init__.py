@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import compare, convert, evaluate, info, publish, train, upsample
+from lily.cli import bench, compare, convert, evaluate, info, publish, train, upsample
 from lily.errors import LilyError
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": (evaluate, "measure a preset against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),
     "publish": (publish, "put a model folder on the Hub"),
+    "bench": (bench, "measure speed and memory on this machine"),
     "info": (info, "describe a preset"),
 }
 
