@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lily import __version__
 from lily.dsp.audio import AudioWriter
 from lily.dsp.filters import StreamingFir, lowpass_kernel
 from lily.engine import InferenceEngine
@@ -268,9 +267,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What was measured with."""
-    names = ("torch", "torchaudio", "diffusers", "numpy", "scipy")
+    names = ("torch", "torchaudio", "numpy", "scipy")
     return {
-        "lily": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }

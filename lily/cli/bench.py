@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_bench(options: argparse.Namespace) -> int:
     """Measure, and print a table or one JSON object."""
+    from lily import __version__
     from lily.bench import BenchSettings, bench, start_to_finish
     from lily.engine import InferenceEngine
     from lily.resolve import resolve_config, with_weights
@@ -52,6 +53,7 @@ def run_bench(options: argparse.Namespace) -> int:
     start = None if options.no_start else start_to_finish(_model_arguments(options))
     engine = InferenceEngine(config, options.device, options.precision)
     facts = bench(engine, filling(options, encoder=True), settings)
+    facts["versions"] = {"lily": __version__, **facts["versions"]}
     if start:
         facts["start"] = start
     if options.json:
