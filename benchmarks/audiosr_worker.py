@@ -2,8 +2,8 @@
 
 Started by ``side_by_side.py`` in a virtual environment that has kagayoi-audiosr; nothing of Lily
 is imported. A request is {"input", "output", "steps", "guidance", "seed"}; an answer has the
-seconds of the whole call, as AudioSR's own command line makes it with the model loaded, the seconds
-inside each of its parts, and how often each was called.
+seconds of the whole call, as AudioSR's own command line makes it with the model loaded, on the
+clock and of the processor, the processor's inside each part, and how often each was called.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class Stopwatch:
-    """Seconds and calls by part; a part that another one calls counts in both."""
+    """Processor seconds and calls by part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -28,11 +28,11 @@ class Stopwatch:
         inner: Callable[..., Any] = getattr(owner, method)
 
         def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return inner(*arguments, **options)
             finally:
-                self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+                self.seconds[part] = self.seconds.get(part, 0.0) + time.process_time() - began
                 self.calls[part] = self.calls.get(part, 0) + 1
 
         setattr(owner, method, timed)
@@ -58,7 +58,7 @@ def main(checkpoint: str, threads: int) -> None:
         request = json.loads(line)
         watch.seconds.clear()
         watch.calls.clear()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         with redirect_stdout(sys.stderr):  # it prints
             samples = super_resolution(
                 model,
@@ -68,8 +68,8 @@ def main(checkpoint: str, threads: int) -> None:
                 guidance_scale=request["guidance"],
             )
             save_wave(samples, request["input"], request["output"], name="audiosr")
-        seconds = time.perf_counter() - began
-        answer({"seconds": seconds, "stages": watch.seconds, "calls": watch.calls})
+        times = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        answer({**times, "stages": watch.seconds, "calls": watch.calls})
 
 
 def answer(what: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lily.config import Config, InferenceConfig, build, mel_config
-from lily.device import choose_device, choose_precision
+from lily.device import choose_device, choose_precision, place
 from lily.dsp.audio import probe, read_blocks
 from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
@@ -62,8 +62,8 @@ class InferenceEngine:
         self.name = str(config.get("name", "model"))
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.model = load_model(config, self.device)
+        self.precision = choose_precision(precision, self.device, self.settings.large)
+        self.model = place(load_model(config), self.device, self.precision)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lily.config import MEL_FRAMES_PER_LATENT, Config
-from lily.device import choose_device, choose_precision
+from lily.device import choose_device, choose_precision, place
 from lily.engine import InferenceEngine
 from lily.events import ChunksDone, Sampling
 from lily.fill import Filler
@@ -73,9 +73,10 @@ class GpuCalls:
         device = choose_device("auto")
         if self._held is None or self._held[0] != config["weights"]:  # forked before it was loaded
             self._held = config["weights"], load_model(config)
-        model = self._held[1].to(device)
+        precision = choose_precision("auto", device)
+        model = place(self._held[1], device, precision)
         crossing = Crossing(model, [on_device(c, device) for c in pickle.loads(caches)])
-        filler = crossing.unpack(state, device, choose_precision("auto", device))
+        filler = crossing.unpack(state, device, precision)
         for made in filler.push(torch.from_numpy(frames)):
             yield made.numpy() if isinstance(made, Tensor) else made
         yield crossing.pack(filler)

@@ -184,6 +184,10 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         """The layers that read the context: what training the encoder alone moves."""
         return [self.global_proj, self.global_q, self.global_k, self.global_v, self.global_out]
 
+    def once_a_recording(self) -> list[nn.Module]:
+        """The layers that run once a recording: their precision costs nothing."""
+        return [self.global_proj, self.global_k, self.global_v]
+
     def keys_values(self, context: GlobalContext) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, 1 + N, D) of a context; the vector comes first."""
         tokens = torch.cat([context.vector[:, None], context.tokens], dim=1)
@@ -197,7 +201,9 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
             [torch.zeros_like(keys[:, :, :1, : 2 * self.pairs]), keys[:, :, :1, 2 * self.pairs :]],
             dim=-1,
         )
-        return torch.cat([still, turned], dim=2), values
+        # As the queries will be, whose layer may be stored in half precision.
+        dtype = self.global_q.weight.dtype
+        return torch.cat([still, turned], dim=2).to(dtype), values.to(dtype)
 
     def forward(self, x: Tensor, conditioning: Conditioning | None = None) -> Tensor:
         """(B, C, L, M') to the same shape; without conditioning exactly SpatialTransformer."""

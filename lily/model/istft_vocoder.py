@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lily.config import IstftVocoderConfig, MelConfig
+from lily.model.layers import lower
 
 # The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.
 SILENCE = math.log(1e-5)
@@ -74,6 +75,10 @@ class IstftVocoder(nn.Module):
         self.register_buffer("offset", offset, persistent=False)  # (bins,)
         silence = GATE * (SILENCE * spread.sum(0) + offset).exp()
         self.register_buffer("silence", silence, persistent=False)  # (bins,)
+
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the network in ``precision``; levels and the STFT stay in float32."""
+        lower(self.modules(), precision)
 
     def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L) and unit white noise (B, L * hop) to samples (B, L * hop)."""

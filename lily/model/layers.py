@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 
 def group_norm(channels: int, eps: float) -> nn.GroupNorm:
     """AudioSR's 32 groups, or the most that divide a narrower layer evenly."""
     return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+
+
+def lower(modules: Iterable[nn.Module], precision: torch.dtype) -> None:
+    """Store what multiplies in ``precision``; norms and tables keep float32.
+
+    Autocast would round the same weights anew at every call, the U-Net's 1 GB at every evaluation.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
+            module.to(precision)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
