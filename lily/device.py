@@ -43,17 +43,16 @@ def multiplies_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def place(
-    model: LatentDiffusion, device: torch.device, precision: torch.dtype
-) -> LatentDiffusion:
+def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
     """Bring a float32 model, in place, to where it runs and how it is stored there.
 
-    The autoencoder's convolutions run over channels last, a sixth faster on a CPU; the U-Net's only
-    on a GPU, as a CPU is no faster by it.
+    A GPU's half-precision convolutions want channels last. A CPU's autoencoder would be a sixth
+    faster by it, but its group norms lose three digits: 1.4e-3 against AudioSR instead of 5.6e-6.
     """
     if precision is not torch.float32:
         model.lower(precision)
-    first = model.first_stage_model
-    for part in (first.encoder, first.decoder, *([model.unet] if device.type == "cuda" else [])):
-        part.to(memory_format=torch.channels_last)
+    if device.type == "cuda":
+        first = model.first_stage_model
+        for part in (model.unet, first.encoder, first.decoder):
+            part.to(memory_format=torch.channels_last)
     return model.to(device)
