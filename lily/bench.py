@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -113,7 +113,9 @@ def one(
 class StageClock:
     """Seconds inside each network of pass 3, and how many rows the U-Net evaluated."""
 
-    def __init__(self, engine: InferenceEngine) -> None:
+    def __init__(
+        self, engine: InferenceEngine, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         first = engine.model.first_stage_model
         self.parts: dict[str, nn.Module] = {
             "vae_encode": first.encoder,
@@ -121,7 +123,7 @@ class StageClock:
             "vae_decode": first.decoder,
             "vocoder": first.vocoder,
         }
-        self.device = engine.device
+        self.device, self.clock = engine.device, clock
         self.seconds = dict.fromkeys(self.parts, 0.0)
         self._began = 0.0
         self._calls, self._rows = 0, 0
@@ -158,7 +160,7 @@ class StageClock:
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return self.clock()
 
 
 def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -194,8 +194,12 @@ class Filler:
             with self._networks():
                 return self.model.predict_v(x, low, t, conditioning)
 
+        def guidance(t: Tensor) -> float:
+            first, end = self.settings.profile.guided or self.inference.guided
+            return self.settings.guidance if first <= int(t[0]) < end else 1.0
+
         steps = sample(
-            lambda x, t: guided(predict, x, t, low, UNCONDITIONAL, self.settings.guidance),
+            lambda x, t: guided(predict, x, t, low, UNCONDITIONAL, guidance(t)),
             lambda step: self.noise.latent(step, starts, self.length),
             sampler=self.settings.sampler,
             steps=self.settings.steps,
