@@ -180,9 +180,9 @@ class Crossing:
         return filler
 
     def _place(self, cache: ContextCache) -> int:
-        for place, known in enumerate(self.caches):
+        for index, known in enumerate(self.caches):
             if known is cache:
-                return place
+                return index
         self.caches.append(cache)
         return len(self.caches) - 1
 
