@@ -31,6 +31,7 @@ from lily.dsp.filters import StreamingFir, lowpass_kernel
 from lily.engine import InferenceEngine
 from lily.errors import InputError
 from lily.events import Finished, Measured, Planned, UpsampleOptions, UpsampleResult
+from lily.memory import predict
 
 CUTOFF_HZ = 8_000.0  # where the recording ends: a usual case, and every preset fills it in
 SAMPLE_RATE = 48_000
@@ -86,6 +87,9 @@ def bench(
         if has_encoder:
             facts["encoder"] = encoder_costs(engine, runs[True], runs[False])
         facts["growth"] = growth(engine, folder, replace(chosen, encoder=has_encoder), settings)
+    guided = (chosen.guidance or 1.0) > 1.0
+    foreseen = predict(engine.config, engine.precision, engine.settings.batch, guided)
+    facts["predicted_mib"] = {name: size // MEBIBYTE for name, size in foreseen.items()}
     facts["peak_memory_mib"] = peak_memory(engine.device) // MEBIBYTE
     return facts
 

@@ -46,6 +46,7 @@ from lily.events import (
 )
 from lily.fill import Filler, FillSettings
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
+from lily.memory import Residency, rows_for
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
@@ -56,14 +57,27 @@ from lily.weights import load_model
 class InferenceEngine:
     """A loaded model and everything needed to run recordings through it, one at a time."""
 
-    def __init__(self, config: Config, device: str = "auto", precision: str = "auto") -> None:
-        """Load the configuration's weights; raises WeightsError, ConfigError and InputError."""
+    def __init__(
+        self,
+        config: Config,
+        device: str = "auto",
+        precision: str = "auto",
+        low_memory: bool = False,
+    ) -> None:
+        """Load the configuration's weights; raises WeightsError, ConfigError and InputError.
+
+        ``low_memory`` keeps one network at a time on the device, and one row in it.
+        """
         self.config = config = with_weights(config)
         self.name = str(config.get("name", "model"))
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device, self.settings.large)
-        self.model = place(load_model(config), self.device, self.precision)
+        rows = 1 if low_memory else rows_for(config, self.settings, self.device, self.precision)
+        self.settings = replace(self.settings, batch=rows)
+        home = torch.device("cpu") if low_memory else self.device
+        self.model = place(load_model(config), home, self.precision)
+        self.residency = Residency(self.model, self.device) if low_memory else None
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording

@@ -43,6 +43,7 @@ BESIDE = {  # files that are one room, though not one folder
     "card": "publish",
     "fill": "engine",
     "measure": "engine",
+    "memory": "engine",
     "profiles": "engine",
     "takes": "engine",
     "voice": "engine",

@@ -51,7 +51,7 @@ def run_bench(options: argparse.Namespace) -> int:
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
     # First, while this process holds no model and no threads that wait for work.
     start = None if options.no_start else start_to_finish(_model_arguments(options))
-    engine = InferenceEngine(config, options.device, options.precision)
+    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
     facts = bench(engine, filling(options, encoder=True), settings)
     facts["versions"] = {"lily": __version__, **facts["versions"]}
     if start:
@@ -100,6 +100,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"{row['seconds']:g} s of audio in {row['compute_seconds']} s")
     if facts["growth"]:
         lines.append(f"time grows with duration to the power {facts['growth']['exponent']}")
+    parts = ", ".join(f"{name} {mib}" for name, mib in facts["predicted_mib"].items())
+    lines.append(f"predicted for tensors, MiB: {parts}")
     lines.append(f"peak memory {facts['peak_memory_mib']} MiB")
     if "start" in facts:
         start = facts["start"]

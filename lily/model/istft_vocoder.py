@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lily.config import IstftVocoderConfig, MelConfig
-from lily.model.layers import lower
+from lily.model.layers import in_float32, lower
 
 # The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.
 SILENCE = math.log(1e-5)
@@ -90,7 +90,7 @@ class IstftVocoder(nn.Module):
         h = self.head(self.norm_out(h.transpose(1, 2))).float()  # (B, L, frames * bins * 3)
         h = h.unflatten(2, (self.config.frames_per_mel, 3, self.bins)).flatten(1, 2)
         gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
-        with torch.autocast(log_mel.device.type, enabled=False):  # levels are read in float32
+        with in_float32(log_mel):  # levels are read in float32
             base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
             base = (base - self.silence).clamp(min=0.0)
         base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)

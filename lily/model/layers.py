@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -22,6 +23,13 @@ def lower(modules: Iterable[nn.Module], precision: torch.dtype) -> None:
     for module in modules:
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
             module.to(precision)
+
+
+def in_float32(x: torch.Tensor) -> AbstractContextManager:
+    """Keep autocast out where precision is needed; tensors without numbers have none."""
+    if x.device.type == "meta":
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def zeroed(module: nn.Module) -> nn.Module:

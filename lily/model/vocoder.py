@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lily.config import HifiganConfig, IstftVocoderConfig
 from lily.model.istft_vocoder import IstftVocoder
-from lily.model.layers import lower
+from lily.model.layers import in_float32, lower
 
 MEL_RATE = 100  # log-mel frames a second
 SLOPE = 0.1  # of the leaky ReLUs
@@ -100,7 +100,7 @@ class HifiganVocoder(nn.Module):
         x = self.conv_pre(log_mel)
         for place in range(self.coarse):
             x = self._stage(place, x)
-        with torch.autocast(log_mel.device.type, enabled=False):
+        with in_float32(log_mel):
             x = x.float()
             for place in range(self.coarse, len(self.ups)):
                 x = self._stage(place, x)

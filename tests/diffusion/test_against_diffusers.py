@@ -1,4 +1,4 @@
-"""The samplers take the steps of diffusers' schedulers, the reference implementation, to rounding."""
+"""The samplers take the steps of diffusers' schedulers, the reference implementation."""
 
 from __future__ import annotations
 
