@@ -26,7 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base",
         metavar="MODEL",
-        help="with --train encoder: preset, model folder or Hub id; default: the preset",
+        help="begin from a preset's, model folder's or Hub model's weights (--train encoder: "
+        "default the preset's)",
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of every stage's steps and of the corpus' variants; 0.01 rehearses a recipe",
     )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -44,7 +52,7 @@ def run_train(options: argparse.Namespace) -> int:
     from lily.device import choose_device
     from lily.resolve import resolve_config, with_weights
     from lily.training.stages import STAGES
-    from lily.training.train import train
+    from lily.training.train import shortened, train
 
     if options.stage not in (*STAGES, "all"):
         raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
@@ -53,11 +61,12 @@ def run_train(options: argparse.Namespace) -> int:
             f"--train encoder is a stage of its own; leave out --stage {options.stage}."
         )
     stages = STAGES if options.stage == "all" else (options.stage,)
-    if options.base and options.part != "encoder":
-        raise InputError("--base is the model below a new encoder; give --train encoder with it.")
-    config, base = load_config(options.preset), None
-    if options.part == "encoder":
-        base = options.base or options.preset
+    config, base = load_config(options.preset), options.base
+    config = shortened(config, options.share)
+    adapter = options.part == "encoder"
+    if adapter:
+        base = base or options.preset
+    if base:
         with LoadBar() as tell:
             below = with_weights(resolve_config(base, options.base, tell), tell)
         config = {**below, **{key: config[key] for key in ("training",) if key in config}}
@@ -70,6 +79,7 @@ def run_train(options: argparse.Namespace) -> int:
         device=choose_device(options.device),
         workers=options.workers,
         base=base,
+        adapter=adapter,
     )
     bar, stage = None, ""
     for event in progress:

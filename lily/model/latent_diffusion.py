@@ -19,9 +19,10 @@ from lily.config import AUDIOSR_UNUSED, unet_config
 from lily.errors import ConfigError
 from lily.model.attention import Conditioning
 from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian
-from lily.model.global_encoder import GlobalContext
+from lily.model.global_encoder import GlobalContext, hint
 from lily.model.unet import UNet
 
+HINT_WEIGHT = 0.1  # in the loss: as v's error is some 0.3, and the hint's too
 UNCONDITIONAL = -11.4981  # AudioSR's low-pass latent where guidance has no condition
 Context = Literal["drawn", "always", "never"]
 ENCODER_PREFIX = "model.diffusion_model.global_encoder."
@@ -148,8 +149,9 @@ class LatentDiffusion(nn.Module):
         latents already encoded as ``fbank_latent`` and ``lowpass_latent``; optional
         ``context_mel`` (R, T', M) of whole recordings with ``context_lengths`` (R,) frames,
         ``context_index`` (B,) saying which recording a row is cut from (absent: R = B, in order),
-        ``chunk_start`` (B,) seconds, ``pooling``, ``loss_weight`` (B, M') of the latent's bins, and
-        ``timestep_power`` in place of the model's.
+        ``context_target`` (R, T', M) those recordings before they were degraded, which the encoder
+        never sees and is asked for, ``chunk_start`` (B,) seconds, ``pooling``, ``loss_weight``
+        (B, M') of the latent's bins, and ``timestep_power`` in place of the model's.
         Source: AudioSR ``ddpm.py: p_losses``.
         """
         with torch.no_grad():
@@ -172,35 +174,43 @@ class LatentDiffusion(nn.Module):
         signal = self.signal_scale[steps][:, None, None, None]
         spread = self.noise_scale[steps][:, None, None, None]
         target = signal * noise - spread * z
-        conditioning = self._training_conditioning(batch, informed)
+        conditioning, told = self._training_conditioning(batch, informed)
         v = self.predict_v(signal * z + spread * noise, low, steps, conditioning)
         errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2))  # (B, M')
         weight = batch.get("loss_weight")
         loss = (errors if weight is None else errors * weight).mean()
-        return loss, {"loss": loss.detach(), "informed": informed.float().mean()}
+        logs = {"loss": loss.detach(), "informed": informed.float().mean()}
+        if told is not None:
+            logs["hint"] = told.detach()
+            loss = loss + HINT_WEIGHT * told
+        return loss, logs
 
     def _training_conditioning(
         self, batch: Mapping[str, Any], informed: Tensor
-    ) -> Conditioning | None:
+    ) -> tuple[Conditioning | None, Tensor | None]:
+        """What the informed rows are told, and how far that is from the truth where it is given."""
         rows = informed.nonzero()[:, 0]
         if self.unet.global_encoder is None or not len(rows):
-            return None
+            return None, None
         mel, lengths, index = batch.get("context_mel"), batch.get("context_lengths"), None
+        original = batch.get("context_target")
         if mel is None:
             mel, lengths = batch["lowpass_mel"], None
         elif "context_index" in batch:
             index = batch["context_index"].to(mel.device)[rows]
         if index is None:  # one recording a row: read only those that are used
-            mel, lengths = mel[rows], None if lengths is None else lengths[rows]
+            mel, lengths, original = (x if x is None else x[rows] for x in (mel, lengths, original))
             index = torch.arange(len(rows), device=mel.device)
         context = self.read_context(mel, lengths, int(batch.get("pooling", 1)))
+        told = None if original is None else hint(context, original, lengths)
         starts = batch.get("chunk_start")
         starts = torch.zeros(len(informed)) if starts is None else starts
-        return Conditioning(
+        conditioning = Conditioning(
             cache=self.unet.context_cache(context).select(index),
             starts=starts.to(mel.device, torch.float64)[rows],
             rows=rows,
         )
+        return conditioning, told
 
 
 class _Draw:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from lily.config import Config, MelConfig, TrainingConfig, mel_config, training_config
-from lily.errors import TrainingError
+from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.training.chunks import encode_corpus
 from lily.training.corpus import Corpus
 from lily.training.dataset import (
     Album,
@@ -31,7 +32,7 @@ from lily.training.dataset import (
 )
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
-from lily.training.stages import KINDS, STAGES, encode_corpus
+from lily.training.stages import KINDS, STAGES
 from lily.weights import load_model, save_adapter_folder, save_model_folder
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,15 @@ def train(
     device: torch.device | None = None,
     workers: int | None = None,
     base: str | None = None,
+    adapter: bool = False,
 ) -> Iterator[Progress]:
     """Train the stages on a folder of audio and export a model folder to ``out/model``.
 
     Finished stages found in ``out`` are loaded, unfinished ones continue under ``resume``; without
     it a folder with checkpoints is refused. ``workers`` processes prepare the arrays (default: one
-    a core). ``base`` names a model (preset, folder or Hub id) whose encoder alone is trained:
-    ``config`` is then that model's, its weights on this machine, and what is exported is an
-    adapter. Raises InputError, TrainingError and WeightsError.
+    a core). ``base`` names a model (preset, folder or Hub id) to begin from: ``config`` is then
+    that model's, its weights on this machine. ``adapter`` trains that model's encoder alone, and
+    exports what lies on top of it. Raises InputError, TrainingError and WeightsError.
     """
     if "training" not in config:
         raise TrainingError(f"Preset {config.get('name')!r} has no training section; add one.")
@@ -64,29 +66,50 @@ def train(
         raise TrainingError(f"{out} already holds checkpoints; give --resume or another folder.")
     world = World.join(device)
     workers = workers or os.cpu_count() or 1
+    stages = ("encoder",) if adapter else stages
     corpus, held_out = yield from prepare(data, out, recipe, _mel(config), world, workers)
 
     if base is None:
         model = _build(config, recipe.seed).to(device).eval()
     else:
-        model, stages = load_model(config, device), ("encoder",)
+        model = load_model(config, device)
     for name in STAGES:
         if name not in stages:
-            if base is None:
-                _load_finished(model, out, name, stages)
+            if not adapter:  # what lies below an adapter is the base's, whatever ``out`` holds
+                _load_finished(model, out, name, stages if base is None else ())
             continue
         if name in ("diffusion", "encoder"):
-            yield from _encoded(model, corpus, device, name == "diffusion", world)
+            # A base's own latents keep their scale; another autoencoder's have another.
+            new_latents = base is None or "autoencoder" in stages
+            set_scale = name == "diffusion" and new_latents
+            yield from _encoded(model, corpus, device, set_scale, world)
             if held_out:
                 yield from _encoded(model, held_out, device, False, world)
         loop = Loop(name, KINDS[name](model, recipe, device), out, recipe.seed, world)
         yield from loop.run(corpus, held_out, resume)
     if world.is_first:  # only now: half of the stages make no model
-        if base is None:
-            save_model_folder(model, config, out / "model", dtype=torch.float16)
-        else:
+        if adapter and base is not None:
             save_adapter_folder(model, config, out / "model", base, dtype=torch.float16)
+        else:
+            save_model_folder(model, config, out / "model", dtype=torch.float16)
     yield Progress("export", 1, 1, {})
+
+
+def shortened(config: Config, share: float) -> Config:
+    """The recipe with a share of its steps and of its variants, at least one of each.
+
+    Raises InputError unless 0 < ``share`` <= 1.
+    """
+    if not 0 < share <= 1:
+        raise InputError(
+            f"A share of {share:g} cannot be run; give more than 0 and at most 1, which is all."
+        )
+    recipe = dict(config.get("training", {}))
+    for stage in set(STAGES) & recipe.keys():
+        recipe[stage] = {**recipe[stage], "steps": max(1, round(share * recipe[stage]["steps"]))}
+    if "variants" in recipe:
+        recipe["variants"] = max(1, round(share * recipe["variants"]))
+    return {**config, "training": recipe} if recipe else config
 
 
 def prepare(
@@ -189,7 +212,7 @@ def _write_split(path: Path, data: Path, training: list[Any], validation: list[A
 
 
 def _load_finished(model: LatentDiffusion, out: Path, name: str, wanted: tuple[str, ...]) -> None:
-    """Take a finished stage's averaged weights, which later stages build on."""
+    """Take a finished stage's averaged weights, which those ``wanted`` later build on."""
     path = out / f"{name}.pt"
     later = [s for s in wanted if STAGES.index(s) > STAGES.index(name)]
     if not path.is_file():
