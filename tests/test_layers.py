@@ -42,8 +42,10 @@ BESIDE = {  # files that are one room, though not one folder
     "checkpoint": "weights",
     "card": "publish",
     "fill": "engine",
+    "interleave": "engine",
     "measure": "engine",
     "profiles": "engine",
+    "rows": "engine",
     "takes": "engine",
     "voice": "engine",
 }
