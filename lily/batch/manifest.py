@@ -3,9 +3,6 @@
 Beside local results it is ``manifest.jsonl``, appended to and synced; beside remote ones, where
 nothing can be appended, the folder ``manifest/`` with a part for every minute of the run. What an
 input's last row says counts; a run that has tried an input again drops its older row at the end.
-
-A result appears together with its row: the row lies in ``.lily/`` before the result gets its name
-and until the manifest has it. Whatever dies in between, the next run finds one or the other.
 """
 
 from __future__ import annotations
@@ -19,16 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lily.batch.places import (
-    STATE,
-    exists,
-    is_remote,
-    joined,
-    names_below,
-    read_bytes,
-    remove,
-    write_bytes,
-)
+from lily.batch.places import is_remote, joined, names_below, read_bytes, remove, write_bytes
 from lily.errors import InputError
 
 FILE, FOLDER = "manifest.jsonl", "manifest"
@@ -38,7 +26,7 @@ Row = dict[str, Any]
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 
 
-def opened(folder: str) -> LocalManifest | RemoteManifest:
+def opened(folder: str) -> Manifest:
     """The manifest of an output folder; raises InputError where another run is writing it."""
     return RemoteManifest(folder) if is_remote(folder) else LocalManifest(Path(folder))
 
@@ -171,31 +159,7 @@ class RemoteManifest:
         """Parts are never rewritten: of an input that was tried again, the last row counts."""
 
 
-class Crossings:
-    """The rows of results that the manifest may not have yet, in ``.lily/`` of the output folder.
-
-    On this machine a crossing is a folder that also holds the result until it gets its name.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder, self.state = folder, joined(folder, STATE)
-
-    def unfinished(self) -> Iterator[tuple[str, Row | None]]:
-        """After a crash: what was on its way, and the row of what has arrived whole."""
-        if is_remote(self.folder):
-            names = [name for name in names_below(self.state) if name.startswith("rows/")]
-        else:
-            names = [f"work/{path.name}" for path in Path(self.state, "work").glob("*")]
-        for name in names:
-            address = joined(self.state, name)
-            content = read_bytes(address if is_remote(address) else joined(address, "row.json"))
-            row = json.loads(content) if content else None
-            yield address, row if row is not None and self._arrived(address, row) else None
-
-    def _arrived(self, address: str, row: Row) -> bool:
-        if not is_remote(address) and any(Path(address).glob("*.wav")):
-            return False
-        return exists(joined(self.folder, row["output"]))
+Manifest = LocalManifest | RemoteManifest
 
 
 def _line(row: Row) -> bytes:

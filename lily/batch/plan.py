@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from lily.batch.manifest import DONE
 from lily.batch.places import Found
 from lily.events import UpsampleOptions
 
@@ -75,12 +74,6 @@ class Plan:
         self._base.executescript(_SCHEMA)
         self._base.execute("PRAGMA cache_size = -2000")  # kB
 
-    @property
-    def repeated(self) -> bool:
-        """Whether an input that the manifest knows was not finished, so that it is tried again."""
-        query = f"SELECT 1 FROM files WHERE listed = 1 AND status != '{DONE}' LIMIT 1"
-        return self._base.execute(query).fetchone() is not None
-
     def __enter__(self) -> Plan:
         return self
 
@@ -134,11 +127,11 @@ class Plan:
         query = "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM files WHERE listed = 1"
         return self._base.execute(query).fetchone()
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Inputs that cannot be tried, and why."""
-        query = "SELECT input, problem FROM files WHERE listed = 1 AND problem != ''"
-        for source, problem in self._base.execute(query):
-            yield os.fsdecode(source), problem
+    def problems(self) -> Iterator[tuple[str, str, bool]]:
+        """Inputs that cannot be tried, why, and whether the manifest knows them."""
+        query = "SELECT input, problem, status FROM files WHERE listed = 1 AND problem != ''"
+        for source, problem, status in self._base.execute(query):
+            yield os.fsdecode(source), problem, status is not None
 
     def jobs(self, largest_first: bool = False) -> Iterator[tuple[Job, str | None]]:
         """Every input that can be tried, with the status that the manifest gives it."""

@@ -16,8 +16,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from lily.batch import manifest as manifests
-from lily.batch.manifest import DONE, FAILED, SKIPPED, Crossings, Row
+from lily.batch.crossings import Crossings
+from lily.batch.manifest import DONE, FAILED, SKIPPED, Manifest, Row, opened
 from lily.batch.places import (
     STATE,
     exists,
@@ -39,8 +39,8 @@ class Workers(Protocol):
 
     largest_first: bool  # so that no long recording is begun last
 
-    def work(self, jobs: Iterable[Job], request: Request) -> Iterator[Report]:
-        """Fill in every job's recording; reports each once, in any order."""
+    def work(self, jobs: Iterable[Job], request: Request, size: int) -> Iterator[Report]:
+        """Fill in every job's recording; reports each once, in any order. ``size`` is theirs."""
         ...
 
 
@@ -54,6 +54,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    repeated: bool = False  # an input has been tried that the manifest knew
     finished_seconds: float = 0.0  # of audio, by this run
     under_way: dict[str, float] = field(default_factory=dict)  # the same of open recordings
     settled_size: int = 0  # of the files that need no more work
@@ -100,7 +101,7 @@ def run(
     Raises InputError for inputs that are not there or settings that differ from the results', and
     DiskFull.
     """
-    with manifests.opened(request.folder) as manifest, Plan() as plan:
+    with opened(request.folder) as manifest, Plan() as plan:
         request = _settled(request, manifest)
         crossings = Crossings(request.folder)
         _recover(manifest, crossings)
@@ -112,16 +113,17 @@ def run(
         progress = Progress(*plan.totals())
         if not progress.files:
             raise InputError(f"No recording was found in {request.source}.")
-        for source, problem in plan.problems():
+        for source, problem, known in plan.problems():
             row = {"input": source, "output": None, "status": FAILED, "error": problem}
             _count(progress, row, 0)
+            progress.repeated |= known
             manifest.append(row)
             tell(progress, row)
         try:
             _drive(request, workers, manifest, plan, progress, tell)
         finally:
             manifest.settle()
-        if plan.repeated:
+        if progress.repeated:
             manifest.compact()
         _remember(request, overwriting=False)
         return progress
@@ -130,7 +132,7 @@ def run(
 def _drive(
     request: Request,
     workers: Workers,
-    manifest: manifests.LocalManifest | manifests.RemoteManifest,
+    manifest: Manifest,
     plan: Plan,
     progress: Progress,
     tell: Callable[[Progress, Row | None], None],
@@ -147,13 +149,14 @@ def _drive(
                 tell(progress, None)
             elif status != SKIPPED or not there:  # else it is skipped again, which is known
                 sizes[job.input] = job.size
+                progress.repeated |= status is not None
                 yield job
             else:
                 progress.skipped += 1
                 progress.settled_size += job.size
 
     progress.began = time.monotonic()
-    with closing(workers.work(due(), request)) as reports:
+    with closing(workers.work(due(), request, progress.size)) as reports:
         for report in reports:
             if isinstance(report, Advanced):
                 progress.under_way[report.input] = report.seconds
@@ -200,30 +203,21 @@ def _clear(landed: list[str]) -> None:
     landed.clear()
 
 
-def _recover(
-    manifest: manifests.LocalManifest | manifests.RemoteManifest, crossings: Crossings
-) -> None:
+def _recover(manifest: Manifest, crossings: Crossings) -> None:
     """Bring the rows of results that have arrived into the manifest; drop what is half-written."""
-    known: set[str] = set()
-    unfinished = list(crossings.unfinished())
-    if any(row for _, row in unfinished):
-        on_their_way = {row["input"] for _, row in unfinished if row}
-        known = {
-            r["input"]
-            for r in manifest.rows()
-            if r["input"] in on_their_way and r["status"] == DONE
-        }
-    for _, row in unfinished:
-        if row is not None and row["input"] not in known:
-            manifest.append(row)
-            known.add(row["input"])
+    found = list(crossings.all())
+    on_their_way = {row["input"]: row for _, row in found if row is not None}
+    if on_their_way:
+        for row in manifest.rows():  # a worker's death may have left a row that is kept already
+            if row["status"] == DONE:
+                on_their_way.pop(row["input"], None)
+    for row in on_their_way.values():
+        manifest.append(row)
     manifest.settle()
-    _clear([address for address, _ in unfinished])
+    _clear([address for address, _ in found])
 
 
-def _settled(
-    request: Request, manifest: manifests.LocalManifest | manifests.RemoteManifest
-) -> Request:
+def _settled(request: Request, manifest: Manifest) -> Request:
     """The request with its seed; raises InputError if the folder's results were made otherwise."""
     stored = read_bytes(_state(request))
     before: dict[str, Any] = json.loads(stored) if stored else {}
@@ -243,8 +237,9 @@ def _settled(
     if differing:
         key = differing[0]
         raise InputError(
-            f"{request.folder} holds results with {key} {before['settings'][key]}, now it is "
-            f"{now[key]}; give what was given before, another output folder, or --overwrite."
+            f"{request.folder} holds results with {key} {_said(before['settings'][key])}, now it "
+            f"is {_said(now[key])}; give what was given before, another output folder, or "
+            "--overwrite."
         )
     _remember(request, overwriting=request.overwrite)
     return request
@@ -253,6 +248,10 @@ def _settled(
 def _settings(request: Request) -> dict[str, Any]:
     settings = {"model": request.model, **dataclasses.asdict(request.options)}
     return json.loads(json.dumps(settings))  # as it is read back: tuples are lists
+
+
+def _said(value: Any) -> str:
+    return "by default" if value is None else str(value)
 
 
 def _state(request: Request) -> str:

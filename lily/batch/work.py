@@ -8,30 +8,18 @@ them once the manifest has the row.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
-import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lily.batch.crossings import Crossings
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
-from lily.batch.places import (
-    STATE,
-    delivered,
-    exists,
-    fetched,
-    is_remote,
-    joined,
-    remove,
-    sha256,
-    write_bytes,
-)
+from lily.batch.places import exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
 from lily.engine import InferenceEngine
 from lily.errors import InputError, LilyError
@@ -69,7 +57,7 @@ class ThisProcess:
     def __init__(self, engine: InferenceEngine) -> None:
         self.engine = engine
 
-    def work(self, jobs: Iterable[Job], request: Request) -> Iterator[Report]:
+    def work(self, jobs: Iterable[Job], request: Request, size: int) -> Iterator[Report]:
         """Fill in every job's recording; reports each once."""
         return work(self.engine, jobs, request)
 
@@ -125,9 +113,14 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
     """One recording as the engine's events, then ``Delivered``; leaves nothing if it fails."""
     began = time.perf_counter()
     place = joined(request.folder, job.output)
+    crossings = Crossings(request.folder)
+    arrived = crossings.arrived(job.input)
+    if arrived is not None:  # a worker was lost between the result and its report
+        yield Delivered(*arrived)  # type: ignore[misc]
+        return
     if exists(place) and not request.overwrite:
         raise _Exists(f"{place} exists already and is not overwritten.")
-    staging = _staging(request.folder)
+    staging = crossings.begin(job.input)
     try:
         source = fetched(job.input, staging)
         before = os.stat(source)
@@ -155,34 +148,12 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
     yield Delivered(row, crossing)  # type: ignore[misc]
 
 
-def _staging(folder: str) -> Path:
-    """A new folder for one recording: where a rename leads to the output folder, if it is here."""
-    if is_remote(folder):
-        return Path(tempfile.mkdtemp(prefix="lily-"))
-    path = Path(folder, STATE, "work", uuid.uuid4().hex)
-    path.mkdir(parents=True)
-    return path
-
-
 def _deliver(row: Row, result: Path, staging: Path, request: Request) -> str:
     """Put the row beside the result, then the result in its place; returns what can go then."""
-    folder = request.folder
-    place, content = joined(folder, row["output"]), json.dumps(row).encode()
+    place = joined(request.folder, row["output"])
     if exists(place) and not request.overwrite:
         raise _Exists(f"{place} appeared meanwhile and is not overwritten.")
-    if is_remote(folder):
-        crossing = joined(folder, f"{STATE}/rows/{uuid.uuid4().hex}.json")
-        remove(place)  # else a crash could leave the old one beside the new one's row
-        write_bytes(crossing, content)
-        delivered(result, place)
-        shutil.rmtree(staging)
-        return crossing
-    staged = staging / result.name
-    os.replace(result, staged)
-    (staging / "out").rmdir()
-    write_bytes(str(staging / "row.json"), content)
-    delivered(staged, place)
-    return str(staging)
+    return Crossings(request.folder).cross(row, result, staging)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from lily.cli.model import LoadBar, add_filling, add_model, filling
@@ -46,12 +47,9 @@ def run_batch(options: argparse.Namespace) -> int:
     """Fill in everything; exit code 1 if a recording failed."""
     from lily.batch.plan import Request
     from lily.batch.run import run
-    from lily.resolve import resolve_config, with_weights
 
     # The scheduler of a cluster and `kill` send this: end as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with LoadBar() as tell:
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
     request = Request(
         source=options.source,
         folder=options.output,
@@ -59,31 +57,26 @@ def run_batch(options: argparse.Namespace) -> int:
         model=options.weights or options.preset,
         overwrite=options.overwrite,
     )
-    with _workers(options, config) as workers, BatchBar(options.json) as bar:
+    with _workers(options) as workers, BatchBar(options.json) as bar:
         progress = run(request, workers, bar)
     print(f"lily: {summary(progress)}", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
-def _workers(options: argparse.Namespace, config: Any) -> Any:
-    from contextlib import nullcontext
+def _workers(options: argparse.Namespace) -> Any:
+    if options.ray is not None:
+        from lily.batch.cluster import Cluster, Model
 
-    if options.ray is None:
-        from lily.batch.work import ThisProcess
-        from lily.engine import InferenceEngine
+        model = Model(options.preset, options.weights, options.device, options.precision)
+        return Cluster(model, options.ray, options.workers, options.threads)
+    from lily.batch.work import ThisProcess
+    from lily.engine import InferenceEngine
+    from lily.resolve import resolve_config, with_weights
 
-        set_threads(options.threads)
-        return nullcontext(ThisProcess(InferenceEngine(config, options.device, options.precision)))
-    from lily.batch.cluster import Cluster
-
-    return Cluster(
-        config,
-        options.device,
-        options.precision,
-        address=options.ray,
-        workers=options.workers,
-        threads=options.threads,
-    )
+    set_threads(options.threads)
+    with LoadBar() as tell:
+        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
+    return nullcontext(ThisProcess(InferenceEngine(config, options.device, options.precision)))
 
 
 def set_threads(count: int | None) -> None:
