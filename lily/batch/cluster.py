@@ -227,7 +227,7 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
         if self.address:
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level="WARNING")
+                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RayError, ValueError) as error:
                 raise InputError(f"No Ray cluster answers at {self.address}: {error}") from error
         else:
@@ -235,7 +235,7 @@ class Cluster:
                 address="local",
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="WARNING",
+                logging_level="ERROR",
                 object_store_memory=STORE_BYTES,
             )
         config = with_weights(resolve_config(self.model.preset, self.model.weights))

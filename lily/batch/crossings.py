@@ -80,7 +80,7 @@ class Crossings:
             yield address, self._row(address)
 
     def _addresses(self, source: str | None = None) -> list[str]:
-        begin = "" if source is None else _digest(source)
+        begin = "" if source is None else digest_of(source)
         if is_remote(self.folder):
             names: Iterator[str] | list[str] = names_below(self.place)
         else:
@@ -96,10 +96,11 @@ class Crossings:
         return row if exists(joined(self.folder, row["output"])) else None
 
 
-def _digest(source: str) -> str:
+def digest_of(source: str) -> str:
+    """What the name of an input's crossing begins with."""
     return hashlib.blake2b(os.fsencode(source), digest_size=8).hexdigest()
 
 
 def _name(source: str) -> str:
     # Random as well: the worker of a driver that was killed may live on for a moment.
-    return f"{_digest(source)}-{uuid.uuid4().hex[:8]}"
+    return f"{digest_of(source)}-{uuid.uuid4().hex[:8]}"

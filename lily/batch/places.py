@@ -248,12 +248,23 @@ def remove(address: str) -> None:
 def fetched(address: str, folder: Path) -> Path:
     """A file of this machine with what lies at an address: itself, or a copy below ``folder``."""
     if not is_remote(address):
-        return Path(address)
+        return _decodable(Path(address), folder)
     fs, path = filesystem(address)
     copy = folder / "in" / PurePosixPath(path).name
     copy.parent.mkdir()
     fs.get_file(path, str(copy))
     return copy
+
+
+def _decodable(path: Path, folder: Path) -> Path:
+    """The path, or a link to it where its name is no text, which libsndfile cannot open."""
+    try:
+        str(path).encode()
+        return path
+    except UnicodeEncodeError:
+        link = folder / f"in{path.suffix}"
+        link.symlink_to(path.resolve())
+        return link
 
 
 def delivered(file: Path, address: str) -> None:
