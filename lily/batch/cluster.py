@@ -9,6 +9,7 @@ rows, which depend on nothing but themselves. Every worker has the same number o
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -227,8 +228,9 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
         if self.address:
             try:
+                _answers(self.address)
                 ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RayError, ValueError) as error:
+            except (OSError, RayError, ValueError) as error:
                 raise InputError(f"No Ray cluster answers at {self.address}: {error}") from error
         else:
             ray.init(
@@ -320,6 +322,13 @@ class Cluster:
                     f"Its worker was lost {TRIES} times; it may need more memory than there is."
                 )
                 yield Delivered(failed(job, reason))
+
+
+def _answers(address: str) -> None:
+    """Raise OSError if nobody listens at host:port: Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 def _chained(first: list[Job], rest: Iterator[Job]) -> Iterator[Job]:
