@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lily.batch.plan import Job, Request
+from lily.batch.sizing import sized
 from lily.batch.work import Advanced, Delivered, Report, failed, work
 from lily.engine import InferenceEngine
 from lily.errors import InputError, LilyError
@@ -41,9 +42,6 @@ BUNDLE_BYTES = 32 << 20  # a long recording goes alone
 BUNDLES_AHEAD = 2  # a worker's: the next is there when one ends
 TRIES = 3  # after which a recording that was lost with its worker is given up
 SPLIT_BYTES = 4 << 20  # smaller recordings are never split: they take seconds
-ENGINE_BYTES = 1 << 30  # torch, decoders and one batch; measured 0.7 GiB with lily-mini
-WEIGHT_COPIES = 2  # of the weights, while they are loaded
-MEMORY_SHARE = 0.8  # of a machine's memory that workers may plan with
 STORE_BYTES = 256 << 20  # Ray's shared memory, for contexts and rows of split recordings
 
 
@@ -55,46 +53,6 @@ class Model:
     weights: str | None
     device: str
     precision: str
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """How many workers, and each one's share."""
-
-    workers: int
-    threads: int
-    gpus: float  # of a worker; less than 1 where several share one
-    memory: int  # bytes
-
-
-def sized(
-    resources: dict[str, float], weights: int, workers: int | None, threads: int | None
-) -> Sizing:
-    """One worker a GPU; without GPUs, one a CPU core, as far as memory holds their weights.
-
-    Single threads waste nothing on waiting for each other. ``weights`` is in bytes; what is given
-    is taken. Raises InputError if it does not fit the cluster.
-
-    >>> sized({"CPU": 16, "memory": 8 << 30}, 1 << 30, None, None).workers
-    2
-    """
-    cpus, gpus = int(resources.get("CPU", 1)), resources.get("GPU", 0.0)
-    memory = ENGINE_BYTES + WEIGHT_COPIES * weights
-    hold = max(1, int(MEMORY_SHARE * resources.get("memory", memory) / memory))
-    if workers is None:
-        most = int(gpus) if gpus else cpus // (threads or 1)
-        workers = max(1, min(most, hold, cpus))
-    if threads is None:
-        threads = max(1, cpus // workers)
-    if workers < 1 or threads < 1 or workers * threads > cpus:
-        raise InputError(
-            f"{workers} workers with {threads} threads each do not fit the cluster's {cpus} CPU "
-            "cores; give fewer."
-        )
-    # Memory that was asked for explicitly is the asker's business: Ray would wait for ever.
-    return Sizing(
-        workers, threads, gpus / workers if gpus else 0.0, memory if workers <= hold else 0
-    )
 
 
 class Worker:
@@ -244,6 +202,11 @@ class Cluster:
         weights = (Path(config["weights"]["folder"]) / WEIGHTS).stat().st_size
         self.sizing = sized(ray.cluster_resources(), weights, *self.asked)
         self._actors = [self._actor() for _ in range(self.sizing.workers)]
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors])
+        except RayError as error:
+            self.__exit__()
+            raise InputError(f"A worker cannot load the model: {_last_line(error)}") from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -313,7 +276,7 @@ class Cluster:
         for job in bundle.jobs.values():
             queue.tries[job.input] = queue.tries.get(job.input, 0) + alone
             if not isinstance(error, RayActorError):
-                yield Delivered(failed(job, LilyError(str(error).strip().splitlines()[-1])))
+                yield Delivered(failed(job, LilyError(_last_line(error))))
             elif queue.tries[job.input] < TRIES:
                 yield Advanced(job.input, 0.0)
                 queue.lost.append(job)
@@ -322,6 +285,10 @@ class Cluster:
                     f"Its worker was lost {TRIES} times; it may need more memory than there is."
                 )
                 yield Delivered(failed(job, reason))
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _answers(address: str) -> None:

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ import soundfile
 from faults import (
     begin,
     differences,
+    environment,
     finished,
     kill_driver_somewhen,
     make_tapes,
@@ -38,6 +40,12 @@ def seconds_of(*arguments: str | Path, threads: int = 1) -> float:
     code, said = finished(begin(*arguments, threads=threads))
     assert code == 0, said
     return time.perf_counter() - began
+
+
+def said_seconds(runs: list[tuple[str | Path, ...]]) -> float:
+    """The longest of some runs that begin at once, by what they tell, without their start."""
+    said = [finished(run)[1] for run in [begin(*asked) for asked in runs]]
+    return max(float(text.rsplit("h of audio in ", 1)[1].split(" s")[0]) for text in said)
 
 
 def short(place: Path) -> None:
@@ -104,8 +112,9 @@ def memory(place: Path) -> None:
         tapes.mkdir()
         for n in range(count):
             (tapes / f"{n:05}.wav").touch()
-        run = begin("batch", tapes, place / f"out{count}", "--threads", "1")
-        run.stderr.close()
+        asked = ("batch", tapes, place / f"out{count}", "--threads", "1")
+        command = [sys.executable, "-m", "lily", *map(str, asked)]
+        run = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
         _, _, usage = os.wait4(run.pid, 0)
         peaks.append(usage.ru_maxrss / 1024)
         assert len(rows(place / f"out{count}")) == count
@@ -122,6 +131,14 @@ def workers(place: Path) -> None:
         assert code == 0, said
         took.append(float(said.rsplit("h of audio in ", 1)[1].split(" s")[0]))
     print(f"workers: {took[0]:.0f} s and {took[1]:.0f} s, {took[0] / took[1] / 2:.2f} efficient")
+    # The same without Ray: what the machine itself gives two processes that share nothing.
+    halves = [place / "left", place / "right"]
+    for n, path in enumerate(sorted(tapes.iterdir())):
+        halves[n % 2].mkdir(exist_ok=True)
+        path.rename(halves[n % 2] / path.name)
+    asked = [("batch", half, place / f"{half.name}-out", "--threads", "1") for half in halves]
+    alone, both = said_seconds([asked[0]]), said_seconds([(*a, "--overwrite") for a in asked])
+    print(f"workers: two processes of no cluster, {alone / both:.2f} efficient")
 
 
 def model(place: Path) -> None:

@@ -113,7 +113,7 @@ def folder_of(path: Path) -> Path:
 
 
 def test_sizes_follow_memory_and_cores():
-    from lily.batch.cluster import sized
+    from lily.batch.sizing import sized
 
     machine = {"CPU": 16.0, "memory": 64.0 * 2**30}
     assert (sized(machine, 28 << 20, None, None).workers, 1) == (16, 1)
