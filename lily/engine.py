@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lily.config import Config, InferenceConfig, build, mel_config
-from lily.device import choose_device, choose_precision, place
+from lily.device import choose_device, choose_precision
 from lily.dsp.audio import probe, read_blocks
 from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
@@ -39,19 +39,19 @@ from lily.events import (
     Event,
     Finished,
     Planned,
-    Sampling,
     StopEarly,
     UpsampleOptions,
     UpsampleResult,
 )
-from lily.fill import Filler, FillSettings
+from lily.fill import Filler, FillSettings, Waiting
+from lily.interleave import Recording, alone
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
-from lily.memory import Residency, rows_for
+from lily.memory import housed
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
+from lily.rows import RowSampler
 from lily.takes import TakePaths, Takes, run
-from lily.weights import load_model
 
 
 class InferenceEngine:
@@ -73,15 +73,13 @@ class InferenceEngine:
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device, self.settings.large)
-        rows = 1 if low_memory else rows_for(config, self.settings, self.device, self.precision)
-        self.settings = replace(self.settings, batch=rows)
-        home = torch.device("cpu") if low_memory else self.device
-        self.model = place(load_model(config), home, self.precision)
-        self.residency = Residency(self.model, self.device) if low_memory else None
+        where = self.device, self.precision, low_memory
+        self.model, self.settings = housed(config, self.settings, *where)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
-        self.filler: Callable[..., Filler] = Filler  # where pass 3 runs its networks
+        self.filler: Callable[..., Filler] = Filler  # what fills a recording in
+        self.sampler = RowSampler(self.model, self.settings, self.device, self.precision)
 
     def run_inference(
         self,
@@ -114,6 +112,16 @@ class InferenceEngine:
 
         ``context`` takes the place of the recording's own: what another recording would say.
         """
+        yield from alone(self.begin(audio_path, output_dir, options, context), self.sampler)
+
+    def begin(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None = None,
+        context: GlobalContext | None = None,
+    ) -> Recording:
+        """What ``stream`` drives alone: many of these, driven together, share their batches."""
         chosen = self.completed(options or UpsampleOptions())
         output = Path(output_dir) / f"{Path(audio_path).stem}.wav"
         paths = TakePaths((output,))
@@ -134,6 +142,15 @@ class InferenceEngine:
         ``options.encoder`` is not asked. ``stems`` adds the recording at 48 kHz and the band that
         both takes keep of it. Raises InputError where there is nothing to compare.
         """
+        yield from alone(self._comparison(audio_path, output_dir, options, stems), self.sampler)
+
+    def _comparison(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None,
+        stems: bool,
+    ) -> Recording:
         chosen = self.completed(replace(options or UpsampleOptions(), encoder=True))
         if not self.model.encoder_is_trained:
             raise InputError(
@@ -270,10 +287,11 @@ class InferenceEngine:
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
         takes: Takes,
-    ) -> Generator[Event, None, tuple[int, tuple[tuple[float, float], ...]]]:
+    ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...]]]:
         """Generate and write every chunk, one take a context; returns how many are done, and all.
 
-        StopEarly, thrown in once a chunk is finished, ends it there.
+        It waits for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk
+        is finished, ends it there.
         """
         filler = self.filler(
             self.model,
@@ -306,10 +324,10 @@ class InferenceEngine:
                 encoder=any(context is not None for context in contexts),
             )
             for made in filler.over(stream.over(self.network_blocks(path, measured))):
-                if isinstance(made, Sampling | ChunksDone):
-                    yield made
-                else:
+                if isinstance(made, Tensor):
                     takes.write(pairs.take(made.shape[-1]), made / gain)
+                else:
+                    yield made
         except StopEarly:
             if not filler.finished:
                 raise

@@ -8,6 +8,7 @@ top of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lily.config import MEL_FRAMES_PER_LATENT, Config, InferenceConfig, build
+from lily.device import place
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.vocoder import HALO
 from lily.voice import VOCODER_FRAMES
+from lily.weights import load_model
 
 HOP = 480  # samples a log-mel frame
 
@@ -59,6 +62,25 @@ def predict(
         model.lower(precision)
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     return {"weights": weights, **found, "peak": weights + most}
+
+
+def housed(
+    config: Config,
+    settings: InferenceConfig,
+    device: torch.device,
+    precision: torch.dtype,
+    low_memory: bool,
+) -> tuple[LatentDiffusion, InferenceConfig]:
+    """Load the model to where it runs; the settings with the rows that are sampled together.
+
+    ``low_memory`` keeps one network at a time on the device, and one row in it.
+    """
+    if not low_memory:
+        rows = rows_for(config, settings, device, precision)
+        return place(load_model(config), device, precision), replace(settings, batch=rows)
+    model = place(load_model(config), torch.device("cpu"), precision)
+    Residency(model, device)  # held by its hooks on the networks
+    return model, replace(settings, batch=1)
 
 
 def rows_for(

@@ -21,6 +21,7 @@ from lily.dsp.audio import AudioWriter
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
+from lily.fill import Waiting
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
 
@@ -117,7 +118,7 @@ def run(
     encoders: tuple[bool, ...],
     paths: TakePaths,
     context: GlobalContext | None = None,
-) -> Generator[Event, None, tuple[list[UpsampleResult], Spans]]:
+) -> Generator[Event | Waiting, None, tuple[list[UpsampleResult], Spans]]:
     """Measure, read, fill and write, once for all takes; returns their results and the chunks.
 
     ``encoders`` says of each take whether its chunks know the context, which is the recording's
@@ -201,6 +202,8 @@ def remark(engine: InferenceEngine, chosen: UpsampleOptions, done: int, chunks: 
     """What the listener should know of a run that was filled in, or an empty string."""
     if done < chunks:
         return f"Stopped early: {done} of {chunks} chunks are here."
+    if engine.sampler.reduced:
+        return engine.sampler.reduced
     if chosen.encoder and not engine.model.encoder_is_trained:
         return "This model's global encoder is untrained: on and off give the same samples."
     return ""

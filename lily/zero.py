@@ -26,8 +26,10 @@ from lily.device import choose_device, choose_precision, place
 from lily.engine import InferenceEngine
 from lily.events import ChunksDone, Sampling
 from lily.fill import Filler
+from lily.interleave import alone
 from lily.model.attention import ContextCache
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.rows import RowSampler
 from lily.voice import VoicedStream
 from lily.weights import load_model
 
@@ -77,7 +79,8 @@ class GpuCalls:
         model = place(self._held[1], device, precision)
         crossing = Crossing(model, [on_device(c, device) for c in pickle.loads(caches)])
         filler = crossing.unpack(state, device, precision)
-        for made in filler.push(torch.from_numpy(frames)):
+        sampler = RowSampler(model, filler.inference, device, precision)
+        for made in alone(filler.over([torch.from_numpy(frames)]), sampler):
             yield made.numpy() if isinstance(made, Tensor) else made
         yield crossing.pack(filler)
 
@@ -94,7 +97,7 @@ class _GpuFiller(Filler):
         self._call = call
 
     def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | Sampling | ChunksDone]:
-        """Take all the recording's frames in portions (C, l, M); yields as ``push`` does."""
+        """Take all the recording's frames in portions (C, l, M); yields samples and events."""
         chunks, seconds = call_size(self)
         overlap = self.inference.overlap * MEL_FRAMES_PER_LATENT
         hop = self.inference.chunk * MEL_FRAMES_PER_LATENT - overlap

@@ -42,9 +42,11 @@ BESIDE = {  # files that are one room, though not one folder
     "checkpoint": "weights",
     "card": "publish",
     "fill": "engine",
+    "interleave": "engine",
     "measure": "engine",
     "memory": "engine",
     "profiles": "engine",
+    "rows": "engine",
     "takes": "engine",
     "voice": "engine",
 }
@@ -53,6 +55,8 @@ LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
 # Who may import an outside library: files, or folders that end in a slash.
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
+    "ray": {"lily/batch/cluster.py"},
+    "fsspec": {"lily/batch/places.py"},
     "yaml": {"lily/config.py"},
     "spaces": {"lily/zero.py"},
     "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},

@@ -11,11 +11,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import bench, compare, convert, evaluate, info, publish, train, upsample
+from lily.cli import batch, bench, compare, convert, evaluate, info, publish, train, upsample
 from lily.errors import LilyError
 
 COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
+    "batch": (batch, "fill in a folder, a list or a bucket of recordings"),
     "compare": (compare, "hear what the encoder does to a recording"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
