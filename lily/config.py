@@ -144,7 +144,9 @@ class InferenceConfig:
     chunk: int = 64  # 5.12 s
     overlap: int = 8  # 0.64 s shared by neighbours
     fade: int = 4  # 0.32 s of it is cross-faded, the rest is guard
-    batch: int = 4  # rows (chunk x channel) sampled together
+    batch: int = 1  # rows (chunk x channel) sampled together
+    guided: tuple[int, int] = (0, 1000)  # times from and below which guidance acts
+    large: bool = False  # pays for half precision even on a CPU
     level_peak: float = 0.5  # AudioSR's normalisation, applied per recording and undone
     seed_max: int = 2**31 - 1
 

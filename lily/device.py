@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 
 from lily.errors import InputError
+from lily.model.latent_diffusion import LatentDiffusion
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -18,14 +21,38 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on a GPU and float32 on a CPU; raises InputError for another name."""
+def choose_precision(name: str, device: torch.device, large: bool = False) -> torch.dtype:
+    """``auto`` is bfloat16 where that pays, else float32; raises InputError for another name.
+
+    It pays on a GPU, and for a ``large`` model on a CPU that multiplies bfloat16 itself. A small
+    model gains a few per cent there, for which its bits are not changed.
+    """
     if device.type == "cuda":
         # TF32 keeps ten bits: what is called float32 here is float32.
         torch.backends.cudnn.allow_tf32 = False
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in known:
-        raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(known)}.")
-    return known[name]
+        pays = device.type == "cuda" or (large and multiplies_bfloat16())
+        return torch.bfloat16 if pays else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; emulated, it is slower than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+    """Bring a float32 model, in place, to where it runs and how it is stored there.
+
+    A GPU's half-precision convolutions want channels last. A CPU's autoencoder would be a sixth
+    faster by it, but its group norms lose three digits: 1.4e-3 against AudioSR instead of 5.6e-6.
+    """
+    if precision is not torch.float32:
+        model.lower(precision)
+    if device.type == "cuda":
+        first = model.first_stage_model
+        for part in (model.unet, first.encoder, first.decoder):
+            part.to(memory_format=torch.channels_last)
+    return model.to(device)

@@ -36,38 +36,51 @@ from lily.events import (
     Event,
     Finished,
     Planned,
-    Sampling,
     StopEarly,
     UpsampleOptions,
     UpsampleResult,
 )
-from lily.fill import Filler, FillSettings
+from lily.fill import Filler, FillSettings, Waiting
 from lily.identity import facts_of
+from lily.interleave import Recording, alone
 from lily.measure import Measurement
+from lily.memory import housed
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
+from lily.rows import RowSampler
 from lily.survey import measure, prepare, recording_blocks
 from lily.takes import TakePaths, Takes, run
-from lily.weights import load_model, weights_sha256
+from lily.weights import weights_sha256
 
 
 class InferenceEngine:
     """A loaded model and everything needed to run recordings through it, one at a time."""
 
-    def __init__(self, config: Config, device: str = "auto", precision: str = "auto") -> None:
-        """Load the configuration's weights; raises WeightsError, ConfigError and InputError."""
+    def __init__(
+        self,
+        config: Config,
+        device: str = "auto",
+        precision: str = "auto",
+        low_memory: bool = False,
+    ) -> None:
+        """Load the configuration's weights; raises WeightsError, ConfigError and InputError.
+
+        ``low_memory`` keeps one network at a time on the device, and one row in it.
+        """
         self.config = config = with_weights(config)
         self.name = str(config.get("name", "model"))
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.model = load_model(config, self.device)
+        self.precision = choose_precision(precision, self.device, self.settings.large)
+        where = self.device, self.precision, low_memory
+        self.model, self.settings = housed(config, self.settings, *where)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
         self.cache = ChunkCache.from_environment(os.environ)
-        self.filler: Callable[..., Filler] = Filler  # where pass 3 runs its networks
+        self.filler: Callable[..., Filler] = Filler  # what fills a recording in
+        self.sampler = RowSampler(self.model, self.settings, self.device, self.precision)
 
     def run_inference(
         self,
@@ -100,6 +113,16 @@ class InferenceEngine:
 
         ``context`` takes the place of the recording's own: what another recording would say.
         """
+        yield from alone(self.begin(audio_path, output_dir, options, context), self.sampler)
+
+    def begin(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None = None,
+        context: GlobalContext | None = None,
+    ) -> Recording:
+        """What ``stream`` drives alone: many of these, driven together, share their batches."""
         chosen = self.completed(options or UpsampleOptions())
         output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
         paths = TakePaths((output,))
@@ -119,6 +142,15 @@ class InferenceEngine:
         ``options.encoder`` is not asked. ``stems`` adds the recording at 48 kHz and the band that
         both takes keep of it. Raises InputError where there is nothing to compare.
         """
+        yield from alone(self._comparison(audio_path, output_dir, options, stems), self.sampler)
+
+    def _comparison(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None,
+        stems: bool,
+    ) -> Recording:
         chosen = self.completed(replace(options or UpsampleOptions(), encoder=True))
         if not self.model.encoder_is_trained:
             raise InputError(
@@ -212,11 +244,12 @@ class InferenceEngine:
         options: UpsampleOptions,
         takes: Takes,
         kept: KeptRun | None,
-    ) -> Generator[Event, None, tuple[int, tuple[tuple[float, float], ...], int]]:
+    ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...], int]]:
         """Generate and write every chunk, one take a context.
 
-        Returns how many are done, all, and how many of them were kept from an earlier run.
-        StopEarly, thrown in once a chunk is finished, ends it there.
+        Returns how many are done, all, and how many of them were kept from an earlier run. It waits
+        for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk is
+        finished, ends it there.
         """
         settings = self.settings_of(measured, options)
         filler = self.filler(
@@ -238,10 +271,10 @@ class InferenceEngine:
             )
             blocks = self.network_blocks(pairs.over(self.blocks(path)), measured)
             for made in filler.over(stream.over(blocks)):
-                if isinstance(made, Sampling | ChunksDone):
-                    yield made
-                else:
+                if isinstance(made, Tensor):
                     takes.write(pairs.take(made.shape[-1]), made / gain)
+                else:
+                    yield made
         except StopEarly:
             if not filler.finished:
                 raise

@@ -31,3 +31,7 @@ class PublishError(LilyError):
 
 class TrainingError(LilyError):
     """A training run cannot start, continue or save."""
+
+
+class OutOfMemory(LilyError):
+    """The device's memory does not hold the least that a model needs."""

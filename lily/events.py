@@ -6,7 +6,7 @@ seconds from the start of the recording, frequencies in Hz.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,6 +181,11 @@ class Notice:
 
 
 LoadEvent = Downloading | Preparing | Notice
+Tell = Callable[[LoadEvent], None]
+
+
+def silent(_event: LoadEvent) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)

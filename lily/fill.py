@@ -1,9 +1,9 @@
-"""Fill chunks in: log-mel frames of the band-limited recording in, generated samples out, in order.
+"""Fill one recording in: band-limited log-mel frames in, generated samples out, in order.
 
-Rows (one chunk of one channel) are sampled in batches of a fixed shape, padded when short, so that
-a chunk's bits depend on nothing but its own input, the context and the noise of its place. Chunks
-are blended in the log-mel domain and the vocoder runs over the continuous result in fixed blocks
-with a halo. What is held is a few chunks, whatever the duration.
+The recording is cut into rows (one chunk of one channel), which whoever drives it has sampled; see
+``lily/rows.py`` and ``lily/interleave.py``. Their log-mels are blended in the log-mel domain and
+the vocoder runs over the continuous result in fixed blocks with a halo. What is held is a few
+chunks, whatever the duration.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from torch import Tensor
 
 from lily.chunk_cache import KeptChunks
 from lily.config import MEL_FRAMES_PER_LATENT, InferenceConfig
-from lily.diffusion.guidance import guided
-from lily.diffusion.noise import POSTERIOR, NoiseField
-from lily.diffusion.samplers import sample
+from lily.diffusion.noise import NoiseField
 from lily.dsp.audiosr import share_index
 from lily.dsp.bandwidth import FULL_BAND_HZ
 from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.events import ChunksDone, Sampling
-from lily.model.attention import LATENT_SECONDS, Conditioning, ContextCache
+from lily.events import ChunksDone
+from lily.model.attention import LATENT_SECONDS, ContextCache
 from lily.model.global_encoder import GlobalContext
-from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
+from lily.model.latent_diffusion import LatentDiffusion
 from lily.profiles import Profile
-from lily.voice import Networks, VoicedStream
+from lily.rows import Manner, Row
+from lily.voice import VoicedStream
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,25 @@ class FillSettings:
     frames: int  # log-mel frames that are filled, the last samples' and a profile's silence after
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One channel of one chunk, waiting to be sampled."""
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """A row and where its log-mel belongs."""
 
     chunk: Chunk
     channel: int
-    log_mel: Tensor  # (T, M), band-limited
-    kept: tuple[Tensor, ...] | None  # (T, M) of every take, where an earlier run has made them
+    row: Row
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A recording has rows to be sampled; gone on with before that, it reads more of its input."""
+
+    filler: Filler
+
+    @property
+    def complete(self) -> bool:
+        """Whether going on before a row is sampled would be in vain."""
+        return self.filler.complete or self.filler.sated
 
 
 class _Take:
@@ -88,17 +98,26 @@ class Filler:
         self.device, self.precision = device, precision
         self.frames = settings.frames
         latents = -(-self.frames // MEL_FRAMES_PER_LATENT)
-        self.length = settings.profile.chunk(latents, inference.chunk)  # latent frames a chunk
-        self.chunks = plan_chunks(latents, self.length, inference.overlap)
+        length = settings.profile.chunk(latents, inference.chunk)  # latent frames a chunk
+        self.manner = Manner(
+            length=length,
+            steps=settings.steps,
+            sampler=settings.sampler,
+            guidance=settings.guidance,
+            guided=settings.profile.guided or inference.guided,
+            draws_low=settings.profile.draws_low,
+            takes=tuple(context is not None for context in contexts),
+        )
+        self.chunks = plan_chunks(latents, length, inference.overlap)
         self.weights = crossfade_weights(
             self.chunks, inference.fade, MEL_FRAMES_PER_LATENT, inference.overlap
         )
         self._known_bins = {hz: _known_bins(mel, hz) for hz in settings.cutoffs.hz}
         autoencoder = model.first_stage_model.config
         self.noise = NoiseField(settings.seed, model.channels, autoencoder.bins)
+        self.pending: list[Pending] = []  # rows that are cut and not sampled; taken from the front
         self._low = FrameBuffer(settings.channels, mel.config.n_mels)
         self._takes = [self._take(context) for context in contexts]
-        self._rows: list[_Row] = []
         self._cut = 0  # chunks whose rows were taken from the input
         self.kept: KeptChunks | None = None  # asked for finished chunks, and told of them
 
@@ -115,6 +134,16 @@ class Filler:
         """Chunks that every take has."""
         return min(take.blended for take in self._takes)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every row has been cut."""
+        return self._cut == len(self.chunks)
+
+    @property
+    def sated(self) -> bool:
+        """Whether so many finished chunks wait behind a row that no more input should be read."""
+        return self._cut - self.finished > self.inference.batch
+
     def spans(self) -> tuple[tuple[float, float], ...]:
         """Every chunk's (start, stop) in seconds, the last ending with the recording."""
         end = self.settings.samples / self.mel.config.sample_rate
@@ -127,121 +156,82 @@ class Filler:
         middles = (chunk.stop - self.inference.overlap / 2 for chunk in self.chunks[:-1])
         return tuple(m * LATENT_SECONDS for m in middles), self.inference.fade * LATENT_SECONDS
 
-    def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | Sampling | ChunksDone]:
-        """Take all the recording's frames in portions (C, l, M); yields as ``push`` does."""
-        for frames in portions:
-            yield from self.push(frames)
+    def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | ChunksDone | Waiting]:
+        """Take the recording's band-limited frames in portions (C, l, M).
 
-    def push(self, frames: Tensor) -> Iterator[Tensor | Sampling | ChunksDone]:
-        """Take the next band-limited frames (C, l, M); yield events and samples in order.
-
-        Samples are (K, C, n), one block for each of the K takes. The last call is the one that
-        completes the recording's frames.
+        Yields samples (K, C, n) in order, a block for each of the K takes; what an earlier run had
+        finished; and ``Waiting`` where it has rows: whoever goes on has sampled some of them and
+        given them to ``receive``, or wants more of the input read, while there is more.
         """
-        self._low.append(frames)
-        if self._low.stop >= self.frames:
-            last = self.chunks[-1].stop * MEL_FRAMES_PER_LATENT
-            self._low.extend_to(last)
-        self._cut_rows()
-        complete = self._cut == len(self.chunks)
-        while len(self._rows) >= self.inference.batch or (complete and self._rows):
-            batch = self._rows[: self.inference.batch]
-            del self._rows[: self.inference.batch]
-            # A batch is kept as a whole or sampled as a whole: rows stay in their places, so that
-            # not even the last bit can tell where an earlier run ended.
-            sampled = any(row.kept is None for row in batch)
-            if sampled:
-                low_mel, starts = self._stacked(batch)
-                low = self._encoded(low_mel, starts)
-            for index, take in enumerate(self._takes):
-                if sampled:
-                    yield from self._sample(batch, low, starts, index)
-                else:
-                    self._take_kept(batch, index)
-                finished = self._blend(index)
-                if finished:
-                    yield ChunksDone(finished, take.blended, len(self.chunks), index)
-            yield from self._voice(last=self.finished == len(self.chunks))
+        for frames in portions:
+            self._push(frames)
+            before = self.finished
+            yield from filter(None, map(self.blend, range(len(self._takes))))
+            if self.finished > before:
+                yield from self._voice(last=self.finished == len(self.chunks))
+            while self.pending:
+                before = len(self.pending)
+                yield Waiting(self)
+                if len(self.pending) == before:  # none was taken: read on
+                    break
+                yield from self._voice(last=self.finished == len(self.chunks))
 
     def rest(self) -> Iterator[Tensor]:
         """After an early end: the samples (K, C, n) of every finished chunk that are still due."""
         yield from self._voice(last=True)
 
-    def _cut_rows(self) -> None:
-        while self._cut < len(self.chunks):
+    def receive(self, pending: Pending, take: int, log_mel: Tensor) -> None:
+        """Take the log-mel (T, M) that was sampled for a row."""
+        results = self._takes[take].results.setdefault(pending.chunk.index, {})
+        results[pending.channel] = self._replaced(log_mel, pending)
+
+    def blend(self, take: int) -> ChunksDone | None:
+        """Add a take's finished chunks to its continuous log-mel, in order; tells which."""
+        made, finished = self._takes[take], []
+        while len(made.results.get(made.blended, ())) == self.settings.channels:
+            chunk, weight = self.chunks[made.blended], self.weights[made.blended]
+            channels = made.results.pop(made.blended)
+            log_mel = torch.stack([channels[c] for c in range(self.settings.channels)])
+            if self.kept:
+                self.kept.keep(take, chunk.index, log_mel)
+            made.made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
+            finished.append(made.blended)
+            made.blended += 1
+        if not finished:
+            return None
+        return ChunksDone(tuple(finished), made.blended, len(self.chunks), take)
+
+    def _push(self, frames: Tensor) -> None:
+        """Append frames (C, l, M) and cut the rows they complete; silence follows the last.
+
+        Chunks that an earlier run has finished need no rows.
+        """
+        self._low.append(frames)
+        if self._low.stop >= self.frames:
+            self._low.extend_to(self.chunks[-1].stop * MEL_FRAMES_PER_LATENT)
+        contexts = tuple(take.cache for take in self._takes)
+        while not self.complete:
             chunk = self.chunks[self._cut]
             start, stop = (n * MEL_FRAMES_PER_LATENT for n in (chunk.start, chunk.stop))
             if stop > self._low.stop:
                 return
-            log_mel = self._low.read(start, stop)
-            kept = self.kept.find(chunk.index, log_mel) if self.kept else None
-            for c in range(self.settings.channels):
-                made = None if kept is None else tuple(take[c] for take in kept)
-                self._rows.append(_Row(chunk, c, log_mel[c], made))
+            log_mels = self._low.read(start, stop)
+            kept = self.kept.find(chunk.index, log_mels) if self.kept else None
+            for take, made in zip(self._takes, kept or (), strict=False):
+                take.results[chunk.index] = dict(enumerate(made))
+            for channel, log_mel in enumerate(log_mels if kept is None else ()):
+                row = Row(log_mel, chunk.start, self.noise, contexts, self.manner)
+                self.pending.append(Pending(chunk, channel, row))
             self._cut += 1
-            if self._cut < len(self.chunks):
+            if not self.complete:
                 self._low.forget(self.chunks[self._cut].start * MEL_FRAMES_PER_LATENT)
 
-    def _stacked(self, rows: list[_Row]) -> tuple[Tensor, list[int]]:
-        """Log-mels (B, T, M) of a batch of fixed shape, and starts; missing rows are silent."""
-        frames = self.length * MEL_FRAMES_PER_LATENT
-        low_mel = torch.full((self.inference.batch, frames, self.mel.config.n_mels), LOG_FLOOR)
-        starts = [0] * self.inference.batch
-        for place, row in enumerate(rows):
-            low_mel[place] = row.log_mel
-            starts[place] = row.chunk.start
-        return low_mel, starts
-
-    def _encoded(self, low_mel: Tensor, starts: list[int]) -> Tensor:
-        """The latents (B, z, L, M') that every take of a batch is conditioned by."""
-        with self._networks():
-            posterior = self.model.low_posterior(low_mel.to(self.device))
-            if self.settings.profile.draws_low:
-                return posterior.at(self.noise.latent(POSTERIOR, starts, self.length)).float()
-            return posterior.mean.float()
-
-    def _sample(
-        self, rows: list[_Row], low: Tensor, starts: list[int], index: int
-    ) -> Iterator[Sampling]:
-        """Sample a batch for take number ``index`` and decode it; padding rows are dropped."""
-        take = self._takes[index]
-        touched = tuple(sorted({row.chunk.index for row in rows}))
-        conditioning = self._conditioning(take.cache, starts)
-
-        def predict(x: Tensor, t: Tensor, low: Tensor) -> Tensor:
-            with self._networks():
-                return self.model.predict_v(x, low, t, conditioning)
-
-        steps = sample(
-            lambda x, t: guided(predict, x, t, low, UNCONDITIONAL, self.settings.guidance),
-            lambda step: self.noise.latent(step, starts, self.length),
-            sampler=self.settings.sampler,
-            steps=self.settings.steps,
-            device=self.device,
-        )
-        latent = low
-        for step, x in steps:
-            latent = x
-            yield Sampling(touched, step + 1, self.settings.steps, index)
-        with self._networks():
-            made = self.model.decode(latent).float().cpu()
-        for place, row in enumerate(rows):
-            log_mel = self._replaced(made[place], row)
-            take.results.setdefault(row.chunk.index, {})[row.channel] = log_mel
-
-    def _take_kept(self, rows: list[_Row], index: int) -> None:
-        """What an earlier run has made of these rows, for take number ``index``."""
-        results = self._takes[index].results
-        for row in rows:
-            assert row.kept is not None
-            results.setdefault(row.chunk.index, {})[row.channel] = row.kept[index]
-
-    def _replaced(self, made: Tensor, row: _Row) -> Tensor:
+    def _replaced(self, made: Tensor, pending: Pending) -> Tensor:
         """Put what is known back: the bins below the cutoff, and silence where there is silence.
 
         Source of the first: AudioSR ``ddpm.py: mel_replace_ops``.
         """
-        low, first = row.log_mel, row.chunk.start * MEL_FRAMES_PER_LATENT
+        low, first = pending.row.log_mel, pending.chunk.start * MEL_FRAMES_PER_LATENT
         if self.settings.profile.replaces_share:
             bins = share_index(low.exp())
             return torch.cat([low[:, :bins], made[:, bins:]], dim=1)
@@ -254,26 +244,6 @@ class Filler:
         silent = low.amax(dim=1) <= LOG_FLOOR
         made[silent] = LOG_FLOOR
         return made
-
-    def _conditioning(self, cache: ContextCache | None, starts: list[int]) -> Conditioning | None:
-        if cache is None:
-            return None
-        seconds = torch.tensor(starts, dtype=torch.float64) * LATENT_SECONDS
-        return Conditioning(cache, seconds.to(self.device))
-
-    def _blend(self, index: int) -> tuple[int, ...]:
-        """Add finished chunks to the continuous log-mel, in order; returns their indices."""
-        take, finished = self._takes[index], []
-        while len(take.results.get(take.blended, ())) == self.settings.channels:
-            chunk, weight = self.chunks[take.blended], self.weights[take.blended]
-            channels = take.results.pop(take.blended)
-            log_mel = torch.stack([channels[c] for c in range(self.settings.channels)])
-            if self.kept:
-                self.kept.keep(index, chunk.index, log_mel)
-            take.made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
-            finished.append(take.blended)
-            take.blended += 1
-        return tuple(finished)
 
     def _voice(self, last: bool) -> Iterator[Tensor]:
         """Run the vocoder over what no later chunk will touch; ``last``: and over its end."""
@@ -292,9 +262,6 @@ class Filler:
             yield from take.voiced.push(frames)
         if last:
             yield from take.voiced.flush()
-
-    def _networks(self) -> Networks:
-        return Networks(self.device, self.precision)
 
 
 def _known_bins(mel: LogMel, cutoff_hz: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,17 +27,12 @@ from huggingface_hub.utils import httpx
 from tqdm import tqdm
 
 from lily.errors import HubUnreachable, WeightsError
-from lily.events import Downloading, LoadEvent, Notice, Preparing
+from lily.events import Downloading, Notice, Preparing, Tell, silent
 from lily.origin import HubId
 
-Tell = Callable[[LoadEvent], None]
 ANSWER_SECONDS = 15.0  # how long the Hub may take to describe a model
 ALLOWED = {".safetensors", ".json"}  # formats that cannot hold code
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def silent(_event: LoadEvent) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from lily.config import Config
+from lily.device import PRECISIONS
+from lily.memory import predict
 from lily.model.global_encoder import ContextReader
 from lily.model.latent_diffusion import LatentDiffusion
 
@@ -38,6 +40,11 @@ def describe(config: Config) -> dict[str, Any]:
             "unet": total,
             "vae": _count(first_stage) - vocoder,
             "vocoder": vocoder,
+        },
+        "predicted_mib": {
+            name: {part: size // 2**20 for part, size in predict(config, precision).items()}
+            for name, precision in PRECISIONS.items()
+            if name != "fp16"  # as large as bf16
         },
         "spatial_transformers": sum(1 for _ in unet.conditioned()),
     }

@@ -16,6 +16,7 @@ from lily.errors import InputError
 from lily.events import FORMATS, UpsampleOptions
 from lily.measure import CUTOFFS_HZ, pieces, within
 
+SHORTEST = 64  # latent frames, 5.12 s: the unit of AudioSR's own lengths; no chunk is halved below
 # Up to here a recording is one chunk: three segments of 5.12 s, the most AudioSR's own chunks hold.
 WHOLE = 192  # latent frames of 0.08 s
 
@@ -32,10 +33,17 @@ class Profile:
     sampler: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    guided: tuple[int, int] | None = None  # times of 1000 at which guidance acts
 
     def chunk(self, latents: int, preset: int) -> int:
         """Latent frames of a chunk for a recording of ``latents``, where the preset has its own."""
-        return latents if latents <= self.whole else max(preset, self.whole)
+        if latents <= self.whole:
+            return latents
+        length = max(preset, self.whole)
+        # Half a chunk of padding is half of the work: a recording that fits the half gets it.
+        while length // 2 >= max(latents, SHORTEST):
+            length //= 2
+        return length
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -49,6 +57,7 @@ PROFILES: Mapping[str, Profile] = {
         sampler=AUDIOSR,
         steps=50,  # the defaults of AudioSR's command line
         guidance=3.5,
+        guided=(0, 1000),
     ),
 }
 

@@ -16,8 +16,8 @@ from huggingface_hub.utils import httpx
 
 from lily.card import EVALUATION, UNSTATED, evaluation_results, model_card, read_evaluation
 from lily.errors import PublishError
-from lily.events import Notice
-from lily.hub import Tell, host, silent
+from lily.events import Notice, Tell, silent
+from lily.hub import host
 from lily.origin import HubId, hub_id
 from lily.resolve import with_weights
 from lily.weights import CONFIG, WEIGHTS, check_weights, read_folder_config

@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from lily.config import Config, build, load_config, preset_names
 from lily.errors import HubUnreachable, WeightsError
-from lily.events import Preparing
-from lily.hub import Tell, assets, fetch, listing, record_commit, silent, tell_cached
+from lily.events import Preparing, Tell, silent
 from lily.origin import HubId, WeightsConfig, hub_id
 from lily.weights import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
 
@@ -41,6 +40,8 @@ def resolve_config(
             f"{weights} is no folder, no preset ({', '.join(preset_names())}) and no owner/name on "
             "the Hub; give one of these."
         )
+    from lily.hub import fetch  # here and below: what runs without the Hub does not wait for it
+
     folder, commit = fetch(model, [CONFIG], tell)
     return {**read_folder_config(folder), "weights": {"repo": model.repo, "revision": commit}}
 
@@ -78,6 +79,8 @@ def encoder_note(config: Config) -> str:
 def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:
     if source.bundled is not None:
         return bundled_folder(source.bundled)
+    from lily.hub import fetch, record_commit
+
     model = HubId(str(source.repo), source.revision)
     name = str(config.get("name", "model"))
     if source.checkpoint is not None:
@@ -97,6 +100,8 @@ def _base(name: str, tell: Tell) -> str:
 
 def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: Tell) -> Path:
     """The model folder made of a checkpoint: in the cache by the checkpoint's SHA-256."""
+    from lily.hub import assets, fetch, listing, record_commit, tell_cached
+
     stem = PurePosixPath(checkpoint).stem
     try:
         found = listing(model)

@@ -26,7 +26,7 @@ from lily.dsp.leftovers import remove_dead
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, Reading, UpsampleOptions, UpsampleResult
-from lily.fill import Filler
+from lily.fill import Filler, Waiting
 from lily.identity import address, machine
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
@@ -156,7 +156,7 @@ def run(
     encoders: tuple[bool, ...],
     paths: TakePaths,
     context: GlobalContext | None = None,
-) -> Generator[Event, None, tuple[list[UpsampleResult], Spans]]:
+) -> Generator[Event | Waiting, None, tuple[list[UpsampleResult], Spans]]:
     """Measure, read, fill and write, once for all takes; returns their results and the chunks.
 
     ``seed`` is the one that was asked for, None where ``chosen`` has a drawn one. ``encoders`` says
@@ -210,7 +210,7 @@ def name_of(
 ) -> str:
     """What a run is known by: the recording's hash, what was asked of it, the model, the place."""
     here = engine.filler is Filler  # or on a lent GPU
-    where = (*machine(engine.device, engine.precision), here)
+    where = (*machine(engine.device, engine.precision), engine.sampler.batch, here)
     return address(engine.config, engine.weights_sha256, audio, asked, encoders, where)
 
 
@@ -274,6 +274,8 @@ def remark(
         return f"Stopped early: {done} of {chunks} chunks are here."
     if resumed:
         return f"Resumed: {resumed} of {chunks} chunks were there from an earlier run."
+    if engine.sampler.reduced:
+        return engine.sampler.reduced
     if chosen.encoder and not engine.model.encoder_is_trained:
         return "This model's global encoder is untrained: on and off give the same samples."
     return ""

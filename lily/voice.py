@@ -16,7 +16,7 @@ from lily.dsp.blocks import silence
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.vocoder import HALO
 
-VOCODER_FRAMES = 256  # mel frames a vocoder call makes, besides its halo: 2.56 s
+VOCODER_FRAMES = 512  # mel frames a vocoder call makes, besides its halo: 5.12 s
 
 
 class VoicedStream:

@@ -22,12 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from lily.config import MEL_FRAMES_PER_LATENT, Config
-from lily.device import choose_device, choose_precision
+from lily.device import choose_device, choose_precision, place
 from lily.engine import InferenceEngine
 from lily.events import ChunksDone, Sampling
 from lily.fill import Filler
+from lily.interleave import alone
 from lily.model.attention import ContextCache
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.rows import RowSampler
 from lily.voice import VoicedStream
 from lily.weights import load_model
 
@@ -76,10 +78,12 @@ class GpuCalls:
         device = choose_device("auto")
         if self._held is None or self._held[0] != config["weights"]:  # forked before it was loaded
             self._held = config["weights"], load_model(config)
-        model = self._held[1].to(device)
+        precision = choose_precision("auto", device)
+        model = place(self._held[1], device, precision)
         crossing = Crossing(model, [on_device(c, device) for c in pickle.loads(caches)])
-        filler = crossing.unpack(state, device, choose_precision("auto", device))
-        for made in filler.push(torch.from_numpy(frames)):
+        filler = crossing.unpack(state, device, precision)
+        sampler = RowSampler(model, filler.inference, device, precision)
+        for made in alone(filler.over([torch.from_numpy(frames)]), sampler):
             told = made.numpy() if isinstance(made, Tensor) else made
             yield told if isinstance(made, Sampling) else (crossing.pack(filler), told)
         yield crossing.pack(filler), None
@@ -97,7 +101,7 @@ class _GpuFiller(Filler):
         self._call = call
 
     def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | Sampling | ChunksDone]:
-        """Take all the recording's frames in portions (C, l, M); yields as ``push`` does."""
+        """Take all the recording's frames in portions (C, l, M); yields samples and events."""
         chunks, seconds = call_size(self)
         overlap = self.inference.overlap * MEL_FRAMES_PER_LATENT
         hop = self.inference.chunk * MEL_FRAMES_PER_LATENT - overlap
@@ -184,9 +188,9 @@ class Crossing:
         return filler
 
     def _place(self, cache: ContextCache) -> int:
-        for place, known in enumerate(self.caches):
+        for index, known in enumerate(self.caches):
             if known is cache:
-                return place
+                return index
         self.caches.append(cache)
         return len(self.caches) - 1
 

@@ -20,8 +20,8 @@ from lily.engine import InferenceEngine
 from lily.errors import InputError
 from lily.events import ChunksDone, ContextRead, Finished, Measured, Planned, Reading, Sampling
 from lily.events import UpsampleOptions as Options
-from lily.fill import Filler
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.rows import RowSampler
 from lily.survey import measure
 from lily.weights import read_folder_config, save_model_folder
 
@@ -183,14 +183,14 @@ def test_very_short_and_surround_recordings_work(engine, tmp_path):
 
 def test_two_minutes_have_one_context_for_every_chunk(engine, tmp_path, monkeypatch):
     seen = []
-    condition = Filler._conditioning
+    condition = RowSampler._conditioning
 
-    def spy(filler, cache, starts):
-        conditioning = condition(filler, cache, starts)
-        seen.append(conditioning.cache)
+    def spy(sampler, rows, take):
+        conditioning = condition(sampler, rows, take)
+        seen.extend(set(conditioning.cache.caches))
         return conditioning
 
-    monkeypatch.setattr(Filler, "_conditioning", spy)
+    monkeypatch.setattr(RowSampler, "_conditioning", spy)
     path = write(tmp_path / "a.wav", band_limited(120.0, 4000.0))
     before = engine.contexts_computed
     result = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)

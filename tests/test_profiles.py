@@ -144,3 +144,29 @@ def test_the_command_line_takes_a_profile(folder, tmp_path, capsys):
     assert main([*map(str, arguments), "--profile", "audiosr", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["profile"], facts["sampler"]) == ("audiosr", "ddim-eta1")
+
+
+@pytest.mark.parametrize(
+    ("latents", "preset", "length"),
+    [(1, 128, 64), (64, 128, 64), (65, 128, 128), (5_000, 128, 128), (1, 64, 64), (3, 16, 16)],
+)
+def test_a_short_recording_has_a_chunk_of_half_the_length_if_it_fits(latents, preset, length):
+    assert PROFILES["lily"].chunk(latents, preset) == length
+
+
+def test_guidance_acts_only_at_the_times_the_preset_names(folder, tmp_path):
+    path = write(tmp_path / "a.wav", noise(1.0, 4_000))
+    rows: dict[tuple[int, int], list[int]] = {}
+    for times in ((0, 1000), (250, 900), (0, 0)):
+        config = read_folder_config(folder)
+        config["inference"] = {**config["inference"], "guided": list(times)}
+        engine = InferenceEngine(config, device="cpu")
+        heard = rows.setdefault(times, [])
+        engine.model.unet.register_forward_hook(
+            lambda _m, args, _o, h=heard: h.append(len(args[0]))
+        )
+        run(engine, path, tmp_path / str(times), profile="lily", steps=4, guidance=2.0)
+    batch = InferenceEngine(read_folder_config(folder), device="cpu").settings.batch
+    assert rows[0, 1000] == [2 * batch] * 4  # at 999, 749, 499, 249
+    assert rows[250, 900] == [batch, 2 * batch, 2 * batch, batch]
+    assert rows[0, 0] == [batch] * 4

@@ -11,17 +11,30 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from lily.cli import compare, convert, evaluate, info, publish, train, upsample, verify
+from lily.cli import (
+    batch,
+    bench,
+    compare,
+    convert,
+    evaluate,
+    info,
+    publish,
+    train,
+    upsample,
+    verify,
+)
 from lily.errors import LilyError
 
 COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
+    "batch": (batch, "fill in a folder, a list or a bucket of recordings"),
     "compare": (compare, "hear what the encoder does to a recording"),
     "verify": (verify, "check a result against its certificate"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),
     "publish": (publish, "put a model folder on the Hub"),
+    "bench": (bench, "measure speed and memory on this machine"),
     "info": (info, "describe a preset"),
 }
 

@@ -34,7 +34,7 @@ def run_compare(options: argparse.Namespace) -> int:
     reference = align(options.reference, options.input) if options.reference else None
     with LoadBar() as tell:
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    engine = InferenceEngine(config, options.device, options.precision)
+    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
     asked = filling(options, encoder=True)
     events = engine.compare(options.input, options.output, asked)
     result = follow(events, options.input, takes=2)

@@ -65,6 +65,11 @@ class LoadBar:
 
 def add_filling(parser: argparse.ArgumentParser) -> None:
     """How recordings are filled in; whatever is left out is the preset's."""
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="one network at a time on the device, one chunk of one channel in it",
+    )
     parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
     parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
     parser.add_argument(

@@ -44,7 +44,7 @@ def run_upsample(options: argparse.Namespace) -> int:
 
     with LoadBar() as tell:
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    engine = InferenceEngine(config, options.device, options.precision)
+    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
     failed = 0
     for path in options.inputs:
         try:

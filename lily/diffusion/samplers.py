@@ -1,8 +1,8 @@
-"""From noise to a clean latent in a few evaluations of v, through diffusers' DPM-Solver++.
+"""From noise to a clean latent in a few evaluations of v.
 
-The schedule is AudioSR's cosine one with diffusers' cap (``squaredcos_cap_v2``): uncapped, its last
-signal power is 0 and DPM-Solver++ returns NaN. Times are spaced ``trailing``: the first is always
-the noisiest, 999, however few the steps (Lin et al. 2023, arXiv:2305.08891).
+The schedule is AudioSR's cosine one, each beta capped at 0.999: uncapped, its last signal power is
+0 and DPM-Solver++ returns NaN. Times are spaced ``trailing``: the first is always the noisiest,
+999, however few the steps (Lin et al. 2023, arXiv:2305.08891).
 
 ``dpmpp2m`` is the second-order multistep solver (Lu et al. 2022, arXiv:2211.01095). ``ddim`` is the
 first-order one, which is DDIM with eta 0 (Song et al. 2020, arXiv:2010.02502) to the letter; it
@@ -12,23 +12,23 @@ noise agree where they overlap. Of a normal distribution's spread, with its exac
 99.4 % and 92.6 % in 16 steps; eta 1, AudioSR's choice at 50 to 200 steps, kept 88.2 %.
 
 ``ddim-eta1`` is AudioSR's own, for the profile that reproduces it: DDIM with eta 1, at AudioSR's
-times (1, 1 + 1000 / n, ...; never the noisiest) and with noise of its own at every step. For n that
-divide 1000 diffusers' DDIMScheduler takes the same steps.
+times (1, 1 + 1000 / n, ...; never the noisiest) and with noise of its own at every step, for n that
+divide 1000.
+
+The steps are those of diffusers' schedulers, which the tests hold them to at every count; they are
+written out here because importing diffusers' two took 4 of the 6 seconds before a first chunk.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from lily.errors import InputError
-
-if TYPE_CHECKING:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 TIMES = 1000  # training times, 0 (almost clean) to 999 (almost noise)
 _ORDERS = {"dpmpp2m": 2, "ddim": 1}
@@ -36,6 +36,9 @@ SAMPLERS = tuple(_ORDERS)  # the deterministic ones, which a preset may offer
 AUDIOSR = "ddim-eta1"
 # 500 and 1,000 would begin where AudioSR's signal power is 0 and its own sampler returns NaN.
 AUDIOSR_STEPS = tuple(n for n in range(1, 251) if TIMES % n == 0)
+BETA_CAP = 0.999  # as diffusers' squaredcos_cap_v2
+
+Scales = tuple[float, float]  # of the signal and of the noise; their squares sum to 1
 
 
 def sample(
@@ -54,13 +57,12 @@ def sample(
     AudioSR's sampler cannot take.
     """
     if sampler == AUDIOSR:
-        return _noisy_steps(predict_v, noise, _audiosr_scheduler(steps), device)
+        return _noisy_steps(predict_v, noise, audiosr_times(steps), device)
     if sampler not in _ORDERS:
         raise InputError(
             f"Unknown sampler {sampler!r}; choose one of {', '.join((*SAMPLERS, AUDIOSR))}."
         )
-    times = trailing_times(steps)
-    return _steps(predict_v, noise, _scheduler(_ORDERS[sampler], times), times, device)
+    return _steps(predict_v, noise, trailing_times(steps), _ORDERS[sampler], device)
 
 
 def trailing_times(steps: int) -> list[int]:
@@ -77,68 +79,81 @@ def trailing_times(steps: int) -> list[int]:
     return [round(TIMES * (steps - k) / steps) - 1 for k in range(steps)]
 
 
+def audiosr_times(steps: int) -> list[int]:
+    """Return AudioSR's times, noisiest first; raises InputError for a count it cannot take.
+
+    >>> audiosr_times(4)
+    [751, 501, 251, 1]
+    """
+    if steps not in AUDIOSR_STEPS:
+        raise InputError(
+            f"{steps} sampler steps; AudioSR's sampler takes {', '.join(map(str, AUDIOSR_STEPS))}."
+        )
+    return [1 + k * (TIMES // steps) for k in reversed(range(steps))]
+
+
+@cache
+def signal_powers() -> tuple[float, ...]:
+    """Signal power at each time: Nichol and Dhariwal 2021, equation 17, betas capped."""
+
+    def power(t: int) -> float:
+        return math.cos((t / TIMES + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    powers, left = [], 1.0
+    for t in range(TIMES):
+        left *= 1 - min(1 - power(t + 1) / power(t), BETA_CAP)
+        powers.append(left)
+    return tuple(powers)
+
+
+def _scales(time: int) -> Scales:
+    power = signal_powers()[time]
+    return math.sqrt(power), math.sqrt(1 - power)
+
+
 def _steps(
     predict_v: Callable[[Tensor, Tensor], Tensor],
     noise: Callable[[int], Tensor],
-    scheduler: DPMSolverMultistepScheduler,
     times: list[int],
+    order: int,
     device: torch.device | str,
 ) -> Iterator[tuple[int, Tensor]]:
+    """DPM-Solver++ on the clean latent: Lu et al. 2022, algorithm 2, its midpoint form."""
     x = noise(0).to(device, torch.float32)
+    before, last_width = x, 0.0  # the previous step's clean latent, and its width in log-SNR
     for k, time in enumerate(times):
+        signal, spread = _scales(time)
         t = torch.full((x.shape[0],), time, device=device)
-        v = predict_v(x, t).float()
-        x = scheduler.step(v, time, x, return_dict=False)[0]
+        clean = signal * x - spread * predict_v(x, t).float()
+        if k == len(times) - 1:  # the clean latent itself: a first-order step to no noise at all
+            yield k, clean
+            return
+        next_signal, next_spread = _scales(times[k + 1])
+        width = math.log(next_signal / next_spread) - math.log(signal / spread)
+        aim = clean
+        if order == 2 and k:
+            aim = clean + (clean - before) * (width / last_width / 2)
+        x = x * (next_spread / spread) - aim * (next_signal * math.expm1(-width))
+        before, last_width = clean, width
         yield k, x
 
 
 def _noisy_steps(
     predict_v: Callable[[Tensor, Tensor], Tensor],
     noise: Callable[[int], Tensor],
-    scheduler: DDIMScheduler,
+    times: list[int],
     device: torch.device | str,
 ) -> Iterator[tuple[int, Tensor]]:
+    """DDIM with eta 1: Song et al. 2020, equations 12 and 16; the last step ends at time 0."""
     x = noise(0).to(device, torch.float32)
-    for k, time in enumerate(scheduler.timesteps.tolist()):
+    for k, (time, after) in enumerate(zip(times, [*times[1:], 0], strict=True)):
+        signal, spread = _scales(time)
+        next_signal, next_spread = _scales(after)
         t = torch.full((x.shape[0],), time, device=device)
         v = predict_v(x, t).float()
+        clean, direction = signal * x - spread * v, spread * x + signal * v
+        fresh = next_spread / spread * math.sqrt(1 - (signal / next_signal) ** 2)
+        kept = math.sqrt(next_spread**2 - fresh**2)
         added = noise(k + 1).to(device, torch.float32)
-        x = scheduler.step(v, time, x, eta=1.0, variance_noise=added, return_dict=False)[0]
+        x = next_signal * clean + kept * direction + fresh * added
         yield k, x
-
-
-def _audiosr_scheduler(steps: int) -> DDIMScheduler:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-
-    if steps not in AUDIOSR_STEPS:
-        raise InputError(
-            f"{steps} sampler steps; AudioSR's sampler takes {', '.join(map(str, AUDIOSR_STEPS))}."
-        )
-    scheduler = DDIMScheduler(
-        TIMES,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        clip_sample=False,
-        timestep_spacing="leading",
-        steps_offset=1,
-        set_alpha_to_one=False,  # the last step ends at time 0, which is not quite clean
-    )
-    scheduler.set_timesteps(steps)
-    return scheduler
-
-
-def _scheduler(order: int, times: list[int]) -> DPMSolverMultistepScheduler:
-    # Imported here: it costs seconds, which a page or a --help should not wait for.
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-
-    scheduler = DPMSolverMultistepScheduler(
-        TIMES,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        algorithm_type="dpmsolver++",
-        solver_order=order,
-        final_sigmas_type="zero",  # the last step ends at the clean latent and is first-order
-    )
-    scheduler.set_timesteps(timesteps=times)
-    scheduler.set_begin_index(0)
-    return scheduler

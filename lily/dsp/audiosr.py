@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import signal
 from torch import Tensor
 
 from lily.config import MelConfig
@@ -46,6 +45,8 @@ def share_index(magnitude: Tensor) -> int:
 
 def lowpass(x: np.ndarray, cutoff_hz: float, family: str, rate: int = RATE) -> np.ndarray:
     """Low-pass (T,) as AudioSR does: filter, resample down and up, filter again; no delay."""
+    from scipy import signal  # this profile alone needs it, and its import takes a second
+
     cutoff = int(cutoff_hz)
     shape = {"btype": "low", "output": "sos"}
     place = cutoff / (0.5 * rate)

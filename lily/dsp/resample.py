@@ -14,6 +14,7 @@ decimated by a whole number first, to 1.5 times the output's rate or more. Sourc
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ TABLE_PHASES = 1024
 MATRIX_LIMIT = 2_000_000  # elements, 16 MB: the largest exact matrix; 1000/999 still fits
 MATRIX_OUTPUTS = 1024  # outputs a row of frames gives, where the ratio is simpler than that
 GROUP_OUTPUTS = 4096  # outputs computed at once, so that blocks pushed never change a bit
+TABLES = 4  # kept of each kind, 16 MB at most: one takes 0.1 s, a short clip needs it four times
 LOOKUP_OUTPUTS = 1024  # the same where each has its own kernel: 4 MB of them stay in the cache
 
 
@@ -132,6 +134,22 @@ class _Sinc:
         return rows / rows.sum(dim=-1, keepdim=True)  # a constant stays that constant
 
 
+@lru_cache(maxsize=TABLES)
+def _frame_matrix(sinc: _Sinc, hop: int, outputs: int) -> Tensor:
+    """The exact matrix (hop + taps, outputs) from a frame and its margins to its outputs."""
+    first = torch.arange(outputs, dtype=torch.float64)[:, None] * float(sinc.step)
+    column = torch.arange(hop + 2 * sinc.half, dtype=torch.float64) - (sinc.half - 1)
+    return sinc(first - column).T.contiguous()
+
+
+@lru_cache(maxsize=TABLES)
+def _phase_table(sinc: _Sinc) -> Tensor:
+    """The kernels (TABLE_PHASES + 1, taps) that are interpolated between."""
+    phase = torch.arange(TABLE_PHASES + 1, dtype=torch.float64)[:, None] / TABLE_PHASES
+    column = torch.arange(2 * sinc.half, dtype=torch.float64) - (sinc.half - 1)
+    return sinc(phase - column)
+
+
 class _Stage:
     """Compute outputs at `step` input samples apart, in fixed groups cut at absolute places."""
 
@@ -143,15 +161,11 @@ class _Stage:
             # Simple ratios are repeated until a frame is about as long as the kernel.
             repeat = max(1, min(taps // hop, MATRIX_OUTPUTS // outputs))
             hop, outputs = hop * repeat, outputs * repeat
-            first = torch.arange(outputs, dtype=torch.float64)[:, None] * float(sinc.step)
-            column = torch.arange(hop + taps, dtype=torch.float64) - (sinc.half - 1)
-            self._table = sinc(first - column).T.contiguous()
+            self._table = _frame_matrix(sinc, hop, outputs)
             self._frames_per_group = max(1, GROUP_OUTPUTS // outputs)
             self._hop, self._group = hop, outputs * self._frames_per_group
         else:
-            phase = torch.arange(TABLE_PHASES + 1, dtype=torch.float64)[:, None] / TABLE_PHASES
-            column = torch.arange(taps, dtype=torch.float64) - (sinc.half - 1)
-            self._table = sinc(phase - column)
+            self._table = _phase_table(sinc)
             self._group = LOOKUP_OUTPUTS
         self._reset()
 

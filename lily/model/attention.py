@@ -121,6 +121,18 @@ class ContextCache:
         """Memory the cached keys and values hold."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        """What transformer ``index`` reads for its queries (R, H, N', D); same shape."""
+        k, v = self.keys[index].to(q.dtype), self.values[index].to(q.dtype)
+        shape = (q.shape[0], -1, -1, -1)
+        return F.scaled_dot_product_attention(
+            q, k.expand(shape), v.expand(shape), attn_mask=self.valid
+        )
+
+    def rotation(self, times: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (R, N', pairs) that turn queries at ``times`` (R, N') in seconds."""
+        return rotation(times, 2 * self.spacing, pairs)
+
     def select(self, index: Tensor) -> ContextCache:
         """The cache with rows picked by ``index`` (R,): several chunks of one recording share."""
         return ContextCache(
@@ -131,11 +143,29 @@ class ContextCache:
         )
 
 
+@dataclass(frozen=True)
+class RowContexts:
+    """A context a row, of any recordings: each row attends alone, so that no other changes it."""
+
+    caches: tuple[ContextCache, ...]  # each of one recording, (1, H, 1 + N, D); N may differ
+
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        """As ``ContextCache.attend``, for as many rows as there are caches."""
+        rows = zip(self.caches, q.split(1), strict=True)
+        return torch.cat([cache.attend(index, row) for cache, row in rows])
+
+    def rotation(self, times: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+        """As ``ContextCache.rotation``; the periods follow each recording's own tokens."""
+        rows = zip(self.caches, times.split(1), strict=True)
+        cosines, sines = zip(*(cache.rotation(row, pairs) for cache, row in rows), strict=True)
+        return torch.cat(cosines), torch.cat(sines)
+
+
 @dataclass
 class Conditioning:
-    """One U-Net call's view of a context: which rows have it, and when their chunks start."""
+    """One U-Net call's view of contexts: which rows have one, and when their chunks start."""
 
-    cache: ContextCache
+    cache: ContextCache | RowContexts
     starts: Tensor  # (R,) float64 seconds, chunk starts of the rows that have context
     rows: Tensor | None = None  # (R,) indices of these rows in the batch; None: the first R
     _turns: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -147,7 +177,7 @@ class Conditioning:
             offsets = torch.arange(columns, dtype=torch.float64, device=self.starts.device)
             times = self.starts[:, None] + offsets * (stride * LATENT_SECONDS)
             times = times.repeat_interleave(bands, dim=1)
-            cosines, sines = rotation(times, 2 * self.cache.spacing, pairs)
+            cosines, sines = self.cache.rotation(times, pairs)
             self._turns[key] = (cosines[:, None], sines[:, None])
         return self._turns[key]
 
@@ -184,6 +214,10 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         """The layers that read the context: what training the encoder alone moves."""
         return [self.global_proj, self.global_q, self.global_k, self.global_v, self.global_out]
 
+    def once_a_recording(self) -> list[nn.Module]:
+        """The layers that run once a recording: their precision costs nothing."""
+        return [self.global_proj, self.global_k, self.global_v]
+
     def keys_values(self, context: GlobalContext) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, 1 + N, D) of a context; the vector comes first."""
         tokens = torch.cat([context.vector[:, None], context.tokens], dim=1)
@@ -197,7 +231,9 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
             [torch.zeros_like(keys[:, :, :1, : 2 * self.pairs]), keys[:, :, :1, 2 * self.pairs :]],
             dim=-1,
         )
-        return torch.cat([still, turned], dim=2), values
+        # As the queries will be, whose layer may be stored in half precision.
+        dtype = self.global_q.weight.dtype
+        return torch.cat([still, turned], dim=2).to(dtype), values.to(dtype)
 
     def forward(self, x: Tensor, conditioning: Conditioning | None = None) -> Tensor:
         """(B, C, L, M') to the same shape; without conditioning exactly SpatialTransformer."""
@@ -222,12 +258,7 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         features = pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (R, L * bands, C)
         q = split_heads(self.global_q(F.layer_norm(features, features.shape[-1:])), self.heads)
         q = rotate(q, *conditioning.turn(columns, self.stride, bands, self.pairs))
-        cache = conditioning.cache
-        k, v = cache.keys[self.index].to(q.dtype), cache.values[self.index].to(q.dtype)
-        shape = (x.shape[0], -1, -1, -1)
-        mixed = F.scaled_dot_product_attention(
-            q, k.expand(shape), v.expand(shape), attn_mask=cache.valid
-        )
+        mixed = conditioning.cache.attend(self.index, q)
         answer = self.global_out(join_heads(mixed)).transpose(1, 2)  # (R, C, L * bands)
         answer = answer.unflatten(2, (columns, bands))
         return answer.repeat_interleave(positions // bands, dim=3).to(x.dtype)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lily.config import AUDIOSR_UNUSED, AutoencoderConfig, build, vocoder_config
 from lily.errors import ConfigError
-from lily.model.layers import group_norm
+from lily.model.layers import group_norm, lower
 from lily.model.vocoder import make_vocoder
 
 
@@ -205,9 +205,15 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(embed_dim, config.z_channels, 1)
         self.vocoder = make_vocoder(_vocoder_config(vocoder_config or {}))
 
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the weights in ``precision``, the vocoder's where it can be heard in float32."""
+        own = (self.encoder, self.decoder, self.quant_conv, self.post_quant_conv)
+        lower((module for part in own for module in part.modules()), precision)
+        self.vocoder.lower(precision)
+
     def encode(self, log_mel: Tensor) -> DiagonalGaussian:
         """Log-mel (B, 1, T, M) to the posterior of (B, z, T / 8, M')."""
-        moments = self.quant_conv(self.encoder(fold(log_mel, self.config.patch)))
+        moments = self.quant_conv(self.encoder(fold(log_mel, self.config.patch))).float()
         mean, log_variance = moments.chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance.clamp(-30.0, 20.0))
 

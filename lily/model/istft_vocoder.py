@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lily.config import IstftVocoderConfig, MelConfig
+from lily.model.layers import in_float32, lower
 
 # The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.
 SILENCE = math.log(1e-5)
@@ -69,11 +70,16 @@ class IstftVocoder(nn.Module):
             warnings.filterwarnings("ignore", "At least one mel filterbank")  # known, see below
             window = torch.hann_window(config.n_fft)
             spread, offset = _mel_to_bins(config, window)
+        self.carrier_scale = RAYLEIGH_MEAN * math.sqrt(float(window.square().sum()))
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("spread", spread, persistent=False)  # (M, bins)
         self.register_buffer("offset", offset, persistent=False)  # (bins,)
         silence = GATE * (SILENCE * spread.sum(0) + offset).exp()
         self.register_buffer("silence", silence, persistent=False)  # (bins,)
+
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the network in ``precision``; levels and the STFT stay in float32."""
+        lower(self.modules(), precision)
 
     def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L) and unit white noise (B, L * hop) to samples (B, L * hop)."""
@@ -85,7 +91,7 @@ class IstftVocoder(nn.Module):
         h = self.head(self.norm_out(h.transpose(1, 2))).float()  # (B, L, frames * bins * 3)
         h = h.unflatten(2, (self.config.frames_per_mel, 3, self.bins)).flatten(1, 2)
         gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
-        with torch.autocast(log_mel.device.type, enabled=False):  # levels are read in float32
+        with in_float32(log_mel):  # levels are read in float32
             base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
             base = (base - self.silence).clamp(min=0.0)
         base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)
@@ -98,8 +104,7 @@ class IstftVocoder(nn.Module):
         """Noise (B, T) to a carrier (B, S, bins) of mean magnitude about 1."""
         padded = F.pad(noise, (self.edge, self.edge))
         frames = padded.unfold(-1, self.config.n_fft, self.hop) * self.window
-        scale = RAYLEIGH_MEAN * math.sqrt(float(self.window.square().sum()))
-        return torch.fft.rfft(frames) / scale
+        return torch.fft.rfft(frames) / self.carrier_scale
 
     def _synthesise(self, spectrum: Tensor) -> Tensor:
         """Weighted overlap-add of (B, S, bins) to (B, S * hop), normalised by the windows' sum."""

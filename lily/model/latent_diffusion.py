@@ -94,6 +94,11 @@ class LatentDiffusion(nn.Module):
         """Whether any conditioning layer has left its neutral start."""
         return any(bool(m.global_out.weight.any()) for m in self.unet.conditioned())
 
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the weights in ``precision`` where that costs no quality; for inference only."""
+        self.unet.lower(precision)
+        self.first_stage_model.lower(precision)
+
     def encode_target(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-mel (B, T, M) to a scaled latent draw (B, z, L, M')."""
         return self.first_stage_model.encode(log_mel[:, None]).sample(generator) * self.scale_factor

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import nn
 
 
 def group_norm(channels: int, eps: float) -> nn.GroupNorm:
     """AudioSR's 32 groups, or the most that divide a narrower layer evenly."""
     return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+
+
+def lower(modules: Iterable[nn.Module], precision: torch.dtype) -> None:
+    """Store what multiplies in ``precision``; norms and tables keep float32.
+
+    Autocast would round the same weights anew at every call, the U-Net's 1 GB at every evaluation.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
+            module.to(precision)
+
+
+def in_float32(x: torch.Tensor) -> AbstractContextManager:
+    """Keep autocast out where precision is needed; tensors without numbers have none."""
+    if x.device.type == "meta":
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def zeroed(module: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ from lily.model.attention import (
     SpatialTransformer,
 )
 from lily.model.global_encoder import GlobalAudioEncoder, GlobalContext
-from lily.model.layers import group_norm, zeroed
+from lily.model.layers import group_norm, lower, zeroed
 
 
 def timestep_embedding(steps: Tensor, width: int) -> Tensor:
@@ -161,6 +161,12 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, GlobalConditionedSpatialTransformer):
                 yield module
+
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the weights of every evaluation in ``precision``, the context's in float32."""
+        kept = set() if self.global_encoder is None else set(self.global_encoder.modules())
+        kept |= {layer for module in self.conditioned() for layer in module.once_a_recording()}
+        lower((module for module in self.modules() if module not in kept), precision)
 
     def context_cache(self, context: GlobalContext) -> ContextCache:
         """Keys and values for every transformer; they depend on neither step nor chunk."""

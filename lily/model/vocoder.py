@@ -8,6 +8,8 @@ equal one pass.
 from __future__ import annotations
 
 import math
+from itertools import accumulate
+from operator import mul
 from typing import Protocol
 
 import torch
@@ -16,9 +18,14 @@ from torch.nn import functional as F
 
 from lily.config import HifiganConfig, IstftVocoderConfig
 from lily.model.istft_vocoder import IstftVocoder
+from lily.model.layers import in_float32, lower
 
+MEL_RATE = 100  # log-mel frames a second
 SLOPE = 0.1  # of the leaky ReLUs
-HALO = 32  # mel frames: the 48 kHz HiFi-GAN sees about 21 on each side, the ISTFT vocoder 23
+HALO = 24  # mel frames: the 48 kHz HiFi-GAN sees about 21 on each side, the ISTFT vocoder 23
+# From this rate on HiFi-GAN stays in float32. Half precision rounds every feature by up to -54 dB:
+# at low rates that turns what is there, at these it is white noise over the band to be filled in.
+FINE_RATE = 24_000  # features a second
 
 
 class Vocoder(Protocol):
@@ -28,6 +35,10 @@ class Vocoder(Protocol):
 
     def __call__(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L), and noise (B, L * hop) where it is used, to samples (B, L * hop)."""
+        ...
+
+    def lower(self, precision: torch.dtype) -> None:
+        """Store what half precision does not harm in ``precision``."""
         ...
 
 
@@ -47,7 +58,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) to the same shape."""
         for first, second in zip(self.convs1, self.convs2, strict=True):
-            x = x + second(F.leaky_relu(first(F.leaky_relu(x, SLOPE)), SLOPE))
+            h = first(F.leaky_relu(x, SLOPE))
+            x = x + second(F.leaky_relu(h, SLOPE, inplace=True))
         return x
 
 
@@ -61,6 +73,8 @@ class HifiganVocoder(nn.Module):
         width = config.upsample_initial_channel
         self.hop = math.prod(config.upsample_rates)  # samples per mel frame
         self.kernels = len(config.resblock_kernel_sizes)
+        rates = accumulate(config.upsample_rates, mul)
+        self.coarse = sum(MEL_RATE * rate < FINE_RATE for rate in rates)  # stages below it
         self.conv_pre = nn.Conv1d(config.n_mels, width, 7, padding=3)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
@@ -74,17 +88,37 @@ class HifiganVocoder(nn.Module):
                 self.resblocks.append(ResBlock(width, size, config.resblock_dilations))
         self.conv_post = nn.Conv1d(width, 1, 7, padding=3)
 
+    def lower(self, precision: torch.dtype) -> None:
+        """Store the stages below ``FINE_RATE`` in ``precision``."""
+        lower(self.conv_pre.modules(), precision)
+        for place in range(self.coarse):
+            for part in (self.ups[place], *self._bank(place)):
+                lower(part.modules(), precision)
+
     def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L) to samples (B, L * hop) in [-1, 1]; ``noise`` is not used."""
         x = self.conv_pre(log_mel)
-        for place, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, SLOPE))
-            bank = self.resblocks[place * self.kernels : (place + 1) * self.kernels]
-            x = torch.stack([block(x) for block in bank]).sum(0) / self.kernels
-        # PyTorch's default slope of 0.01 here, unlike the others: the reference has it so.
-        # Kernel 10 at rate 5 makes one sample too many, 16 at the output: they are cut off.
-        samples = torch.tanh(self.conv_post(F.leaky_relu(x)))[:, 0]
+        for place in range(self.coarse):
+            x = self._stage(place, x)
+        with in_float32(log_mel):
+            x = x.float()
+            for place in range(self.coarse, len(self.ups)):
+                x = self._stage(place, x)
+            # PyTorch's default slope of 0.01 here, unlike the others: the reference has it so.
+            # Kernel 10 at rate 5 makes one sample too many, 16 at the output: they are cut off.
+            samples = torch.tanh(self.conv_post(F.leaky_relu(x)))[:, 0]
         return samples[:, : log_mel.shape[-1] * self.hop]
+
+    def _stage(self, place: int, x: Tensor) -> Tensor:
+        x = self.ups[place](F.leaky_relu(x, SLOPE))
+        first, *others = self._bank(place)
+        total = first(x)
+        for block in others:  # summed as they come: one at a time in memory
+            total = total + block(x)
+        return total / self.kernels
+
+    def _bank(self, place: int) -> list[nn.Module]:
+        return list(self.resblocks[place * self.kernels : (place + 1) * self.kernels])
 
 
 def make_vocoder(config: HifiganConfig | IstftVocoderConfig) -> HifiganVocoder | IstftVocoder:

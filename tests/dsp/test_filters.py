@@ -56,3 +56,15 @@ def test_impossible_filters_are_refused() -> None:
         StreamingFir(torch.ones(4))
     with pytest.raises(InputError):
         StreamingFir(torch.ones(3)).flush()
+
+
+@pytest.mark.parametrize(("pass_hz", "stop_hz"), [(7_600, 8_400), (950, 1_050), (22_800, 24_000)])
+@pytest.mark.parametrize("attenuation_db", [60.0, 90.0, 120.0])
+def test_the_kernel_is_scipys(pass_hz, stop_hz, attenuation_db):
+    from scipy.signal import firwin, kaiser_beta, kaiserord
+
+    taps, _ = kaiserord(attenuation_db, (stop_hz - pass_hz) / 24_000)
+    window = ("kaiser", kaiser_beta(attenuation_db))
+    theirs = firwin(taps | 1, (pass_hz + stop_hz) / 2, window=window, fs=48_000)
+    ours = lowpass_kernel(pass_hz, stop_hz, 48_000, attenuation_db)
+    torch.testing.assert_close(ours, torch.from_numpy(theirs), rtol=0, atol=1e-13)

@@ -1,0 +1,35 @@
+"""Lily on a pipe, as ``audiosr_worker.py`` is AudioSR: the same requests, the same answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main(folder: str, threads: int, precision: str) -> None:
+    """Load Lily once, then answer requests until the pipe closes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    from lily.bench import StageClock
+    from lily.engine import InferenceEngine
+    from lily.resolve import resolve_config
+
+    engine = InferenceEngine(resolve_config(weights=folder), "cpu", precision)
+    ready = {"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    print(json.dumps({**ready, "precision": str(engine.precision)}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        clock = StageClock(engine, time.process_time)
+        began, cpu = time.perf_counter(), time.process_time()
+        with clock.watching(), tempfile.TemporaryDirectory() as output:
+            engine.run_inference(Path(request["input"]), output, **request["options"])
+        times = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        print(json.dumps({**times, "stages": clock.seconds, "calls": clock.counted()}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,106 @@
+"""A result and its row appear together, whatever dies in between.
+
+Before a result gets its name its row lies in ``.lily/`` of the output folder, until the manifest
+has it. So a result without a row there or in the manifest is someone else's, and one with a row is
+whole. On this machine a crossing is a folder that also holds the result until a rename gives it its
+name; in an object store it is an object of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from lily.batch.manifest import Row
+from lily.batch.places import (
+    STATE,
+    delivered,
+    exists,
+    is_remote,
+    joined,
+    names_below,
+    read_bytes,
+    remove,
+    write_bytes,
+)
+
+ROW = "row.json"
+
+
+class Crossings:
+    """What is on its way into an output folder; names begin with a digest of the input's."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.place = joined(folder, f"{STATE}/work")
+
+    def begin(self, source: str) -> Path:
+        """A new folder of this machine for one recording; what a lost worker left of it goes."""
+        for address in self._addresses(source):
+            remove(address)
+        if is_remote(self.folder):
+            return Path(tempfile.mkdtemp(prefix="lily-"))
+        path = Path(self.place, _name(source))
+        path.mkdir(parents=True)
+        return path
+
+    def cross(self, row: Row, result: Path, staging: Path) -> str:
+        """Bring a result to its place; returns the crossing, to be removed once the row is kept."""
+        place, content = joined(self.folder, row["output"]), json.dumps(row).encode()
+        if is_remote(self.folder):
+            crossing = joined(self.place, f"{_name(row['input'])}.json")
+            remove(place)  # else a crash could leave an old result beside the new one's row
+            write_bytes(crossing, content)
+            delivered(result, place)
+            shutil.rmtree(staging)
+            return crossing
+        staged = staging / "result.wav"
+        os.replace(result, staged)
+        write_bytes(str(staging / ROW), content)
+        delivered(staged, place)
+        return str(staging)
+
+    def arrived(self, source: str) -> tuple[Row, str] | None:
+        """The row and crossing of an input whose result is in place, if the manifest lacks it."""
+        for address in self._addresses(source):
+            row = self._row(address)
+            if row is not None:
+                return row, address
+        return None
+
+    def all(self) -> Iterator[tuple[str, Row | None]]:
+        """After a crash: every crossing, with the row if its result has arrived."""
+        for address in self._addresses():
+            yield address, self._row(address)
+
+    def _addresses(self, source: str | None = None) -> list[str]:
+        begin = "" if source is None else digest_of(source)
+        if is_remote(self.folder):
+            names: Iterator[str] | list[str] = names_below(self.place)
+        else:
+            names = os.listdir(self.place) if os.path.isdir(self.place) else []
+        return [joined(self.place, name) for name in names if name.startswith(begin)]
+
+    def _row(self, address: str) -> Row | None:
+        remote = is_remote(address)
+        content = read_bytes(address if remote else joined(address, ROW))
+        if not content or (not remote and exists(joined(address, "result.wav"))):
+            return None
+        row = json.loads(content)
+        return row if exists(joined(self.folder, row["output"])) else None
+
+
+def digest_of(source: str) -> str:
+    """What the name of an input's crossing begins with."""
+    return hashlib.blake2b(os.fsencode(source), digest_size=8).hexdigest()
+
+
+def _name(source: str) -> str:
+    # Random as well: the worker of a driver that was killed may live on for a moment.
+    return f"{digest_of(source)}-{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,288 @@
+"""Decide where files lie: on this machine, or behind any address that fsspec knows.
+
+Only this file imports fsspec. Its clients list, read and write; a decoder needs a file, so remote
+recordings are copied to this machine's temporary folder and results from it. An object store shows
+an object whole or not at all; on this machine a rename sees to that.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from lily.errors import InputError
+
+# What counts as a recording in a folder; a list or a glob names its files itself.
+SUFFIXES = frozenset(
+    f".{ending}"
+    for line in (
+        "3gp aac ac3 aif aifc aiff amr ape asf au avi caf dsf eac3 flac flv gsm m4a m4b mka mkv",
+        "mov mp2 mp3 mp4 mpc mpg oga ogg opus ra rf64 snd tta voc w64 wav webm wma wv",
+    )
+    for ending in line.split()
+)
+LISTS = frozenset({".txt", ".lst", ".list"})
+HASHED_AT_ONCE = 1 << 20  # bytes
+STATE = ".lily"  # in the output folder: what a run needs to go on, and what is half-written
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that was listed, or what kept it from being one."""
+
+    address: str  # a path or a URL
+    relative: str  # below the folder that is mirrored, with slashes
+    size: int
+    problem: str = ""
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address names a place outside of this machine's file system."""
+    return "://" in address
+
+
+def filesystem(address: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it; raises InputError."""
+    try:
+        # Listings of millions are streamed, never kept.
+        return fsspec.core.url_to_fs(address, use_listings_cache=False)
+    except ImportError as error:
+        raise InputError(f"{address} needs another package: {error}.") from error
+    except ValueError as error:
+        raise InputError(f"{address} is no address that fsspec knows: {error}.") from error
+
+
+def listed(source: str, output: str) -> Iterator[Found]:
+    """The recordings of a folder, a glob, a list of paths, a URL or one file, as they are found.
+
+    What lies in the output folder is none. Raises InputError if there is no such place.
+    """
+    if is_remote(source):
+        yield from _remote(source, filesystem(output)[1] if is_remote(output) else None)
+    elif Path(source).is_dir():
+        if Path(output).exists() and os.path.samefile(source, output):
+            raise InputError(f"{output} is what is read; give another output folder.")
+        yield from _below(source, "", (), os.path.abspath(output))
+    elif Path(source).suffix.lower() in LISTS and Path(source).is_file():
+        yield from _of_list(Path(source))
+    elif Path(source).is_file():
+        yield _local(source, Path(source).name)
+    elif any(letter in source for letter in "*?["):
+        root = _fixed_part(source)
+        for path in glob.iglob(source, recursive=True):
+            if not os.path.isdir(path):
+                yield _local(path, os.path.relpath(path, root))
+    else:
+        raise InputError(
+            f"{source} is no folder, file, pattern or list; give a folder, a quoted pattern such "
+            "as 'tapes/**/*.mp3', a .txt with one path a line, or a URL."
+        )
+
+
+def _below(
+    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: str
+) -> Iterator[Found]:
+    """Everything below a folder; a link to a folder that is being listed is a loop."""
+    try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            yield Found(folder, relative, 0, "The link leads back to a folder above it.")
+            return
+        entries = os.scandir(folder)
+    except OSError as error:
+        yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
+        return
+    with entries:
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.name.startswith(".") or os.path.abspath(entry.path) == output:
+                continue
+            if entry.is_dir():
+                yield from _below(entry.path, name, (*above, here), output)
+            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
+                yield _local(entry.path, name)
+
+
+def _local(path: str, relative: str) -> Found:
+    try:
+        return Found(path, relative, os.stat(path).st_size)
+    except OSError as error:
+        return Found(path, relative, 0, f"The file cannot be read ({error.strerror}).")
+
+
+def _of_list(path: Path) -> Iterator[Found]:
+    """Paths or URLs, one a line; mirrored below the deepest folder that holds them all."""
+    root: str | None = None
+    for line in _lines(path):
+        folder = os.path.dirname(line if is_remote(line) else os.path.abspath(line))
+        root = folder if root is None else _common(root, folder)
+    for line in _lines(path):
+        if is_remote(line):
+            fs, inner = filesystem(line)
+            yield _stat(fs, inner, line, line[len(root or "") :].lstrip("/"))
+        else:
+            yield _local(line, os.path.abspath(line)[len(root or "") :].lstrip(os.sep))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\r\n")
+
+
+def _common(a: str, b: str) -> str:
+    parts = []
+    for one, other in zip(a.split("/"), b.split("/"), strict=False):
+        if one != other:
+            break
+        parts.append(one)
+    return "/".join(parts)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder above a pattern's first wild card."""
+    parts = pattern.split("/")
+    wild = next(i for i, part in enumerate(parts) if any(letter in part for letter in "*?["))
+    return "/".join(parts[:wild]) or ("/" if pattern.startswith("/") else ".")
+
+
+def _remote(source: str, output: str | None) -> Iterator[Found]:
+    fs, root = filesystem(source)
+    if any(letter in root for letter in "*?["):
+        fixed = _fixed_part(root)
+        for path, info in fs.glob(root, detail=True).items():
+            if info["type"] == "file":
+                yield _found(fs, path, info, os.path.relpath(path, fixed))
+        return
+    if fs.isfile(root):
+        yield _stat(fs, root, source, PurePosixPath(root).name)
+        return
+    if not fs.exists(root):
+        raise InputError(f"{source} does not exist or cannot be read.")
+    for folder, _, files in fs.walk(root, detail=True):
+        if output is not None and f"{folder}/".startswith(f"{output}/"):
+            continue
+        for info in files.values():
+            path = info["name"]
+            relative = path[len(root) :].lstrip("/")
+            hidden = any(part.startswith(".") for part in PurePosixPath(relative).parts)
+            if not hidden and PurePosixPath(path).suffix.lower() in SUFFIXES:
+                yield _found(fs, path, info, relative)
+
+
+def _found(fs: Any, path: str, info: dict[str, Any], relative: str) -> Found:
+    return Found(fs.unstrip_protocol(path), relative, int(info.get("size") or 0))
+
+
+def _stat(fs: Any, path: str, address: str, relative: str) -> Found:
+    try:
+        return Found(address, relative, int(fs.info(path).get("size") or 0))
+    except OSError as error:
+        return Found(address, relative, 0, f"The file cannot be read ({error}).")
+
+
+def joined(folder: str, relative: str) -> str:
+    """The address of a file below a folder."""
+    return f"{folder.rstrip('/')}/{relative}"
+
+
+def exists(address: str) -> bool:
+    """Whether there is a file at an address."""
+    if not is_remote(address):
+        return os.path.lexists(address)
+    fs, path = filesystem(address)
+    return fs.exists(path)
+
+
+def names_below(folder: str) -> Iterator[str]:
+    """The relative names of all files below a remote folder; none if it is not there."""
+    fs, root = filesystem(folder)
+    for _, _, files in fs.walk(root, detail=True):
+        yield from (info["name"][len(root) :].lstrip("/") for info in files.values())
+
+
+def read_bytes(address: str) -> bytes | None:
+    """A small file, or None if it is not there."""
+    try:
+        fs, path = filesystem(address)
+        return fs.cat_file(path)
+    except FileNotFoundError:
+        return None
+
+
+def write_bytes(address: str, content: bytes) -> None:
+    """A small file, whole or not at all."""
+    if is_remote(address):
+        fs, path = filesystem(address)
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        fs.pipe_file(path, content)
+        return
+    temporary = f"{address}.{os.getpid()}.part"
+    os.makedirs(os.path.dirname(address), exist_ok=True)
+    Path(temporary).write_bytes(content)
+    os.replace(temporary, address)
+
+
+def remove(address: str) -> None:
+    """Remove a file, or a folder with all it holds, if it is there."""
+    if is_remote(address):
+        fs, path = filesystem(address)
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+    elif os.path.isdir(address) and not os.path.islink(address):
+        shutil.rmtree(address)
+    elif os.path.lexists(address):
+        os.remove(address)
+
+
+def fetched(address: str, folder: Path) -> Path:
+    """A file of this machine with what lies at an address: itself, or a copy below ``folder``."""
+    if not is_remote(address):
+        return _decodable(Path(address), folder)
+    fs, path = filesystem(address)
+    copy = folder / "in" / PurePosixPath(path).name
+    copy.parent.mkdir()
+    fs.get_file(path, str(copy))
+    return copy
+
+
+def _decodable(path: Path, folder: Path) -> Path:
+    """The path, or a link to it where its name is no text, which libsndfile cannot open."""
+    try:
+        str(path).encode()
+        return path
+    except UnicodeEncodeError:
+        link = folder / f"in{path.suffix}"
+        link.symlink_to(path.resolve())
+        return link
+
+
+def delivered(file: Path, address: str) -> None:
+    """Move a finished file of this machine to its address, whole or not at all."""
+    if not is_remote(address):
+        os.makedirs(os.path.dirname(address) or ".", exist_ok=True)
+        os.replace(file, address)
+        return
+    fs, path = filesystem(address)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    fs.put_file(str(file), path)
+    file.unlink()
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file of this machine, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()

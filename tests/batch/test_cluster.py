@@ -1,0 +1,133 @@
+"""The batch on Ray: real workers, a real object store, and processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import faults
+import pytest
+from test_engine import band_limited, make_folder, write
+
+from lily.errors import InputError
+
+pytestmark = pytest.mark.slow
+ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[dev]'")
+FILES = 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A model, short recordings, and their results by one process with one thread."""
+    place = tmp_path_factory.mktemp("cluster")
+    make_folder(place / "model")
+    faults.make_tapes(place / "in", FILES, 0.5, 2.0)
+    code, said = faults.finished(faults.begin(*asked(place, "alone"), "--threads", "1"))
+    assert code == 0, said
+    return place
+
+
+def asked(place: Path, out: str) -> list[str]:
+    return [
+        *("batch", str(place / "in"), str(place / out), "--weights", str(place / "model")),
+        *("--seed", "5", "--steps", "8"),
+    ]
+
+
+RAY = ("--ray", "--workers", "2", "--threads", "1")
+
+
+def test_a_worker_that_is_killed_loses_and_doubles_nothing(place):
+    out = place / "killed"
+    run = faults.begin(*asked(place, "killed"), *RAY)
+    faults.wait_for_rows(out, FILES // 3, run)
+    victims = faults.workers_of(run)
+    assert victims, "no worker was found to kill"
+    os.kill(victims[0], signal.SIGKILL)
+    code, said = faults.finished(run)
+    assert code == 0, said
+    assert faults.differences(out, place / "alone", FILES) == []
+
+
+@pytest.mark.parametrize("ways", [("--threads", "1"), RAY], ids=["alone", "ray"])
+def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(place, ways):
+    out = place / f"driver{len(ways)}"
+    moments = (6, 15, 33) if ways == RAY else (1, 17, 41)
+    for rows in moments:
+        run = faults.begin(*asked(place, out.name), *ways)
+        faults.wait_for_rows(out, rows, run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate()
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.wav")}
+    code, said = faults.finished(faults.begin(*asked(place, out.name), *ways))
+    assert code == 0 and "finished before" in said, said
+    assert faults.differences(out, place / "alone", FILES) == []
+    assert stamps and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+
+
+@pytest.fixture
+def store(monkeypatch) -> str:
+    """An S3 server on this machine, with a bucket."""
+    moto = pytest.importorskip("moto.server", reason="needs moto: pip install -e '.[dev]'")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install -e '.[dev]'")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("REGION", "eu-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir("tapes")
+    yield "s3://tapes"
+    server.stop()
+
+
+def test_a_bucket_is_read_and_written_and_a_long_recording_is_split(place, store, tmp_path):
+    import s3fs
+
+    folder = tmp_path / "mixed"
+    write(folder_of(folder) / "long.wav", band_limited(40.0, 4000.0, channels=2))
+    for n in range(3):
+        write(folder / f"{n}.wav", band_limited(0.5 + n, 4000.0, seed=n))
+    (folder / "bad.mp3").write_text("no sound")
+    bucket = s3fs.S3FileSystem(use_listings_cache=False)
+    bucket.put(f"{folder}/", "tapes/in/", recursive=True)
+    options = ["--weights", str(place / "model"), "--seed", "5", "--cutoff", "4000"]
+    run = faults.begin("batch", f"{store}/in", f"{store}/out", *options, *RAY, "--json")
+    out, said = run.communicate(timeout=300)
+    assert run.returncode == 1 and "4 done, 1 failed" in said, said
+    alone = faults.begin("batch", folder, tmp_path / "alone", *options, "--threads", "1")
+    assert faults.finished(alone)[0] == 1
+    for name in ("long.wav", "0.wav", "1.wav", "2.wav"):
+        assert bucket.cat(f"tapes/out/{name}") == (tmp_path / "alone" / name).read_bytes()
+    assert len(bucket.find("tapes/out/manifest")) == 1 and not bucket.find("tapes/out/.lily/work")
+    again = faults.begin("batch", f"{store}/in", f"{store}/out", *options, "--threads", "1")
+    code, said = faults.finished(again)
+    assert code == 1 and "0 done, 1 failed, 0 skipped, 4 finished before" in said
+
+
+def folder_of(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def test_sizes_follow_memory_and_cores():
+    from lily.batch.sizing import sized
+
+    machine = {"CPU": 16.0, "memory": 64.0 * 2**30}
+    assert (sized(machine, 28 << 20, None, None).workers, 1) == (16, 1)
+    large = sized(machine, 2700 << 20, None, None)
+    assert large.workers == 8 and large.threads == 2  # what memory holds, all cores in use
+    graphics = sized({**machine, "GPU": 4.0}, 2700 << 20, None, None)
+    assert (graphics.workers, graphics.gpus, graphics.threads) == (4, 1.0, 4)
+    shared = sized({**machine, "GPU": 1.0}, 28 << 20, 4, None)
+    assert (shared.workers, shared.gpus) == (4, 0.25)
+    with pytest.raises(InputError, match="do not fit"):
+        sized(machine, 0, 16, 2)
+
+
+def test_no_cluster_at_an_address_is_a_sentence(place):
+    run = faults.begin(*asked(place, "nobody"), "--ray", "127.0.0.1:1")
+    code, said = faults.finished(run)
+    assert code == 2 and "No Ray cluster answers at 127.0.0.1:1" in said, said

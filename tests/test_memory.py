@@ -1,0 +1,82 @@
+"""Memory: what is predicted is what is alive, and one network at a time is on the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lily.config import load_config
+from lily.engine import InferenceEngine
+from lily.memory import GPU_ROWS, Residency, _Alive, fitting, predict
+from lily.model.latent_diffusion import LatentDiffusion
+
+
+@pytest.mark.parametrize("preset", ["tiny", "lily-mini"])
+def test_the_prediction_is_what_real_tensors_take(preset, randn):
+    config = load_config(preset)
+    model = LatentDiffusion(**config["model"]["params"]).eval().requires_grad_(False)
+    chunk, bins = config["inference"]["chunk"], model.first_stage_model.config.bins
+    predicted = predict(config, torch.float32, rows=2)
+    x, t = randn(4, 2 * model.channels, chunk, bins), torch.full((4,), 500.0)
+    with torch.no_grad(), _Alive() as unet:
+        model.unet(x, t)
+    with torch.no_grad(), _Alive() as decode:
+        model.decode(randn(2, model.channels, chunk, bins))
+    assert predicted["unet"] == pytest.approx(unet.most, rel=0.1)
+    assert predicted["vae_decode"] == pytest.approx(decode.most, rel=0.1)
+    assert predicted["weights"] >= sum(4 * p.numel() for p in model.parameters())
+
+
+def test_rows_and_precision_cost_what_they_should(tiny_config):
+    one, four = (predict(tiny_config, torch.float32, rows) for rows in (1, 4))
+    assert 2 < four["unet"] / one["unet"] <= 4  # what depends on no row is there once
+    assert four["vocoder"] == one["vocoder"]  # a row a call, whatever the batch
+    half = predict(tiny_config, torch.bfloat16)
+    assert half["weights"] < 0.7 * one["weights"] and half["unet"] < one["unet"]
+
+
+def test_rows_halve_until_they_fit(tiny_config):
+    need = predict(tiny_config, torch.bfloat16, GPU_ROWS)["peak"]
+    assert fitting(tiny_config, torch.bfloat16, 2 * need) == GPU_ROWS
+    assert fitting(tiny_config, torch.bfloat16, need) < GPU_ROWS
+    assert fitting(tiny_config, torch.bfloat16, 1) == 1
+
+
+def test_one_network_at_a_time_is_resident_and_the_context_readers_stay(tiny_config, randn):
+    model = LatentDiffusion(**tiny_config["model"]["params"]).eval().requires_grad_(False)
+    moves: list[tuple[str, str]] = []
+
+    class Watched(Residency):
+        def _move(self, part, device):
+            name = next(name for name, other in self._parts.items() if other is part)
+            moves.append((name, "in" if device.type == "meta" else "out"))
+            assert not set(part.modules()) <= self._kept
+
+    resident = Watched(model, torch.device("cpu"))
+    resident.device = torch.device("meta")
+    moves.clear()
+    low = model.low_posterior(randn(1, 128, 256)).mean
+    for _ in range(3):
+        model.predict_v(low, low, torch.tensor([5]))
+    model.decode(low)
+    assert moves == [
+        ("vae_encode", "in"),
+        ("vae_encode", "out"),
+        ("unet", "in"),
+        ("unet", "out"),
+        ("vae_decode", "in"),
+    ]
+
+
+def test_low_memory_gives_the_same_samples_to_rounding(tmp_path):
+    from test_bench import recording
+
+    from lily.dsp.audio import read_audio
+
+    path = recording(tmp_path, 2.0)
+    made = []
+    for low_memory in (False, True):
+        engine = InferenceEngine(load_config("lily-mini"), device="cpu", low_memory=low_memory)
+        result = engine.run_inference(path, tmp_path / str(low_memory), seed=3, steps=1)
+        made.append(read_audio(result.output))
+    torch.testing.assert_close(*made, rtol=0, atol=1e-4)  # other batches round otherwise
