@@ -96,7 +96,7 @@ def test_one_bad_recording_fails_alone(engine, recordings, tmp_path):
     told = list(together(begun(engine, paths, tmp_path / "all"), engine.sampler, pair))
     failed = {key: event.error for key, event in told if isinstance(event, Failed)}
     assert set(failed) == {"bad"} and isinstance(failed["bad"], InputError)
-    assert {p.name for p in (tmp_path / "all").iterdir()} == {"0.wav", "1.wav"}
+    assert {p.name for p in (tmp_path / "all").glob("*.wav")} == {"0.wav", "1.wav"}
 
 
 def test_closing_leaves_nothing_half_written(engine, recordings, tmp_path):
