@@ -38,6 +38,7 @@ DC = 1e-5  # -100 dBFS
 ENDS = 1.0  # full-scale samples' worth of DC that highs leave where a recording's ends cut them
 CORRELATION = 0.001
 SEAM = 0.05
+LONGEST_FADE = 60.0  # seconds; chunks are seconds long
 SURE = 3.0  # standard errors: with few joins a ratio must be further off than chance takes it
 
 
@@ -197,7 +198,7 @@ def certificate_path(audio: Path) -> Path:
 def read_certificate(path: Path) -> Certificate:
     """Read a certificate; raises InputError if it is none, or of another schema."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a certificate ({error}); give the file that Lily wrote."
@@ -208,10 +209,27 @@ def read_certificate(path: Path) -> Certificate:
     try:
         certificate = _built(Certificate, told)
         assert isinstance(certificate, Certificate)
-        _ = certificate.cutoffs, certificate.laws()
-    except (TypeError, ValueError, KeyError) as error:
+        certificate.laws()
+        _check(certificate)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"{path.name} is no whole certificate: {error}.") from error
     return certificate
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no figure")
+
+
+def _check(certificate: Certificate) -> None:
+    """Raise ValueError for what no run has and measuring again would choke on."""
+    run, starts = certificate.run, certificate.cutoffs.starts
+    seconds = certificate.output.samples / 1_000  # 1 kHz is the slowest rate there is
+    if starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        raise ValueError(f"cutoffs start at {starts[:3]}")
+    if not all(0 < hz < 1e6 for hz in certificate.cutoffs.hz):
+        raise ValueError(f"cutoffs are {certificate.cutoffs.hz[:3]} Hz")
+    if not 0 <= run.fade <= LONGEST_FADE or not all(0 <= join <= seconds for join in run.joins):
+        raise ValueError(f"joins are {run.joins[:3]} s and fade over {run.fade} s")
 
 
 def read_short(comment: str) -> dict[str, Any]:

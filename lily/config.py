@@ -177,7 +177,7 @@ class TrainingConfig:
     cutoff_hz: tuple[float, float] = (2_000.0, 16_000.0)
     codecs: float = 0.2  # share of albums that went through MP3, Vorbis or Opus
     equalised: float = 0.5  # share of albums whose tone somebody has changed
-    own_bandwidth: float = 0.15  # share of albums that end below 20 kHz by themselves
+    own_bandwidth: float = 0.0  # share of albums that end below 20 kHz by themselves
     context_seconds: tuple[float, float] = (8.0, 180.0)  # of an album; long ones are seldom
     changing_bandwidth: float = 0.5  # share of contexts that are wide in parts, narrow in others
     pooling: tuple[int, int] = (1, 32)  # tokens averaged into one, log-uniform

@@ -310,3 +310,37 @@ def test_the_length_of_blocks_changes_no_figure(engine, made, tmp_path):
     witness.heard(read_audio(recording))
     kept, added, seams = witness.finish()
     assert replace(stated, kept=kept, added=added, seams=seams).seal == stated.seal
+
+
+def leaves(told, place=()):
+    """Places of every plain value in a certificate."""
+    items = told.items() if isinstance(told, dict) else enumerate(told)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from leaves(value, (*place, key))
+        yield (*place, key)
+
+
+@pytest.mark.parametrize("value", [-1, 1e300, float("nan"), None, "x", [], True])
+def test_a_hostile_certificate_is_found_or_refused_never_a_surprise(copy, value):
+    """Every value in turn; what drives the measuring is measured with."""
+    _, output = copy
+    path = certificate_path(output)
+    whole = json.loads(path.read_text())
+    stated = read_certificate(path)
+    for place in leaves(whole):
+        told = json.loads(json.dumps(whole))
+        inner = told
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        path.write_text(json.dumps(told))
+        try:
+            changed = read_certificate(path)
+        except InputError as error:
+            assert str(error).endswith(".")
+            continue
+        same = json.dumps(told, sort_keys=True) == json.dumps(whole, sort_keys=True)
+        assert (changed.seal == stated.seal) is same, place
+        if {"cutoffs", "joins", "fade"} & set(place):
+            assert broken(output), place

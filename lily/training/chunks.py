@@ -64,7 +64,7 @@ class DiffusionStage:
         return loss, {"v_mse": logs["loss"], **{k: logs[k] for k in ("hint",) if k in logs}}
 
     def validate(self, batch: dict[str, object], generator: torch.Generator) -> Logs:
-        """The loss with every row's context, and with none, over the same noise."""
+        """The loss with every row's context, with none and with another's, over the same noise."""
         state = generator.get_state()
         _, on = self.model(batch, generator, context="always")
         generator.set_state(state)

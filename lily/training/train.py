@@ -75,10 +75,13 @@ def train(
         model = load_model(config, device)
     for name in STAGES:
         if name not in stages:
-            _load_finished(model, out, name, stages if base is None else ())
+            if not adapter:  # what lies below an adapter is the base's, whatever ``out`` holds
+                _load_finished(model, out, name, stages if base is None else ())
             continue
         if name in ("diffusion", "encoder"):
-            set_scale = base is None and name == "diffusion"
+            # A base's own latents keep their scale; another autoencoder's have another.
+            new_latents = base is None or "autoencoder" in stages
+            set_scale = name == "diffusion" and new_latents
             yield from _encoded(model, corpus, device, set_scale, world)
             if held_out:
                 yield from _encoded(model, held_out, device, False, world)
@@ -99,7 +102,7 @@ def shortened(config: Config, share: float) -> Config:
     """
     if not 0 < share <= 1:
         raise InputError(
-            f"A share of {share:g} is none; give more than 0 and at most 1, all of it."
+            f"A share of {share:g} cannot be run; give more than 0 and at most 1, which is all."
         )
     recipe = dict(config.get("training", {}))
     for stage in set(STAGES) & recipe.keys():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from lily.config import InferenceConfig
-from lily.ui.examples import EXAMPLES, Example
+from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
@@ -30,7 +31,7 @@ class Controls:
     reference: gr.Audio
     compare: gr.Button
     stop: gr.Button
-    examples: tuple[tuple[gr.Button, Example], ...]
+    examples: tuple[tuple[gr.Button, Path], ...]
     compare_note: gr.Markdown
 
     @property

@@ -10,6 +10,7 @@ import html
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -27,7 +28,6 @@ from lily.ui.controls import (
     seed_field,
     steps_bounds,
 )
-from lily.ui.examples import Example
 from lily.ui.progress import Progress
 from lily.ui.report import figures
 from lily.ui.request import NO_RECORDING, Request, request_of
@@ -99,13 +99,13 @@ class Handlers:
             controls.compare: gr.update(interactive=False),
         }
 
-    def choose(self, example: Example, preset: str) -> Updates:
+    def choose(self, example: Path, preset: str) -> Updates:
         """Put an example into the question, with the task that a model can do with it."""
         controls = self._controls
         task = "upsample" if self._shelf.encoder_note(preset) else "compare"
         return {
-            controls.recording: str(example.path),
-            controls.cutoff: example.cutoff,
+            controls.recording: str(example),
+            controls.cutoff: "",
             controls.reference: None,
             controls.tabs: gr.Tabs(selected=task),
         }

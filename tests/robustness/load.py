@@ -139,7 +139,7 @@ def put(app: App, question: Question) -> str:
 
 
 def load(app: App, asked: Iterator[Question], sequential: int, concurrent: int) -> Report:
-    """Put the questions; memory is looked at when warm, after the first part and at the end."""
+    """Put the questions; memory is looked at when warm, at every quarter and at the end."""
     report = Report()
 
     def note(told: str) -> None:
@@ -149,9 +149,10 @@ def load(app: App, asked: Iterator[Question], sequential: int, concurrent: int) 
             report.wrong.append(told)
 
     chosen = list(itertools.islice(asked, sequential + concurrent))
+    quarters = {sequential * quarter // 4 for quarter in (1, 2, 3)}
     began = time.monotonic()
     for number, question in enumerate(chosen[:sequential]):
-        if number == min(WARM, sequential // 2):
+        if number == min(WARM, sequential // 4) or number in quarters:
             report.memory_mb.append(app.memory_mb())
         note(put(app, question))
     report.memory_mb.append(app.memory_mb())
@@ -188,7 +189,7 @@ def main() -> int:
         report, left, surprises = measure(options.sequential, options.concurrent, Path(folder))
     print(f"{report.asked} answers: {dict(report.kinds)}")
     print("seconds:", {name: round(value) for name, value in report.seconds.items()})
-    print("memory in MB, warm, after the first part, at the end:", report.memory_mb)
+    print("memory in MB, warm, at every quarter, at the end:", report.memory_mb)
     print("temporary files left:", len(left))
     print(*report.wrong, *left, surprises, sep="\n")
     return 1 if report.wrong or left or surprises else 0

@@ -10,14 +10,17 @@ import pytest
 import soundfile
 import torch
 
+from lily.cli import main
 from lily.config import load_config, mel_config, training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
 from lily.resolve import with_weights
 from lily.training.dataset import find_recordings, plan_albums, split_by_source
+from lily.training.loop import read_checkpoint
 from lily.training.losses import energy_distance
 from lily.training.parallel import World
-from lily.training.train import _build, prepare, train
+from lily.training.stages import STAGES
+from lily.training.train import _build, prepare, shortened, train
 from lily.weights import (
     is_of_encoder,
     load_model,
@@ -192,28 +195,37 @@ def test_the_floor_is_what_silence_reads_as():
     assert LogMel(MelConfig())(torch.zeros(1, 48_000)).max() == pytest.approx(LOG_FLOOR)
 
 
-def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new_run, tmp_path):
-    below, out = tmp_path / "below", new_run("adapter")
-    config = load_config("tiny")
-    save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
-    base = with_weights(read_folder_config(below))
-    recipe = {**base, "training": config["training"]}
-    list(train(recipe, corpus, out, base=str(below), adapter=True))
+@pytest.fixture
+def below(tmp_path) -> Path:
+    """A model folder to begin from."""
+    folder, config = tmp_path / "below", load_config("tiny")
+    save_model_folder(_build(config, 7), config, folder, dtype=torch.float32)
+    return folder
+
+
+def begun_from(below: Path, corpus: Path, out: Path, **options) -> None:
+    config = with_weights(read_folder_config(below))
+    recipe = {**config, "training": load_config("tiny")["training"]}
+    list(train(recipe, corpus, out, base=str(below), **options))
+
+
+def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new_run, below):
+    out = new_run("adapter")
+    # Another run's stages in the same folder are not the base's.
+    list(train(load_config("tiny"), corpus, out, stages=("autoencoder", "vocoder", "diffusion")))
+    begun_from(below, corpus, out, adapter=True, resume=True)
     kept = read_tensors(out / "model" / "model.safetensors")
     assert kept and all(is_of_encoder(key) for key in kept)
     adapter = load_model(with_weights(read_folder_config(out / "model")))
     assert adapter.encoder_is_trained
-    for key, value in load_model(base).state_dict().items():
+    base = load_model(with_weights(read_folder_config(below)))
+    for key, value in base.state_dict().items():
         assert is_of_encoder(key) or torch.equal(value, adapter.state_dict()[key])
 
 
-def test_a_stage_may_begin_from_a_models_weights(corpus, new_run, tmp_path):
-    below, out = tmp_path / "below", new_run("further")
-    config = load_config("tiny")
-    save_model_folder(_build(config, 7), config, below, dtype=torch.float32)
-    base = with_weights(read_folder_config(below))
-    recipe = {**base, "training": config["training"]}
-    list(train(recipe, corpus, out, stages=("diffusion",), base=str(below)))
+def test_a_stage_may_begin_from_a_models_weights(corpus, new_run, below):
+    out = new_run("further")
+    begun_from(below, corpus, out, stages=("diffusion",))
     before, after = (
         load_model(with_weights(read_folder_config(folder))).state_dict()
         for folder in (below, out / "model")
@@ -223,3 +235,18 @@ def test_a_stage_may_begin_from_a_models_weights(corpus, new_run, tmp_path):
         key for key, value in before.items() if not torch.equal(value.half(), after[key].half())
     }
     assert moved and all(key.startswith("model.") for key in moved)  # not the latents' scale either
+
+
+def test_a_share_of_a_recipe_runs_every_stage_and_makes_a_model(corpus, tmp_path):
+    out, whole = tmp_path / "rehearsal", load_config("tiny")["training"]
+    arguments = ["train", "--preset", "tiny", "--data", str(corpus), "--out", str(out)]
+    assert main([*arguments, "--share", "0.5", "--workers", "1"]) == 0
+    for stage in STAGES:
+        assert read_checkpoint(out / f"{stage}.pt")["step"] == round(whole[stage]["steps"] / 2)
+    assert load_model(with_weights(read_folder_config(out / "model"))).encoder_is_trained
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(InputError, match="more than 0"):
+        shortened(load_config("tiny"), share)

@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-START_SECONDS, RUN_SECONDS = 180, 300  # patience, not expectation: the machine may be busy
+START_SECONDS, RUN_SECONDS = 180, 150  # patience, not expectation: the machine may be busy
 DONE = "#chunk-map [data-phase='done']"
 # Keeps every picture of the chunk map: states seen between two looks would be lost otherwise.
 WATCH = """() => {
@@ -32,6 +32,40 @@ WATCH = """() => {
     if (JSON.stringify(picture) !== JSON.stringify(window.seen.at(-1))) window.seen.push(picture);
   };
   new MutationObserver(look).observe(rows, {subtree: true, childList: true, attributes: true});
+}"""
+# Texts below WCAG AA's contrast of 4.5 to 1, and our own targets below its 24 pixels (a range or a
+# box counts with its label or its row). What is disabled is exempt.
+LEGIBLE = """() => {
+  const light = (colour) => colour.map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const parsed = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      if (getComputedStyle(e).backgroundImage !== 'none') return null;
+      const [r, g, b, a = 1] = parsed(getComputedStyle(e).backgroundColor);
+      if (a > 0.9) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const pale = [], small = [];
+  for (const e of document.querySelectorAll('body *')) {
+    if (!e.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    const own = [...e.childNodes].filter((n) => n.nodeType === 3);
+    const text = own.map((n) => n.textContent).join('').trim();
+    const ground = behind(e);
+    const drawn = e.getBoundingClientRect().width > 0 && !e.closest(':disabled');
+    if (!text || !ground || !drawn) continue;
+    const [a, b] = [light(parsed(getComputedStyle(e).color).slice(0, 3)), light(ground)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) pale.push(`${text} ${ratio.toFixed(2)}`);
+  }
+  for (const e of document.querySelectorAll('#player button, #player select, #player label, '
+      + '#examples button, #files button, #run, #compare, #stop')) {
+    const {width, height} = e.getBoundingClientRect();
+    if (width && height && Math.min(width, height) < 24) small.push(e.outerHTML.slice(0, 80));
+  }
+  return [pale, small];
 }"""
 NEEDED = [
     pytest.mark.slow,

@@ -74,6 +74,24 @@ def test_stop_ends_a_run_and_the_page_goes_on(visit, tmp_path):
     page.wait_for_selector(DONE)
 
 
+def test_a_run_that_a_full_queue_refuses_gives_the_buttons_back(visit, tmp_path):
+    page = visit()
+    joined = []
+
+    def answer(route):
+        joined.append(route.request.url)
+        if len(joined) == 2:  # the first is the click's own answer, the second the run
+            route.fulfill(status=503, json={"detail": "The page is busy."})
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", answer)
+    start(page, write_recording(tmp_path / "take.wav", 8_000, 1, 2.0))
+    page.wait_for_selector("[data-testid='toast-body']:has-text('busy')")
+    page.wait_for_selector("#run:enabled")
+    assert page.locator("#stop").is_disabled()
+
+
 def test_a_second_visitor_waits_and_sees_the_place(visit, tmp_path):
     first, second = visit(), visit()
     start(first, write_recording(tmp_path / "long.wav", 8_000, 2, 50.0), steps=40)

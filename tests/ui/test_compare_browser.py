@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from browser import DONE, NEEDED, fetch, start, states
+from browser import DONE, LEGIBLE, NEEDED, fetch, start, states
 from fakes import write_recording
 
 pytestmark = NEEDED
@@ -222,6 +222,28 @@ def test_one_click_compares_an_example(visit):
     page.wait_for_selector(DONE)
     page.wait_for_selector("#player .sources button")
     assert "speech.flac" in page.input_value("#command textarea")
+
+
+def test_the_third_example_is_found_to_change_and_says_so(visit):
+    page = visit()
+    page.get_by_role("button", name="Try changing band").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    facts = page.inner_text("#comparison-facts")
+    assert "from 0:07 on 4.0 kHz" in facts and "wide parts stay as they are" in facts
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_every_text_can_be_read_and_every_target_be_met(visit, theme, width, height):
+    page = visit(width, height, theme)
+    page.get_by_role("button", name="Try speech").click()
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#player .sources button")
+    page.wait_for_timeout(500)  # colours fade in
+    page.click("#player .blind summary")
+    pale, small = page.evaluate(LEGIBLE)
+    assert not pale and not small
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
+from coroutines import finish
 
 from lily.ui.cache import Cache
 from lily.ui.guard import FRAMING_BYTES, JSON_BYTES, Guard
@@ -37,7 +37,7 @@ def asked(folder: Path, path: str, size: int, room: float = 1e9, said: bool = Tr
 
     headers = [(b"content-length", str(size).encode())] if said else []
     scope = {"type": "http", "path": path, "headers": headers}
-    asyncio.run(Guard(app, Cache(folder, 60, room), MOST)(scope, receive, send))
+    finish(Guard(app, Cache(folder, 60, room), MOST)(scope, receive, send))
     return sent[0]["status"] if sent else 0
 
 
@@ -82,4 +82,4 @@ def test_a_nonsense_length_is_no_length(tmp_path):
         await Guard(app, Cache(tmp_path, 60, 1), MOST)(scope, None, send)  # type: ignore[arg-type]
         return sent[0]
 
-    assert asyncio.run(run()) == 200
+    assert finish(run()) == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import base64
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from coroutines import finish
 from live import running, upload
 
 mcp = pytest.importorskip("mcp", reason='needs an MCP client: pip install "gradio[mcp]==6.31.0"')
@@ -49,7 +49,7 @@ def call(app, tool: str, **arguments) -> tuple[bool, str]:
             told = await session.call_tool(tool, arguments)
             return bool(told.isError), told.content[0].text
 
-    return asyncio.run(answer())
+    return finish(answer())
 
 
 def test_a_recording_goes_as_the_address_of_its_upload(app, recording):

@@ -10,9 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from fakes import write_recording
+
+from lily.ui.examples import EXAMPLES
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +63,15 @@ def test_curl_compares(address, folder):
     assert all(file["url"].startswith(address) for file in files)
 
 
-def test_the_printed_command_gives_the_samples_of_the_page(address, folder):
+@pytest.mark.parametrize("cutoff", [None, "0:3000.5,2.5:6000"])
+@pytest.mark.parametrize("task", ["/compare", "/upsample"])
+def test_the_printed_command_gives_the_samples_of_the_page(address, folder, task, cutoff):
     from gradio_client import Client, handle_file
 
     client = Client(address, verbose=False)
     recording = handle_file(str(folder / "cassette.mp3"))
-    files, figures = client.predict(recording, api_name="/compare")
+    files, figures = client.predict(recording, cutoff=cutoff, api_name=task)
+    assert ("--cutoff 0:3000.5,2.5:6000" in figures["command"]) == bool(cutoff)
     command = figures["command"].replace("python", sys.executable, 1)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -80,3 +86,17 @@ def test_the_printed_command_gives_the_samples_of_the_page(address, folder):
     for path in files:
         name = Path(path).name
         assert Path(path).read_bytes() == (folder / "out" / name).read_bytes(), name
+
+
+def test_the_third_example_is_filled_in_its_narrow_half_only(address, tmp_path):
+    from gradio_client import Client, handle_file
+
+    example = EXAMPLES["Try changing band"]
+    recording = handle_file(str(example))
+    files, _ = Client(address, verbose=False).predict(recording, seed=1, api_name="/upsample")
+    given, _ = soundfile.read(example)
+    made, rate = soundfile.read(files[0])
+    change = np.abs(made - given)
+    border = 7 * rate  # where its band ends at 4 kHz from then on
+    assert change[: border - rate // 50].max() < 2.0**-22  # a step of 24 bits
+    assert np.sqrt(np.square(change[border + rate // 50 :]).mean()) > 1e-4
