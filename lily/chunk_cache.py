@@ -5,7 +5,8 @@ is a file in it, named by a hash of everything its bits depend on, its own band-
 included, so a chunk that is found is the right one. It holds the generated bins alone, in float32:
 what lies below the cutoff is in the recording itself. Files appear whole or not at all and end in a
 checksum; what is damaged is made anew. A run whose output is complete takes its folder with it, the
-others go after a week, the oldest first where the space is needed. Sizes are in bytes.
+others go after a week, the oldest first where the space is needed. Keeping is a courtesy to the
+next run: where it fails, on a full disk say, this one goes on without. Sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 MAGIC = b"lily-chunk"
 SHAPE = struct.Struct("<IIII")  # channels, frames, mels, and the first mel that is kept
 CHECKSUM = 16  # bytes
-LIMIT_MB = 2000  # nine hours of mono that are filled in from 4 kHz on
+LIMIT_MB = 2000  # megabytes: nine hours of mono that are filled in from 4 kHz on
+GRANT = 32_000_000  # bytes of room taken at once: runs side by side overshoot by no more
 KEEP_SECONDS = 7 * 86_400  # whoever has not come back within a week starts anew
 LOCK, SEED = "lock", "seed"  # what else lies in a run's folder
 
@@ -89,9 +91,8 @@ class ChunkCache:
             return
         kept = KeptRun(self, folder)
         with lock:
-            kept.tidy(resume)
             try:
-                yield kept
+                yield kept if kept.tidied(resume) else None
             finally:
                 if kept.complete or not any(folder.glob("*.chunk")):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -132,17 +133,26 @@ class KeptRun:
         self.cache, self.folder = cache, folder
         self.complete = False  # set by the run: its output is in place
 
-    def tidy(self, resume: bool) -> None:
-        """Remove what a killed process left half-written, and without ``resume`` all it left."""
-        for path in self.folder.iterdir():
-            kept = resume and (path.suffix == ".chunk" or path.name == SEED)
-            if path.name != LOCK and not kept:
-                path.unlink(missing_ok=True)
+    def tidied(self, resume: bool) -> bool:
+        """Remove what a killed process left half-written, and without ``resume`` all it left.
+
+        False if that is impossible.
+        """
+        try:
+            for path in self.folder.iterdir():
+                kept = resume and (path.suffix == ".chunk" or path.name == SEED)
+                if path.name != LOCK and not kept:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("Chunks are not kept: %s (%s).", error.strerror, error.filename)
+            return False
+        return True
 
     def seed(self, seed: int) -> int:
         """The seed of the run that is gone on with, or this one, which is remembered."""
         path = self.folder / SEED
-        with contextlib.suppress(OSError, ValueError):  # none yet, or half a file
+        # None yet, or damaged: chunks of a seed that is lost are not found.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             return int(json.loads(path.read_text())["seed"])
         with contextlib.suppress(OSError):  # a full disk: the run itself may still find room
             _write(path, json.dumps({"seed": seed}).encode())
@@ -191,10 +201,12 @@ class KeptChunks:
         data = _packed(log_mel, low)
         try:
             if self._room < len(data):
-                self._room = self._cache.room(self._folder, len(data))
+                self._room = min(GRANT, self._cache.room(self._folder, len(data)))
             self._room -= len(data)
-            if self._room >= 0:
-                _write(path, data)
+            if self._room < 0:
+                log.warning("No more chunks are kept: LILY_CHUNKS_MB is reached.")
+                return
+            _write(path, data)
         except OSError as error:  # the run goes on: what is kept is for the next one
             log.warning("No more chunks are kept: %s.", error.strerror)
             self._room = -1
@@ -221,6 +233,9 @@ def _read(path: Path, low: Tensor) -> Tensor | None:
         return None
     start = len(MAGIC) + SHAPE.size
     *shape, first = SHAPE.unpack(body[len(MAGIC) : start])
+    if tuple(shape) != low.shape:
+        log.warning("%s is another chunk's; it is made anew.", path)
+        return None
     made = np.frombuffer(body, "<f4", offset=start).reshape(*shape[:2], -1)
     return torch.cat([low[..., :first], torch.from_numpy(made.copy())], dim=2)
 

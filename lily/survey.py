@@ -27,16 +27,16 @@ from lily.profiles import PROFILES
 
 
 def recording_blocks(
-    path: Path, sample_rate: int, hear: Callable[[Tensor], None] | None = None
+    path: Path, sample_rate: int, *meters: Callable[[Tensor], None]
 ) -> Iterator[Tensor]:
     """A recording at a sample rate in blocks (C, n), the same ones at every pass.
 
-    ``hear`` is told every block as the file holds it, at its own rate.
+    ``meters`` are told every block as the file holds it, at its own rate.
     """
     resampler = Resampler(probe(path).sample_rate, sample_rate)
     for block in read_blocks(path):
-        if hear is not None:
-            hear(block)
+        for meter in meters:
+            meter(block)
         yield resampler.push(block)
     yield resampler.flush()
 
@@ -53,12 +53,7 @@ def measure(
     samples, digest, clipping = 0, AudioHash(info.sample_rate, info.channels), ClippingMeter()
     sums = torch.zeros(info.channels, 1, dtype=torch.float64)
     lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-
-    def hear(block: Tensor) -> None:
-        digest.update(block)
-        clipping.push(block)
-
-    for block in recording_blocks(path, sample_rate, hear):
+    for block in recording_blocks(path, sample_rate, digest.update, clipping.push):
         meter.push(block)
         samples += block.shape[-1]
         refuse_longer(path.name, samples / sample_rate, options.longest_seconds)

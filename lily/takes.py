@@ -195,6 +195,8 @@ def run(
                     path, measured, contexts, chosen, takes, kept
                 )
                 message = remark(engine, chosen, done, len(chunks), resumed)
+                if kept and chosen.resume and done < len(chunks):
+                    message += " Run it again to go on from there."
         if kept:
             kept.complete = done == len(chunks)
     told = (measured, engine.name, time.perf_counter() - began, message)
@@ -211,7 +213,9 @@ def name_of(
     """What a run is known by: the recording's hash, what was asked of it, the model, the place."""
     here = engine.filler is Filler  # or on a lent GPU
     where = (*machine(engine.device, engine.precision), engine.sampler.batch, here)
-    return address(engine.config, engine.weights_sha256, audio, asked, encoders, where)
+    return address(
+        engine.config, engine.weights_sha256, engine.settings, audio, asked, encoders, where
+    )
 
 
 def result_of(

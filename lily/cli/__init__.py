@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lily: {error.strerror or error}{place}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("lily: cancelled, nothing half-written is left behind.", file=sys.stderr)
+        more = " With --resume the same command goes on from there." * hasattr(options, "resume")
+        print(f"lily: cancelled, nothing half-written is left behind.{more}", file=sys.stderr)
         return 130
 
 

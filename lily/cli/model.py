@@ -85,7 +85,7 @@ def add_filling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on where a run with the same recording and options was cut off",
+        help="go on where the same command was cut off; what it had finished is left as it is",
     )
 
 

@@ -27,7 +27,7 @@ def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
     with tqdm(desc=path.name, unit="step", file=sys.stderr, disable=None, leave=False) as bar:
         for event in events:
             if isinstance(event, Reading):
-                bar.set_postfix_str(f"measuring, {event.seconds:.0f} s so far")
+                bar.set_postfix_str(f"reading, {event.seconds:.0f} s so far")
             elif isinstance(event, Measured):
                 bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
             elif isinstance(event, ContextRead):

@@ -47,6 +47,10 @@ def run_upsample(options: argparse.Namespace) -> int:
     engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
     failed = 0
     for path in options.inputs:
+        finished = options.output / f"{path.stem}.{options.format}"
+        if options.resume and finished.exists():  # files appear whole or not at all
+            print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
+            continue
         try:
             result = follow(engine.stream(path, options.output, upsample_options), path)
         except LilyError as error:
@@ -90,6 +94,7 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "certificate": None if result.certificate is None else str(result.certificate),
         "laws": [asdict(law) for law in result.laws],
         "finding": result.finding and asdict(result.finding),
+        "resumed": result.resumed,
     }
 
 

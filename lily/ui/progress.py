@@ -23,6 +23,7 @@ from lily.events import (
     Notice,
     Planned,
     Preparing,
+    Reading,
     Sampling,
 )
 
@@ -36,10 +37,11 @@ class _Row:
     label: str
     cells: list[int] = field(default_factory=list)
     steps: int = 0
+    found: int = 0  # chunks that an earlier run had finished: they say nothing of the pace
 
     @property
     def work(self) -> float:
-        """Chunks' worth of sampling done so far."""
+        """Chunks' worth of sampling done so far, found ones included."""
         return sum(1.0 if c == DONE else c / self.steps for c in self.cells if self.steps)
 
 
@@ -71,6 +73,8 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Take in one event of the engine."""
         match event:
+            case Reading(seconds=seconds):
+                self.say("measuring", f"Measuring the recording, {clock_time(seconds)} so far")
             case Measured(seconds=seconds, sample_rate=rate, cutoff_hz=cutoff):
                 self.say(
                     "reading",
@@ -92,8 +96,10 @@ class Progress:
                         row.cells[index] = max(row.cells[index], step)
                 self._say_filling(take)
             case ChunksDone(chunks=chunks, take=take):
+                row = self._rows[take]
+                row.found += sum(row.cells[index] == WAITING for index in chunks)
                 for index in chunks:
-                    self._rows[take].cells[index] = DONE
+                    row.cells[index] = DONE
                 self._say_filling(take)
             case Finished(result=result):
                 self._end(result.message, result.complete)
@@ -137,8 +143,8 @@ class Progress:
         """Seconds of sampling left at the pace so far, once there is a pace."""
         if self._filling is None or self._phase != "filling":
             return None
-        work = sum(row.work for row in self._rows)
-        left = sum(len(row.cells) for row in self._rows) - work
+        left = sum(len(row.cells) - row.work for row in self._rows)
+        work = sum(row.work - row.found for row in self._rows)
         return round(left * (self._clock() - self._filling) / work, 1) if work > 0 else None
 
 

@@ -89,6 +89,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "message": result.message,
         "laws": [asdict(law) for law in result.laws],
         "finding": result.finding and asdict(result.finding),
+        "resumed": result.resumed,
     }
 
 

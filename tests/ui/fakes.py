@@ -18,6 +18,7 @@ from lily.events import (
     Finished,
     Measured,
     Planned,
+    Reading,
     Sampling,
     StopEarly,
     UpsampleOptions,
@@ -87,6 +88,7 @@ class FakeEngine:
         """Yields a run's events; returns its plan, how much of it is done, and the settings."""
         seconds, full = len(samples) / rate, rate >= 48_000
         cutoff = options.cutoff_hz or rate / 2
+        yield Reading(seconds)
         yield Measured(path.name, rate, samples.shape[1], seconds, cutoff, full)
         plan = []
         steps = options.steps or BOUNDS["steps"]["default"]

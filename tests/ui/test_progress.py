@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lily.events import ChunksDone, ContextRead, Measured, Planned, Sampling
+from lily.events import ChunksDone, ContextRead, Measured, Planned, Reading, Sampling
 from lily.ui.progress import DONE, Progress, clock_time, idle
 
 THREE = Planned(((0.0, 5.12), (4.48, 9.6), (8.96, 14.08)), 4, "ddim", 1.0, 7, True)
@@ -56,6 +56,7 @@ def test_remaining_time_is_the_pace_so_far_times_the_work_left():
     progress.tell(THREE)
     assert progress.value()["remaining"] is None
     clock.now = 110.0
+    progress.tell(Sampling((0,), 4, 4))
     progress.tell(ChunksDone((0,), 1, 3))
     assert progress.value()["elapsed"] == 110.0
     assert progress.value()["remaining"] == 20.0
@@ -66,7 +67,20 @@ def test_remaining_time_counts_both_rows():
     progress = Progress(["encoder off", "encoder on"], clock)
     progress.tell(THREE)
     clock.now = 10.0
+    progress.tell(Sampling((0, 1, 2), 4, 4))
     progress.tell(ChunksDone((0, 1, 2), 3, 3))
+    assert progress.value()["remaining"] == 10.0
+
+
+def test_chunks_of_an_earlier_run_are_done_and_say_nothing_of_the_pace():
+    clock = Clock()
+    progress = Progress(["encoder on"], clock)
+    progress.tell(THREE)
+    progress.tell(ChunksDone((0,), 1, 3))
+    assert progress.value()["rows"][0]["cells"] == [DONE, 0, 0]
+    assert progress.value()["remaining"] is None
+    clock.now = 10.0
+    progress.tell(Sampling((1,), 4, 4))
     assert progress.value()["remaining"] == 10.0
 
 
@@ -87,10 +101,11 @@ def test_fraction_grows_from_zero_to_one():
 def test_phases_are_named_in_order():
     progress = Progress(["encoder on"])
     phases = [progress.value()["phase"]]
-    for event in (Measured("a.wav", 8000, 1, 14.0, 4000.0, False), ContextRead(0.5), THREE):
+    measured = Measured("a.wav", 8000, 1, 14.0, 4000.0, False)
+    for event in (Reading(3.0), measured, ContextRead(0.5), THREE):
         progress.tell(event)
         phases.append(progress.value()["phase"])
-    assert phases == ["waiting", "reading", "reading", "filling"]
+    assert phases == ["waiting", "measuring", "reading", "reading", "filling"]
 
 
 def test_every_value_is_json_and_says_whether_it_runs():
