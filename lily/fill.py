@@ -62,11 +62,6 @@ class Waiting:
 
     filler: Filler
 
-    @property
-    def complete(self) -> bool:
-        """Whether going on before a row is sampled would be in vain."""
-        return self.filler.complete or self.filler.sated
-
 
 class _Take:
     """One way to fill the recording in: what its chunks know, and what has been made of them."""
@@ -140,9 +135,12 @@ class Filler:
         return self._cut == len(self.chunks)
 
     @property
-    def sated(self) -> bool:
-        """Whether so many finished chunks wait behind a row that no more input should be read."""
-        return self._cut - self.finished > self.inference.batch
+    def reads_on(self) -> bool:
+        """Whether more input should be read before a row is sampled.
+
+        Not where it has ended, nor where kept chunks wait behind a row: their number would grow.
+        """
+        return not self.complete and self._cut - self.finished <= self.inference.batch
 
     def spans(self) -> tuple[tuple[float, float], ...]:
         """Every chunk's (start, stop) in seconds, the last ending with the recording."""

@@ -83,7 +83,7 @@ class _Open:
 
     @property
     def reads_on(self) -> bool:
-        return self.filler is None or not self.filler.complete
+        return self.filler is None or self.filler.reads_on
 
 
 class _Shared:
