@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lily.dsp.borders import FrameReach
 from lily.dsp.pieces import SlotSpectra, find_pieces
 from lily.dsp.walls import LOWEST_DB, NOISE_WAVES_DB, Wall, find_wall, grid_hz, smoothed
 from lily.errors import InputError
@@ -68,7 +69,9 @@ class BandwidthMeter:
         self._counts = torch.zeros(self._size // 2 + 1, levels, dtype=torch.int32)
         self._frames = 0
         self._rest: Tensor | None = None  # (C, n), shorter than a frame
-        self._slots = SlotSpectra(self._bin_hz, self._size // 2 + 1, self._size // 2 / sample_rate)
+        self._hop_seconds = self._size // 2 / sample_rate
+        self._slots = SlotSpectra(self._bin_hz, self._size // 2 + 1, self._hop_seconds)
+        self._reach = FrameReach(self._bin_hz, self._size // 2 + 1, self._slots.per_slot)
         self._cell = max(1, round(CELL_HZ / self._bin_hz))  # bins
         self._holes = torch.zeros(self._size // 2 // self._cell, dtype=torch.int64)
         self._heard = 0  # frames
@@ -99,7 +102,10 @@ class BandwidthMeter:
         """Tell the bandwidth piece by piece, (start in seconds, Hz); one piece is `result`'s."""
         whole = self.result().cutoff_hz
         found = find_pieces(self._slots.slots(), whole, self._wall)
-        return tuple((first * self._slots.seconds, hz) for first, hz in found)
+        pieces = [(0.0, found[0][1])]
+        for (_, before_hz), (slot, hz) in zip(found, found[1:], strict=False):
+            pieces.append((self._reach.border(slot, before_hz, hz) * self._hop_seconds, hz))
+        return tuple(pieces)
 
     def holes(self, cutoff_hz: float) -> float:
         """Tell the share of cells below a cutoff that are empty while something above sounds."""
@@ -116,6 +122,7 @@ class BandwidthMeter:
         self._counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.int32))
         self._frames += power.shape[0]
         self._slots.add(power)
+        self._reach.add(power)
         self._look_for_holes(power)
 
     def _look_for_holes(self, power: Tensor) -> None:

@@ -11,7 +11,8 @@ for 0.26 s at 48 kHz, 4 MB an hour). A piece is narrow only where both sides pro
    it has 3 s for wide and hardly any slot for narrow. Otherwise nothing changes: bass alone,
    vowels and pauses are no piece of their own.
 4. A border lies in the middle of the silent slots between the two; a slot that holds both is wide,
-   so that real highs are never taken for missing.
+   so that real highs are never taken for missing. Frames then tell the border within that slot
+   (`lily/dsp/borders.py`).
 """
 
 from __future__ import annotations
@@ -55,8 +56,7 @@ class SlotSpectra:
     def __init__(self, bin_hz: float, bins: int, frame_seconds: float) -> None:
         """``frame_seconds`` is the distance of two frames."""
         self._places = grid_hz((bins - 1) * bin_hz) / bin_hz
-        self._per_slot = max(1, round(SLOT_SECONDS / frame_seconds))
-        self.seconds = self._per_slot * frame_seconds
+        self.per_slot = max(1, round(SLOT_SECONDS / frame_seconds))
         self._loudest: Tensor | None = None  # (F,) of the slot that is being filled
         self._frames = 0  # in it
         self._stored: list[np.ndarray] = []  # (N, G) each
@@ -69,7 +69,7 @@ class SlotSpectra:
             top = part.amax(dim=0)
             self._loudest = top if self._loudest is None else torch.maximum(self._loudest, top)
             self._frames += part.shape[0]
-            if self._frames == self._per_slot:
+            if self._frames == self.per_slot:
                 done.append(self._loudest)
                 self._loudest, self._frames = None, 0
         if done:
@@ -78,13 +78,13 @@ class SlotSpectra:
     def slots(self) -> np.ndarray:
         """The slots so far (N, G) as bytes; a last one that is not half full is left out."""
         rest = []
-        if self._loudest is not None and 2 * self._frames >= self._per_slot:
+        if self._loudest is not None and 2 * self._frames >= self.per_slot:
             rest = [self._bytes(self._loudest[None])]
         self._stored = [np.concatenate([*self._stored, np.zeros((0, self._places.size), "u1")])]
         return np.concatenate([*self._stored, *rest])
 
     def _sizes(self, frames: int) -> tuple[int, int]:
-        first = min(frames, self._per_slot - self._frames)
+        first = min(frames, self.per_slot - self._frames)
         return first, frames - first
 
     def _bytes(self, power: Tensor) -> np.ndarray:

@@ -5,9 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lily.dsp.audio import read_audio
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.codec import mp3, round_trip
 from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.ui.examples import EXAMPLES
 
 RATE = 48_000
 
@@ -127,5 +129,22 @@ def test_block_sizes_and_channels_change_nothing() -> None:
 
 def test_what_is_kept_of_an_hour_is_a_few_megabytes() -> None:
     meter = meter_of(music(14, 20.0))
-    an_hour = meter._slots.slots().nbytes / 20 * 3600
-    assert an_hour < 5e6
+    an_hour = (meter._slots.slots().nbytes + sum(x.nbytes for x in meter._reach._stored)) * 180
+    assert an_hour < 6e6
+
+
+@pytest.mark.parametrize("narrow_first", [False, True])
+@pytest.mark.parametrize("seconds", [8.0, 9.137, 10.41])
+def test_a_border_lies_where_the_sound_changes(seconds: float, narrow_first: bool) -> None:
+    generator = torch.Generator().manual_seed(round(1_000 * seconds))
+    before, after = (
+        0.1 * torch.randn(1, round(s * RATE), generator=generator) for s in (seconds, 9)
+    )
+    parts = [low(before, 4_000.0), after] if narrow_first else [before, low(after, 4_000.0)]
+    (_, (start, _)) = pieces(*parts)
+    assert start == pytest.approx(seconds, abs=0.025)  # a frame's hop; the pieces fade over 20 ms
+
+
+def test_the_example_that_changes_is_cut_where_it_does() -> None:
+    (_, (start, hz)) = meter_of(read_audio(EXAMPLES["Try changing band"])).pieces()
+    assert start == pytest.approx(7.0, abs=0.025) and hz == pytest.approx(4_000, rel=0.05)
