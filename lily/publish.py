@@ -23,6 +23,7 @@ from lily.resolve import with_weights
 from lily.weights import CONFIG, WEIGHTS, check_weights, read_folder_config
 
 T = TypeVar("T")
+SHOWN = (".ogg", ".png")  # what a card lets one hear and see
 ROOT = Path(__file__).resolve().parent.parent
 SPACE = ("app.py", "lily", "configs", "requirements.txt", "README.md", "LICENSE")
 # sdk_version installs gradio, and tests are not run there.
@@ -57,6 +58,7 @@ def publish(
         WEIGHTS: folder / WEIGHTS,
         "README.md": str(card).encode(),
         **({EVALUATION: folder / EVALUATION} if (folder / EVALUATION).is_file() else {}),
+        **{path.name: path for path in sorted(folder.iterdir()) if path.suffix in SHOWN},
     }
     model_url = _upload(name, "model", adds, private)
     if not space:

@@ -26,6 +26,8 @@ def publish(python, hub):
 
 
 def test_publish_then_pull_gives_identical_tensors(folder, hub, publish, python):
+    (folder / "speech.on.ogg").write_bytes(b"what the card lets one hear")
+    (folder / "notes.txt").write_text("mine")
     done = publish(folder, NAME, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == f"{hub.address}/{NAME}"
@@ -34,7 +36,7 @@ def test_publish_then_pull_gives_identical_tensors(folder, hub, publish, python)
     assert sent.keys() == got.keys()
     assert all(torch.equal(sent[key], got[key]) for key in sent)
     _, tree = hub.repos["model", NAME].commits[-1]
-    assert set(tree) == {"config.json", "model.safetensors", "README.md"}
+    assert set(tree) == {"config.json", "model.safetensors", "README.md", "speech.on.ogg"}
     assert tree["model.safetensors"].large and not tree["config.json"].large
     assert ModelCard(tree["README.md"].data.decode()).data.library_name == "lily"
     assert "names no licence" in done.stderr and "training data" in done.stderr
