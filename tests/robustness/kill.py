@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,20 +85,20 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def measure(killing: Killing, moments: int, seed: int = 0) -> list[tuple[float, int, str]]:
+def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[float, int, str]]:
     """Kill at random moments; of each the seconds, the chunks that were kept, and what is wrong."""
     expected, seconds = killing.undisturbed()
-    draw, figures = random.Random(seed), []
-    while len(figures) < moments:
+    draw = random.Random(seed)
+    while moments:
         after = draw.uniform(0, seconds)
-        name = f"killed {len(figures)} {after:.3f}"
+        name = f"killed {moments} {after:.3f}"
         alive, made, told = killing.killed(name, after)
         if not alive:  # it was faster than the undisturbed one
             continue
         wrong = [] if made == expected else [f"{sorted(made)} differ"]
         wrong += [str(path) for path in killing.chunks.glob("run-*")]
-        figures.append((after, told["resumed"], ", ".join(wrong)))
-    return figures
+        moments -= 1
+        yield after, told["resumed"], ", ".join(wrong)
 
 
 def main() -> int:
@@ -108,12 +109,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     killing = Killing(options.folder, ["--preset", "lily-mini"])
-    figures = measure(killing, options.moments, options.seed)
-    for after, kept, wrong in figures:
-        print(f"killed after {after:5.2f} s, {kept} chunks kept: {wrong or 'identical'}")
-    identical = sum(not wrong for *_, wrong in figures)
-    print(f"identical to the uninterrupted output: {identical} of {len(figures)}")
-    return int(identical < len(figures))
+    identical = 0
+    for after, kept, wrong in measure(killing, options.moments, options.seed):
+        identical += not wrong
+        print(
+            f"killed after {after:5.2f} s, {kept} chunks kept: {wrong or 'identical'}", flush=True
+        )
+    print(f"identical to the uninterrupted output: {identical} of {options.moments}")
+    return int(identical < options.moments)
 
 
 if __name__ == "__main__":
