@@ -66,18 +66,21 @@ class Killing:
         return written(out), time.monotonic() - began
 
     def killed(self, name: str, after: float) -> tuple[bool, dict[str, bytes], dict]:
-        """Kill a run ``after`` seconds, then resume: whether it was alive, what the two wrote."""
+        """Kill a run ``after`` seconds, then resume.
+
+        Returns whether it was still running, what the two wrote, and what the second told.
+        """
         child = self.start(out := self.folder / name)
         self.begun(child)
         time.sleep(after)
-        alive = child.poll() is None
         child.kill()
         child.communicate()
+        running = child.returncode != 0 and not list(out.glob("*.certificate.json"))
         time.sleep(1.0)  # a file younger than that is not taken for a leftover
         done, said = self.start(out, "--resume").communicate()
         told = json.loads(done) if done else {}
-        assert told or not alive, said.decode()
-        return alive, written(out), told
+        assert told or not running, said.decode()
+        return running, written(out), told
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -92,8 +95,8 @@ def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[flo
     while moments:
         after = draw.uniform(0, seconds)
         name = f"killed {moments} {after:.3f}"
-        alive, made, told = killing.killed(name, after)
-        if not alive:  # it was faster than the undisturbed one
+        running, made, told = killing.killed(name, after)
+        if not running:  # it was faster than the undisturbed one
             continue
         wrong = [] if made == expected else [f"{sorted(made)} differ"]
         wrong += [str(path) for path in killing.chunks.glob("run-*")]
