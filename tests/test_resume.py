@@ -31,6 +31,7 @@ from lily.events import (
 from lily.fill import Filler
 from lily.weights import read_folder_config
 
+CHUNKS = 6
 ROOMY = 10_000_000  # bytes: more than any run here keeps
 
 
@@ -50,9 +51,9 @@ def cache(engine, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> Path:
-    """Six seconds of stereo: nine chunks."""
-    samples = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
-    path = tmp_path_factory.mktemp("in") / "six seconds.wav"
+    """Four seconds of stereo: CHUNKS chunks."""
+    samples = 0.1 * torch.randn(2, 32_000, generator=torch.Generator().manual_seed(0))
+    path = tmp_path_factory.mktemp("in") / "four seconds.wav"
     soundfile.write(path, samples.T.numpy(), 8_000)
     return path
 
@@ -95,7 +96,7 @@ def expected(engine, recording, tmp_path_factory):
     return whole(engine, recording, tmp_path_factory.mktemp("o"), options(resume=False))[1]
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 5, 8])
+@pytest.mark.parametrize("chunks", [1, 2, 5])
 def test_wherever_it_was_cut_off_it_ends_in_the_same_bits(
     engine, cache, recording, expected, tmp_path, chunks
 ):
@@ -103,19 +104,19 @@ def test_wherever_it_was_cut_off_it_ends_in_the_same_bits(
     assert kept_files(cache)
     result, written = whole(engine, recording, tmp_path / "o")
     assert written == expected
-    assert chunks <= result.resumed < 9 and "Resumed" in result.message
+    assert chunks <= result.resumed < CHUNKS and "Resumed" in result.message
     assert not list(cache.iterdir())  # complete: nothing is kept of it
 
 
 def test_cut_off_again_and_again_every_run_begins_where_the_last_ended(
     engine, cache, recording, expected, tmp_path
 ):
-    for chunks in (2, 4, 7):
+    for chunks in (2, 3):
         cut_off(engine, recording, tmp_path / "o", chunks)
     sampled = []
     for event in engine.stream(recording, tmp_path / "o", options()):
         sampled += event.chunks if isinstance(event, Sampling) else ()
-    assert min(sampled) >= 7
+    assert min(sampled) == 3
     assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == expected
 
 
@@ -127,11 +128,11 @@ def test_a_comparison_goes_on_too(engine, cache, recording, tmp_path):
 
     _, plain = compared(tmp_path / "plain")
     stream = engine.compare(recording, tmp_path / "o", options())
-    while not (isinstance(event := next(stream), ChunksDone) and event.take and event.done > 3):
+    while not (isinstance(event := next(stream), ChunksDone) and event.take and event.done > 1):
         pass
     stream.close()
     result, written = compared(tmp_path / "o")
-    assert written == plain and result.off.resumed == result.on.resumed >= 3
+    assert written == plain and result.off.resumed == result.on.resumed >= 2
 
 
 def test_what_was_stopped_early_is_gone_on_with(engine, cache, recording, expected, tmp_path):
@@ -145,7 +146,7 @@ def test_what_was_stopped_early_is_gone_on_with(engine, cache, recording, expect
 
 
 def test_without_resume_it_starts_anew(engine, cache, recording, expected, tmp_path):
-    cut_off(engine, recording, tmp_path / "o", 5)
+    cut_off(engine, recording, tmp_path / "o", 3)
     result, written = whole(engine, recording, tmp_path / "o", options(resume=False))
     assert result.resumed == 0 and written == expected
 
@@ -179,10 +180,8 @@ def test_another_question_finds_nothing(engine, cache, recording, tmp_path):
         stream = engine.stream(path, tmp_path / f"o{number}", options(**changes))
         first = next(e for e in stream if isinstance(e, Sampling | ChunksDone))
         assert isinstance(first, Sampling), changes
-        while not isinstance(next(stream), ChunksDone):  # it keeps chunks of its own
-            pass
         stream.close()
-    assert len(list(cache.glob("run-*"))) == 1 + len(questions)
+    assert len(list(cache.iterdir())) == 1  # who has made nothing leaves nothing
 
 
 def test_another_container_or_limit_is_the_same_question(engine, cache, recording, tmp_path):
@@ -201,7 +200,6 @@ def damages():
 
     return {
         "empty": lambda data: b"",
-        "a byte": lambda data: b"\0",
         "cut": lambda data: data[: int(generator.integers(len(data)))],
         "flipped": flipped,
         "longer": lambda data: data + b"\0",
@@ -209,16 +207,30 @@ def damages():
     }
 
 
-@pytest.mark.parametrize("damage", damages())
-def test_what_is_damaged_is_made_anew(engine, cache, recording, expected, tmp_path, damage):
-    cut_off(engine, recording, tmp_path / "o", 9)
+def test_what_is_damaged_is_made_anew(engine, cache, recording, tmp_path):
+    mono = tmp_path / "mono.wav"  # two chunks a batch: some are damaged in one of them
+    soundfile.write(mono, soundfile.read(recording)[0][:, 0], 8_000)
+    _, expected = whole(engine, mono, tmp_path / "whole", options(resume=False))
+    cut_off(engine, mono, tmp_path / "o", CHUNKS)
     files = kept_files(cache)
-    assert len(files) == 9
-    for path in files[::2]:
-        path.write_bytes(damages()[damage](path.read_bytes()))
+    assert len(files) == CHUNKS
+    for path, damage in zip(files, damages().values(), strict=False):
+        path.write_bytes(damage(path.read_bytes()))
     (files[0].parent / "seed").write_bytes(b"[")
-    result, written = whole(engine, recording, tmp_path / "o")
-    assert written == expected and result.resumed == 4
+    result, written = whole(engine, mono, tmp_path / "o")
+    assert written == expected and result.resumed == CHUNKS - len(damages()) == 1
+
+
+def test_no_damage_to_a_file_gives_another_chunk(randn, tmp_path):
+    low = randn(2, 16, 8)
+    made = torch.cat([low[..., :3], randn(2, 16, 5)], dim=2)
+    data, path = chunk_cache._packed(made, low), tmp_path / "a.chunk"
+    path.write_bytes(data)
+    assert torch.equal(chunk_cache._read(path, low), made)
+    cuts = [data[:length] for length in range(0, len(data), 5)]
+    for damaged in cuts + [damage(data) for damage in damages().values() for _ in range(50)]:
+        path.write_bytes(damaged)
+        assert chunk_cache._read(path, low) is None
 
 
 def test_what_waits_behind_a_lost_chunk_does_not_grow_with_the_recording(
@@ -281,28 +293,28 @@ def test_a_full_disk_costs_the_chunks_and_not_the_run(
 def test_a_run_keeps_no_more_than_the_limit_and_goes_on(
     engine, cache, recording, expected, tmp_path, monkeypatch
 ):
-    cut_off(engine, recording, tmp_path / "o", 9)
+    cut_off(engine, recording, tmp_path / "o", CHUNKS)
     total = sum(path.stat().st_size for path in kept_files(cache))
     shutil.rmtree(cache)
     monkeypatch.setattr(engine, "cache", ChunkCache(cache, total // 2))
-    cut_off(engine, recording, tmp_path / "o", 9)
+    cut_off(engine, recording, tmp_path / "o", CHUNKS)
     assert 0 < sum(path.stat().st_size for path in cache.rglob("*")) - 4096 <= total // 2
     result, written = whole(engine, recording, tmp_path / "o")
-    assert written == expected and 0 < result.resumed < 9
+    assert written == expected and 0 < result.resumed < CHUNKS
 
 
 def test_the_oldest_runs_make_room_but_not_one_that_is_running(
     engine, cache, recording, tmp_path, monkeypatch
 ):
     for number in range(3):
-        cut_off(engine, recording, tmp_path / "o", 9, options(seed=number))
+        cut_off(engine, recording, tmp_path / "o", CHUNKS, options(seed=number))
         time.sleep(0.05)
     size = sum(path.stat().st_size for path in kept_files(cache)) // 3
     runs = sorted(cache.glob("run-*"), key=lambda folder: folder.stat().st_mtime)
     monkeypatch.setattr(engine, "cache", ChunkCache(cache, int(3.5 * size)))
     with (runs[0] / LOCK).open("ab") as lock:
         assert chunk_cache.hold(lock)  # as a process that runs it does
-        cut_off(engine, recording, tmp_path / "o", 9, options(seed=3))
+        cut_off(engine, recording, tmp_path / "o", CHUNKS, options(seed=3))
         left = set(cache.glob("run-*"))
     assert runs[0] in left and runs[1] not in left and len(left) == 3
 
@@ -373,7 +385,7 @@ def test_the_command_line_goes_on_and_leaves_what_is_finished(
     streams = capsys.readouterr()
     assert "short.wav is there already" in streams.err and '"resumed": 5' in streams.out
     assert (out / "short.wav").stat().st_mtime_ns == before
-    resumed = (out / "six seconds.wav").read_bytes()
+    resumed = (out / "four seconds.wav").read_bytes()
     command[command.index(str(out))] = str(tmp_path / "anew")
     assert main(command) == 0
-    assert (tmp_path / "anew" / "six seconds.wav").read_bytes() == resumed
+    assert (tmp_path / "anew" / "four seconds.wav").read_bytes() == resumed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import sys
 import types
+from functools import partial
 
 import pytest
 import soundfile
@@ -133,6 +134,32 @@ def test_a_stop_keeps_the_finished_chunks_wherever_in_a_call_it_falls(
     kept, made = stopped(zero.engine_maker()(config), tmp_path / "zero")
     assert 0 < kept.chunks == plain.chunks < 9 and not kept.complete
     assert made.shape == expected.shape and (made == expected).all()
+
+
+def test_what_calls_had_finished_when_the_quota_ended_is_there_for_the_next_run(
+    spaces, config, recording, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(zero, "MOST_SECONDS", 12.0)  # a chunk a call
+    monkeypatch.setattr(zero, "ROW_SECONDS", 4.0)
+    engine = zero.engine_maker()(config)
+    _, expected = samples_of(engine, recording, tmp_path / "whole")
+    gpu, calls = engine.filler, len(spaces.granted)
+    push = engine.filler.args[0].args[0]
+
+    def refused(*arguments):
+        if len(spaces.granted) >= calls + 4:
+            raise RuntimeError("You have exceeded your GPU quota")
+        yield from push(*arguments)
+
+    call = partial(zero._call, refused, engine.config)
+    engine.filler = partial(gpu.func, call)
+    chosen = UpsampleOptions(seed=3, steps=2, resume=True)
+    with pytest.raises(RuntimeError, match="quota"):
+        list(engine.stream(recording, tmp_path / "out", chosen))
+    engine.filler = gpu
+    *_, last = engine.stream(recording, tmp_path / "out", chosen)
+    assert last.result.resumed == 4
+    assert (soundfile.read(last.result.output, dtype="int32")[0] == expected).all()
 
 
 def test_a_process_forked_before_the_model_was_loaded_loads_it_itself(

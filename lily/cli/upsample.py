@@ -39,6 +39,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     _refuse_clashes(options.inputs, options.output, options.format)
     upsample_options = filling(options, options.encoder == "on", options.profile)
     upsample_options = replace(upsample_options, format=options.format)
+    from lily.certificate import certificate_path
     from lily.engine import InferenceEngine
     from lily.resolve import resolve_config, with_weights
 
@@ -48,7 +49,8 @@ def run_upsample(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.inputs:
         finished = options.output / f"{path.stem}.{options.format}"
-        if options.resume and finished.exists():  # files appear whole or not at all
+        # Both appear whole or not at all, the certificate last.
+        if options.resume and finished.exists() and certificate_path(finished).exists():
             print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
             continue
         try:

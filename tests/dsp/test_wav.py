@@ -10,6 +10,7 @@ import torch
 
 from lily.dsp import wav
 from lily.dsp.audio import AudioWriter, read_audio
+from lily.dsp.flac import FlacFile
 from lily.dsp.tags import read_comment
 from lily.errors import InputError, LilyError
 
@@ -184,3 +185,23 @@ def test_a_file_beyond_four_gigabytes_is_rf64_and_read_back(tmp_path: Path) -> N
             file.seek(start)
             read = torch.from_numpy(file.read(1_000, dtype="float32").T)
             assert torch.equal(read, (x * 2**23).round() / 2**23)
+
+
+@pytest.mark.slow
+def test_a_flac_of_more_than_four_gigabytes_of_samples_is_read_back(tmp_path: Path) -> None:
+    """Eight channels, an hour of them, which FLAC keeps in 180 MB."""
+    path, blocks, frames = tmp_path / "long.flac", 172, 1 << 20
+    block = np.zeros((frames, 8), np.float32)
+    block[::1000] = 0.25
+    assert blocks * block.size * 3 > 1 << 32
+    with path.open("x+b") as file:
+        flac = FlacFile(file, 48_000, 8)
+        for _ in range(blocks):
+            flac.append(block)
+        flac.finish("before the samples")
+    info = soundfile.info(path)
+    assert (info.frames, info.subtype) == (blocks * frames, "PCM_24")
+    assert read_comment(path) == "before the samples"
+    with soundfile.SoundFile(path) as file:
+        file.seek((blocks - 1) * frames)
+        assert (file.read(dtype="float32") == block).all()

@@ -8,10 +8,11 @@ import time
 
 import pytest
 import soundfile
-from fakes import BOUNDS, FakeEngine
+from fakes import BOUNDS, FakeEngine, write_recording
+from fuzz import tiny_engine
 
 from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
-from lily.events import Downloading
+from lily.events import Downloading, UpsampleOptions
 from lily.ui.cache import Cache
 from lily.ui.request import Request
 from lily.ui.run import Run, Snapshot
@@ -283,3 +284,35 @@ def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, 
         pass
     snapshots.close()
     assert ended.is_set() and free(shelf)
+
+
+@pytest.mark.parametrize("seed", [5, None])
+def test_a_run_that_was_stopped_or_lost_goes_on_when_it_is_asked_for_again(
+    tmp_path, monkeypatch, seed
+):
+    """The real engine, with the tests' smallest model and four seconds of a recording."""
+    monkeypatch.setenv("LILY_CHUNKS", str(tmp_path / "chunks"))
+    engine = tiny_engine(tmp_path / "model")
+    shelf = EngineShelf({"small": engine.config}, lambda _config: engine)
+    recording = write_recording(tmp_path / "speech.wav", 8_000, 1, 4.0)
+
+    def begun(cache: str) -> Run:
+        request = Request(recording, "small", steps=2, seed=seed)
+        return Run(request, shelf, cache_in(tmp_path / cache), Settings(), pictures=False)
+
+    lost = begun("lost").snapshots()
+    while not kept_in(tmp_path / "chunks"):
+        next(lost)
+    lost.close()  # the visitor has left, or pressed Stop
+    again = list(begun("again").snapshots())[-1]
+    (take,) = again.takes
+    assert take.result.complete and take.result.resumed > 0
+    assert "Resumed" in again.progress["text"]
+    anew = UpsampleOptions(steps=2, seed=take.result.seed)
+    *_, whole = engine.stream(recording, tmp_path / "whole", anew)
+    assert whole.result.output.read_bytes() == take.result.output.read_bytes()
+
+
+def kept_in(chunks) -> list:
+    """The chunks of unfinished runs."""
+    return list(chunks.glob("run-*/*.chunk"))
