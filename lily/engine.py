@@ -25,10 +25,10 @@ from lily.device import choose_device, choose_precision
 from lily.dsp.audio import probe, read_blocks
 from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
-from lily.dsp.blocks import InStep
-from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
-from lily.dsp.filters import band_limit_kernel
-from lily.dsp.mel import LogMel, MelStream
+from lily.dsp.blocks import InStep, drained
+from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.framefile import FrameFile
+from lily.dsp.mel import LogMel
 from lily.dsp.resample import Resampler
 from lily.errors import InputError
 from lily.events import (
@@ -44,6 +44,7 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings, Waiting
+from lily.hearing import Hearing
 from lily.interleave import Recording, alone
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
 from lily.memory import housed
@@ -224,29 +225,9 @@ class InferenceEngine:
             yield resampler.push(block)
         yield resampler.flush()
 
-    def network_blocks(self, path: Path, measured: Measurement) -> Iterator[Tensor]:
-        """What the networks may know: one gain for the recording, nothing above the cutoff."""
-        if measured.prepared is not None:
-            yield from measured.prepared.blocks(self.blocks(path))
-            return
-        gain = self.gain(measured)
-        low_pass = PiecewiseFir(
-            measured.cutoffs, lambda hz: band_limit_kernel(hz, self.sample_rate)
-        )
-        for block in self.blocks(path):
-            yield low_pass.push((block - measured.means) * gain)
-        yield low_pass.flush()
-
-    def frames(self, measured: Measurement) -> int:
-        """Log-mel frames that the networks see: a fraction of a hop counts as a whole one."""
-        seen = measured.prepared or measured
-        return -(-seen.samples // self.mel.config.hop)
-
-    def gain(self, measured: Measurement) -> float | Tensor:
-        """The factor, or factors (C, 1), to the level the networks were trained at."""
-        if measured.prepared is not None:
-            return measured.prepared.gains
-        return self.settings.level_peak / measured.peak
+    def hearing(self, measured: Measurement) -> Hearing:
+        """What the networks hear of a recording."""
+        return Hearing(self.mel, measured, self.settings.level_peak)
 
     # ---- pass 2 ---------------------------------------------------------------------------------
 
@@ -255,26 +236,23 @@ class InferenceEngine:
     ) -> GlobalContext:
         """A recording's context on its own; raises InputError as ``stream`` does."""
         chosen, path = self.completed(options or UpsampleOptions()), Path(audio_path)
-        reading = self.read_context(path, self.measure(path, chosen))
-        while True:
-            try:
-                next(reading)
-            except StopIteration as done:
-                return done.value
+        return drained(self.read_context(path, self.measure(path, chosen)))
 
     def read_context(
-        self, path: Path, measured: Measurement
+        self, path: Path, measured: Measurement, heard: FrameFile | None = None
     ) -> Generator[ContextRead, None, GlobalContext]:
-        """Read the whole recording, mixed to one channel, into its context."""
-        frames = self.frames(measured)
+        """Read the whole recording, mixed to one channel, into its context.
+
+        ``heard`` gets the log-mel of each channel, which pass 3 would compute once more.
+        """
+        hearing, seen = self.hearing(measured), 0
         encoder = self.model.unet.global_encoder
         assert encoder is not None  # completed() has refused otherwise
-        reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
-        for block in self.network_blocks(path, measured):
-            seen += block.shape[-1]
-            reader.push(stream.push(block.mean(0, keepdim=True))[0])
-            yield ContextRead(min(1.0, seen / measured.samples))
-        reader.push(stream.flush()[0])
+        reader = ContextReader(encoder, hearing.frames)
+        for frames in hearing.mixed(self.blocks(path), heard):
+            seen += frames.shape[1]
+            reader.push(frames[0])
+            yield ContextRead(min(1.0, seen / hearing.frames))
         self.contexts_computed += 1
         return reader.finish()
 
@@ -287,12 +265,14 @@ class InferenceEngine:
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
         takes: Takes,
+        heard: FrameFile | None = None,
     ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...]]]:
         """Generate and write every chunk, one take a context; returns how many are done, and all.
 
         It waits for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk
-        is finished, ends it there.
+        is finished, ends it there. ``heard`` has the log-mel if pass 2 has read the recording.
         """
+        hearing, pairs = self.hearing(measured), InStep()
         filler = self.filler(
             self.model,
             self.mel,
@@ -306,14 +286,12 @@ class InferenceEngine:
                 guidance=options.guidance or 1.0,
                 seed=options.seed or 0,
                 profile=PROFILES[options.profile],
-                frames=self.frames(measured),
+                frames=hearing.frames,
             ),
             contexts,
             self.device,
             self.precision,
         )
-        pairs = InStep(self.blocks(path))
-        stream, gain = MelStream(self.mel), self.gain(measured)
         try:
             yield Planned(
                 chunks=filler.spans(),
@@ -323,15 +301,15 @@ class InferenceEngine:
                 seed=options.seed or 0,
                 encoder=any(context is not None for context in contexts),
             )
-            for made in filler.over(stream.over(self.network_blocks(path, measured))):
+            for made in filler.over(hearing.over(pairs.over(self.blocks(path)), heard)):
                 if isinstance(made, Tensor):
-                    takes.write(pairs.take(made.shape[-1]), made / gain)
+                    takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
                 else:
                     yield made
         except StopEarly:
             if not filler.finished:
                 raise
             for made in filler.rest():
-                takes.write(pairs.take(made.shape[-1]), made / gain)
+                takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
         takes.flush()
         return filler.finished, filler.spans()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lily.dsp.audio import AudioWriter
+from lily.dsp.framefile import FrameFile
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
@@ -138,10 +139,13 @@ def run(
             for block in engine.blocks(path):
                 takes.copy(block)
         else:
-            if any(encoders) and context is None:
-                context = yield from engine.read_context(path, measured)
-            contexts = [context if encoder else None for encoder in encoders]
-            done, chunks = yield from engine.fill(path, measured, contexts, chosen, takes)
+            with FrameFile(paths.takes[0].parent) as heard:
+                if any(encoders) and context is None:
+                    context = yield from engine.read_context(path, measured, heard)
+                contexts = [context if encoder else None for encoder in encoders]
+                done, chunks = yield from engine.fill(
+                    path, measured, contexts, chosen, takes, heard
+                )
             message = remark(engine, chosen, done, len(chunks))
     told = (measured, engine.name, time.perf_counter() - began, message)
     results = [

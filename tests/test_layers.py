@@ -42,6 +42,7 @@ BESIDE = {  # files that are one room, though not one folder
     "checkpoint": "weights",
     "card": "publish",
     "fill": "engine",
+    "hearing": "engine",
     "interleave": "engine",
     "measure": "engine",
     "memory": "engine",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,21 +11,30 @@ from torch.nn import functional as F
 
 from lily.dsp.mel import LOG_FLOOR
 
+T = TypeVar("T")
+
 
 class InStep:
-    """Blocks (C, n) of any lengths in, exactly as many samples as are asked for out."""
+    """Blocks (C, n) of any lengths in, exactly as many samples as are asked for out, later."""
 
-    def __init__(self, blocks: Iterator[Tensor]) -> None:
-        self._blocks = blocks
-        self._held: Tensor | None = None
+    def __init__(self) -> None:
+        self._held: list[Tensor] = []
+        self._count = 0  # samples held
+
+    def over(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pass blocks on to another reader of the stream, and hold them."""
+        for block in blocks:
+            self._held.append(block)
+            self._count += block.shape[-1]
+            yield block
 
     def take(self, count: int) -> Tensor:
-        """The next ``count`` samples (C, count); raises StopIteration past the stream's end."""
-        while self._held is None or self._held.shape[-1] < count:
-            block = next(self._blocks)
-            self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
-        taken, self._held = self._held[:, :count], self._held[:, count:]
-        return taken
+        """The next ``count`` samples (C, count); raises ValueError if they have not passed yet."""
+        if count > self._count:
+            raise ValueError(f"{count} samples were asked for, {self._count} are held.")
+        joined = torch.cat(self._held, dim=-1)
+        self._held, self._count = [joined[:, count:]], self._count - count
+        return joined[:, :count]
 
 
 class FrameBuffer:
@@ -67,3 +77,12 @@ class FrameBuffer:
 def silence(like: Tensor, count: int) -> Tensor:
     """``count`` log-mel frames of silence, for the channels and mels of ``like`` (C, L, M)."""
     return like.new_full((like.shape[0], count, like.shape[2]), LOG_FLOOR)
+
+
+def drained(steps: Generator[Any, None, T]) -> T:
+    """What a generator returns in the end; what it yields on the way is not heard."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
