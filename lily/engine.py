@@ -27,7 +27,6 @@ from lily.dsp.audiosr import prepare
 from lily.dsp.bandwidth import BandwidthMeter
 from lily.dsp.blocks import InStep, drained
 from lily.dsp.cutoffs import Cutoffs
-from lily.dsp.framefile import FrameFile
 from lily.dsp.mel import LogMel
 from lily.dsp.resample import Resampler
 from lily.errors import InputError
@@ -44,7 +43,7 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings, Waiting
-from lily.hearing import Hearing
+from lily.hearing import Heard, Hearing
 from lily.interleave import Recording, alone
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
 from lily.memory import housed
@@ -239,11 +238,11 @@ class InferenceEngine:
         return drained(self.read_context(path, self.measure(path, chosen)))
 
     def read_context(
-        self, path: Path, measured: Measurement, heard: FrameFile | None = None
+        self, path: Path, measured: Measurement, heard: Heard | None = None
     ) -> Generator[ContextRead, None, GlobalContext]:
         """Read the whole recording, mixed to one channel, into its context.
 
-        ``heard`` gets the log-mel of each channel, which pass 3 would compute once more.
+        ``heard`` gets what pass 3 would read and compute once more.
         """
         hearing, seen = self.hearing(measured), 0
         encoder = self.model.unet.global_encoder
@@ -265,14 +264,15 @@ class InferenceEngine:
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
         takes: Takes,
-        heard: FrameFile | None = None,
+        heard: Heard | None = None,
     ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...]]]:
         """Generate and write every chunk, one take a context; returns how many are done, and all.
 
         It waits for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk
-        is finished, ends it there. ``heard`` has the log-mel if pass 2 has read the recording.
+        is finished, ends it there. ``heard`` is what pass 2 has read, if it has.
         """
         hearing, pairs = self.hearing(measured), InStep()
+        blocks = heard.blocks() if heard and heard.samples.count else self.blocks(path)
         filler = self.filler(
             self.model,
             self.mel,
@@ -301,7 +301,7 @@ class InferenceEngine:
                 seed=options.seed or 0,
                 encoder=any(context is not None for context in contexts),
             )
-            for made in filler.over(hearing.over(pairs.over(self.blocks(path)), heard)):
+            for made in filler.over(hearing.over(pairs.over(blocks), heard)):
                 if isinstance(made, Tensor):
                     takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
                 else:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lily.dsp.audio import AudioWriter
-from lily.dsp.framefile import FrameFile
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, UpsampleOptions, UpsampleResult
 from lily.fill import Waiting
+from lily.hearing import Heard
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
 
@@ -139,7 +139,7 @@ def run(
             for block in engine.blocks(path):
                 takes.copy(block)
         else:
-            with FrameFile(paths.takes[0].parent) as heard:
+            with Heard(paths.takes[0].parent) as heard:
                 if any(encoders) and context is None:
                     context = yield from engine.read_context(path, measured, heard)
                 contexts = [context if encoder else None for encoder in encoders]
