@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,7 @@ from lily.chunk_cache import ChunkCache, KeptRun
 from lily.config import Config, InferenceConfig, build, mel_config
 from lily.device import choose_device, choose_precision
 from lily.dsp.blocks import InStep, drained
-from lily.dsp.cutoffs import PiecewiseFir
-from lily.dsp.filters import band_limit_kernel
-from lily.dsp.mel import LogMel, MelStream
+from lily.dsp.mel import LogMel
 from lily.errors import InputError
 from lily.events import (
     ChunksDone,
@@ -41,6 +39,7 @@ from lily.events import (
     UpsampleResult,
 )
 from lily.fill import Filler, FillSettings, Waiting
+from lily.hearing import Heard, Hearing
 from lily.identity import facts_of
 from lily.interleave import Recording, alone
 from lily.measure import Measurement
@@ -183,29 +182,9 @@ class InferenceEngine:
         """The recording at the engine's rate in blocks (C, n), the same ones at every pass."""
         return recording_blocks(path, self.sample_rate)
 
-    def network_blocks(self, blocks: Iterable[Tensor], measured: Measurement) -> Iterator[Tensor]:
-        """What the networks may know: one gain for the recording, nothing above the cutoff."""
-        if measured.prepared is not None:
-            yield from measured.prepared.blocks(blocks)
-            return
-        gain = self.gain(measured)
-        low_pass = PiecewiseFir(
-            measured.cutoffs, lambda hz: band_limit_kernel(hz, self.sample_rate)
-        )
-        for block in blocks:
-            yield low_pass.push((block - measured.means) * gain)
-        yield low_pass.flush()
-
-    def frames(self, measured: Measurement) -> int:
-        """Log-mel frames that the networks see: a fraction of a hop counts as a whole one."""
-        seen = measured.prepared or measured
-        return -(-seen.samples // self.mel.config.hop)
-
-    def gain(self, measured: Measurement) -> float | Tensor:
-        """The factor, or factors (C, 1), to the level the networks were trained at."""
-        if measured.prepared is not None:
-            return measured.prepared.gains
-        return self.settings.level_peak / measured.peak
+    def hearing(self, measured: Measurement) -> Hearing:
+        """What the networks hear of a recording."""
+        return Hearing(self.mel, measured, self.settings.level_peak)
 
     # ---- pass 2 ---------------------------------------------------------------------------------
 
@@ -219,18 +198,20 @@ class InferenceEngine:
         return drained(self.read_context(path, measured))
 
     def read_context(
-        self, path: Path, measured: Measurement
+        self, path: Path, measured: Measurement, heard: Heard | None = None
     ) -> Generator[ContextRead, None, GlobalContext]:
-        """Read the whole recording, mixed to one channel, into its context."""
-        frames = self.frames(measured)
+        """Read the whole recording, mixed to one channel, into its context.
+
+        ``heard`` gets what pass 3 would read and compute once more.
+        """
+        hearing, seen = self.hearing(measured), 0
         encoder = self.model.unet.global_encoder
         assert encoder is not None  # completed() has refused otherwise
-        reader, stream, seen = ContextReader(encoder, frames), MelStream(self.mel), 0
-        for block in self.network_blocks(self.blocks(path), measured):
-            seen += block.shape[-1]
-            reader.push(stream.push(block.mean(0, keepdim=True))[0])
-            yield ContextRead(min(1.0, seen / measured.samples))
-        reader.push(stream.flush()[0])
+        reader = ContextReader(encoder, hearing.frames)
+        for frames in hearing.mixed(self.blocks(path), heard):
+            seen += frames.shape[1]
+            reader.push(frames[0])
+            yield ContextRead(min(1.0, seen / hearing.frames))
         self.contexts_computed += 1
         return reader.finish()
 
@@ -243,14 +224,17 @@ class InferenceEngine:
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
         takes: Takes,
-        kept: KeptRun | None,
+        kept: KeptRun | None = None,
+        heard: Heard | None = None,
     ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...], int]]:
         """Generate and write every chunk, one take a context.
 
         Returns how many are done, all, and how many of them were kept from an earlier run. It waits
         for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk is
-        finished, ends it there.
+        finished, ends it there. ``heard`` is what pass 2 has read, if it has.
         """
+        hearing, pairs = self.hearing(measured), InStep()
+        blocks = heard.blocks() if heard and heard.samples.count else self.blocks(path)
         settings = self.settings_of(measured, options)
         filler = self.filler(
             self.model, self.mel, self.settings, settings, contexts, self.device, self.precision
@@ -258,8 +242,6 @@ class InferenceEngine:
         takes.plan(*filler.joins())
         if kept:
             filler.kept = kept.chunks([facts_of(settings, context) for context in contexts])
-        pairs = InStep()
-        stream, gain = MelStream(self.mel), self.gain(measured)
         try:
             yield Planned(
                 chunks=filler.spans(),
@@ -269,17 +251,16 @@ class InferenceEngine:
                 seed=settings.seed,
                 encoder=any(context is not None for context in contexts),
             )
-            blocks = self.network_blocks(pairs.over(self.blocks(path)), measured)
-            for made in filler.over(stream.over(blocks)):
+            for made in filler.over(hearing.over(pairs.over(blocks), heard)):
                 if isinstance(made, Tensor):
-                    takes.write(pairs.take(made.shape[-1]), made / gain)
+                    takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
                 else:
                     yield made
         except StopEarly:
             if not filler.finished:
                 raise
             for made in filler.rest():
-                takes.write(pairs.take(made.shape[-1]), made / gain)
+                takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
         takes.flush()
         return filler.finished, filler.spans(), filler.kept.found if filler.kept else 0
 
@@ -294,5 +275,5 @@ class InferenceEngine:
             guidance=options.guidance or 1.0,
             seed=options.seed or 0,
             profile=PROFILES[options.profile],
-            frames=self.frames(measured),
+            frames=self.hearing(measured).frames,
         )

@@ -27,6 +27,7 @@ from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.events import Event, Reading, UpsampleOptions, UpsampleResult
 from lily.fill import Filler, Waiting
+from lily.hearing import Heard
 from lily.identity import address, machine
 from lily.measure import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
@@ -188,12 +189,13 @@ def run(
             if message:
                 yield from takes.copy(engine.blocks(path))
             else:
-                if any(encoders) and context is None:
-                    context = yield from engine.read_context(path, measured)
-                contexts = [context if encoder else None for encoder in encoders]
-                done, chunks, resumed = yield from engine.fill(
-                    path, measured, contexts, chosen, takes, kept
-                )
+                with Heard(paths.takes[0].parent) as heard:
+                    if any(encoders) and context is None:
+                        context = yield from engine.read_context(path, measured, heard)
+                    contexts = [context if encoder else None for encoder in encoders]
+                    done, chunks, resumed = yield from engine.fill(
+                        path, measured, contexts, chosen, takes, kept, heard
+                    )
                 message = remark(engine, chosen, done, len(chunks), resumed)
                 if kept and chosen.resume and done < len(chunks):
                     message += " Run it again to go on from there."

@@ -48,6 +48,7 @@ BESIDE = {  # files that are one room, though not one folder
     "chunk_cache": "engine",
     "fill": "engine",
     "identity": "engine",
+    "hearing": "engine",
     "interleave": "engine",
     "measure": "engine",
     "memory": "engine",

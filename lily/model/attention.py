@@ -242,16 +242,14 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
             return x
         count = len(conditioning.starts)
         if conditioning.rows is not None:
-            return x.index_add(
-                0, conditioning.rows, self._answer(x[conditioning.rows], conditioning)
-            )
-        answer = self._answer(x[:count], conditioning)
+            answered = self._answered(x[conditioning.rows], conditioning)
+            return x.index_copy(0, conditioning.rows, answered)
         if count == x.shape[0]:
-            return x + answer
-        return torch.cat([x[:count] + answer, x[count:]])
+            return self._answered(x, conditioning)
+        return torch.cat([self._answered(x[:count], conditioning), x[count:]])
 
-    def _answer(self, x: Tensor, conditioning: Conditioning) -> Tensor:
-        """What the context says to the features (R, C, L, M')."""
+    def _answered(self, x: Tensor, conditioning: Conditioning) -> Tensor:
+        """Features (R, C, L, M') and what the context says to each band of theirs."""
         columns, positions = x.shape[-2:]
         bands = min(self.bands, positions)
         pooled = x.unflatten(3, (bands, positions // bands)).mean(-1)  # (R, C, L, bands)
@@ -260,8 +258,8 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         q = rotate(q, *conditioning.turn(columns, self.stride, bands, self.pairs))
         mixed = conditioning.cache.attend(self.index, q)
         answer = self.global_out(join_heads(mixed)).transpose(1, 2)  # (R, C, L * bands)
-        answer = answer.unflatten(2, (columns, bands))
-        return answer.repeat_interleave(positions // bands, dim=3).to(x.dtype)
+        answer = answer.unflatten(2, (columns, bands))[..., None].to(x.dtype)
+        return (x.unflatten(3, (bands, -1)) + answer).flatten(3)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -30,7 +30,9 @@ HALO = 16  # frames a block needs on each side: the convolutions see 7 frames, r
 HINT_FALL = (-2.6, -8.6)
 HINT_SPREAD, HINT_LEAST = 10.0, 0.33
 AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
-BLOCK = 1024  # frames read at a time by ContextReader: 10.24 s
+BLOCK = (
+    256  # frames ContextReader reads at a time: of more, features leave the cache, twice as slow
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ class FrameNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, F, T) to the same shape."""
-        variance, mean = torch.var_mean(x, dim=(1, 2), keepdim=True, correction=0)
-        x = (x - mean) * torch.rsqrt(variance + 1e-5)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
+        # Time is innermost: two means over whole rows are ten times as fast as var_mean's columns.
+        x = x - x.flatten(1, 2).mean(1)[:, None, None]
+        variance = x.square().flatten(1, 2).mean(1)[:, None, None]
+        scale = self.weight[:, None, None] * torch.rsqrt(variance + 1e-5)  # (B, C, 1, T)
+        return torch.addcmul(self.bias[:, None, None], x, scale)
 
 
 class EncoderLayer(nn.Module):
