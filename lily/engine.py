@@ -15,6 +15,7 @@ import math
 import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ from lily.fill import Filler, FillSettings, Waiting
 from lily.hearing import Heard, Hearing
 from lily.interleave import Recording, alone
 from lily.measure import CUTOFFS_HZ, Measurement, leaves_nothing, pieces, within
-from lily.memory import housed
+from lily.memory import foretold, housed
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
@@ -73,8 +74,8 @@ class InferenceEngine:
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device, self.settings.large)
-        where = self.device, self.precision, low_memory
-        self.model, self.settings = housed(config, self.settings, *where)
+        self._where = self.device, self.precision, low_memory
+        self.model, self.settings = housed(config, self.settings, *self._where)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
@@ -165,6 +166,11 @@ class InferenceEngine:
         takes, chunks = yield from run(self, Path(audio_path), chosen, (False, True), paths)
         done = chunks[: takes[0].chunks]
         yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
+
+    @cached_property
+    def memory(self) -> int | None:
+        """Bytes that tensors will take at most; None where that is not worth asking."""
+        return foretold(self.config, self.settings, *self._where)
 
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
@@ -300,6 +306,7 @@ class InferenceEngine:
                 guidance=options.guidance or 1.0,
                 seed=options.seed or 0,
                 encoder=any(context is not None for context in contexts),
+                memory=self.memory,
             )
             for made in filler.over(hearing.over(pairs.over(blocks), heard)):
                 if isinstance(made, Tensor):
