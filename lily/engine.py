@@ -43,7 +43,7 @@ from lily.hearing import Heard, Hearing
 from lily.identity import facts_of
 from lily.interleave import Recording, alone
 from lily.measure import Measurement
-from lily.memory import housed
+from lily.memory import foretold, housed
 from lily.model.global_encoder import ContextReader, GlobalContext
 from lily.profiles import PROFILES, completed
 from lily.resolve import with_weights
@@ -72,8 +72,8 @@ class InferenceEngine:
         self.settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device, self.settings.large)
-        where = self.device, self.precision, low_memory
-        self.model, self.settings = housed(config, self.settings, *where)
+        self._where = self.device, self.precision, low_memory
+        self.model, self.settings = housed(config, self.settings, *self._where)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.contexts_computed = 0  # how often the encoder read a recording
@@ -171,6 +171,11 @@ class InferenceEngine:
         """SHA-256 of each file the weights came from, read when first asked for."""
         return weights_sha256(self.config)
 
+    @cached_property
+    def memory(self) -> int | None:
+        """Bytes that tensors will take at most; None where that is not worth asking."""
+        return foretold(self.config, self.settings, *self._where)
+
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
         options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
@@ -250,6 +255,7 @@ class InferenceEngine:
                 guidance=settings.guidance,
                 seed=settings.seed,
                 encoder=any(context is not None for context in contexts),
+                memory=self.memory,
             )
             for made in filler.over(hearing.over(pairs.over(blocks), heard)):
                 if isinstance(made, Tensor):

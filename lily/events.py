@@ -83,6 +83,7 @@ class Planned:
     guidance: float
     seed: int
     encoder: bool
+    memory: int | None = None  # bytes that tensors take at most; None where a model is small
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,33 @@ GPU_ROWS = 8  # a GPU is half idle at one row of 5 s; past some rows it gains no
 SHARE = 0.8  # of a GPU's memory that a plan may fill: fragments and workspaces take some
 
 
+def foretold(
+    config: Config,
+    settings: InferenceConfig,
+    device: torch.device,
+    precision: torch.dtype,
+    low_memory: bool,
+) -> int | None:
+    """Bytes that tensors will take at most on the device; None for a small model on a CPU.
+
+    There it is a tenth of what libraries take, and a short run would wait a second for it.
+    """
+    if device.type == "cpu" and not settings.large:
+        return None
+    return predict(config, precision, settings.batch, alone=low_memory)["peak"]
+
+
 def predict(
-    config: Config, precision: torch.dtype, rows: int = 1, guided: bool = True
+    config: Config,
+    precision: torch.dtype,
+    rows: int = 1,
+    guided: bool = True,
+    alone: bool = False,
 ) -> dict[str, int]:
-    """Bytes of the weights, of each network's activations over ``rows`` chunks, and at the peak."""
+    """Bytes of the weights, of each network's activations over ``rows`` chunks, and at the peak.
+
+    ``alone``: the peak of one network at a time on the device, with nothing but its own weights.
+    """
     settings = build(InferenceConfig, config["inference"], "inference")
     with torch.device("meta"):
         model = LatentDiffusion(**config["model"]["params"]).eval().requires_grad_(False)
@@ -57,11 +80,14 @@ def predict(
         # The vocoder's largest features are float32 in any precision.
         halves = 1 if name == "vocoder" or precision is torch.float32 else 2
         found[name] = alive.most // halves
-    most = max(found.values())
     if precision is not torch.float32:
         model.lower(precision)
-    weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    return {"weights": weights, **found, "peak": weights + most}
+    weights = _bytes(model)
+    peak = weights + max(found.values())
+    if alone:
+        parts = _networks(model)
+        peak = max(_bytes(parts[name]) + size for name, size in found.items())
+    return {"weights": weights, **found, "peak": peak}
 
 
 def housed(
@@ -112,16 +138,11 @@ class Residency:
 
     def __init__(self, model: LatentDiffusion, device: torch.device) -> None:
         self.device, self.here = device, ""
-        first, unet = model.first_stage_model, model.unet
+        unet = model.unet
         model.to(device)
         self._kept = set() if unet.global_encoder is None else set(unet.global_encoder.modules())
         self._kept |= {layer for m in unet.conditioned() for layer in m.once_a_recording()}
-        self._parts: dict[str, nn.Module] = {
-            "vae_encode": first.encoder,
-            "unet": unet,
-            "vae_decode": first.decoder,
-            "vocoder": first.vocoder,
-        }
+        self._parts = _networks(model)
         for name, part in self._parts.items():
             self._move(part, torch.device("cpu"))
             part.register_forward_pre_hook(self._entered(name))
@@ -164,6 +185,20 @@ class _Alive(TorchDispatchMode):
             del self._held[key]
         self.most = max(self.most, sum(size for _, size in self._held.values()))
         return out
+
+
+def _networks(model: LatentDiffusion) -> dict[str, nn.Module]:
+    first = model.first_stage_model
+    return {
+        "vae_encode": first.encoder,
+        "unet": model.unet,
+        "vae_decode": first.decoder,
+        "vocoder": first.vocoder,
+    }
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in network.state_dict().values())
 
 
 def _empty(*shape: int) -> Tensor:

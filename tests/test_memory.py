@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_bench import recording
+from test_engine import make_folder
 
 from lily.config import load_config
 from lily.engine import InferenceEngine
 from lily.memory import GPU_ROWS, Residency, _Alive, fitting, predict
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.weights import read_folder_config
 
 
 @pytest.mark.parametrize("preset", ["tiny", "lily-mini"])
@@ -33,6 +36,33 @@ def test_rows_and_precision_cost_what_they_should(tiny_config):
     assert four["vocoder"] == one["vocoder"]  # a row a call, whatever the batch
     half = predict(tiny_config, torch.bfloat16)
     assert half["weights"] < 0.7 * one["weights"] and half["unet"] < one["unet"]
+
+
+def test_one_network_alone_needs_less_than_all_and_more_than_its_own_tensors(tiny_config):
+    whole, alone = (predict(tiny_config, torch.float32, alone=a) for a in (False, True))
+    most = max(alone[name] for name in ("vae_encode", "unet", "vae_decode", "vocoder"))
+    assert most < alone["peak"] < whole["peak"] == whole["weights"] + most
+
+
+def test_a_run_tells_what_it_will_take_before_its_first_chunk(tiny_config, tmp_path, capsys):
+    from lily.cli.progress import follow
+    from lily.events import Finished, Planned, UpsampleOptions
+
+    folder = make_folder(tmp_path / "model")
+    config = read_folder_config(folder)
+    path = recording(tmp_path, 1.0)
+    options = UpsampleOptions(seed=1, steps=1)
+    for large, low_memory in ((True, False), (True, True), (False, False)):
+        config["inference"] = {**config["inference"], "large": large}
+        engine = InferenceEngine(config, device="cpu", precision="fp32", low_memory=low_memory)
+        told = list(engine.stream(path, tmp_path / f"{large}{low_memory}", options))
+        (planned,) = (event for event in told if isinstance(event, Planned))
+        rows = engine.settings.batch
+        need = predict(config, torch.float32, rows, alone=low_memory)["peak"] if large else None
+        assert planned.memory == need
+        assert isinstance(follow(iter(told), path), type(told[-1].result))
+        assert isinstance(told[-1], Finished)
+        assert ("tensors will take up to" in capsys.readouterr().err) == large
 
 
 def test_rows_halve_until_they_fit(tiny_config):
@@ -69,8 +99,6 @@ def test_one_network_at_a_time_is_resident_and_the_context_readers_stay(tiny_con
 
 
 def test_low_memory_gives_the_same_samples_to_rounding(tmp_path):
-    from test_bench import recording
-
     from lily.dsp.audio import read_audio
 
     path = recording(tmp_path, 2.0)
