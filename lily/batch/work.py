@@ -13,14 +13,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lily.batch.crossings import Crossings
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
-from lily.batch.places import exists, fetched, joined, sha256
+from lily.batch.places import delivered, exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
+from lily.certificate import certificate_path
 from lily.engine import InferenceEngine
 from lily.errors import InputError, LilyError
 from lily.events import ChunksDone, Event, Finished, Measured, UpsampleResult
@@ -135,7 +136,7 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
         if _identity(os.stat(source)) != _identity(before):
             raise InputError(f"{job.input} changed while it was read; run the command again.")
         row = _row(job, result, digest, before.st_size, time.perf_counter() - began)
-        crossing = _deliver(row, result.output, staging, request)
+        crossing = _deliver(row, result, staging, request)
     except Exception as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, LilyError | OSError):
@@ -148,12 +149,14 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
     yield Delivered(row, crossing)  # type: ignore[misc]
 
 
-def _deliver(row: Row, result: Path, staging: Path, request: Request) -> str:
-    """Put the row beside the result, then the result in its place; returns what can go then."""
+def _deliver(row: Row, result: UpsampleResult, staging: Path, request: Request) -> str:
+    """Bring certificate and row, then the result to their places; returns what can go then."""
     place = joined(request.folder, row["output"])
     if exists(place) and not request.overwrite:
         raise _Exists(f"{place} appeared meanwhile and is not overwritten.")
-    return Crossings(request.folder).cross(row, result, staging)
+    if result.certificate is not None:
+        delivered(result.certificate, joined(request.folder, row["certificate"]))
+    return Crossings(request.folder).cross(row, result.output, staging)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
@@ -193,6 +196,8 @@ def _row(
         "profile": result.profile,
         "model": result.model,
         "figures": dict(result.figures),
+        "certificate": result.certificate and certificate_path(Path(job.output)).as_posix(),
+        "laws": [asdict(law) for law in result.laws],
         "message": " ".join(filter(None, [result.message, job.note])),
         "error": "",
     }

@@ -88,6 +88,9 @@ def test_a_tree_is_mirrored_with_the_samples_of_upsample_and_a_row_per_file(
             row["input"], tmp_path / "alone", seed=3, steps=1, cutoff_hz=4e3
         )
         assert alone.output.read_bytes() == (tmp_path / "out" / row["output"]).read_bytes()
+        certificate = tmp_path / "out" / row["certificate"]
+        assert certificate.read_bytes() == alone.certificate.read_bytes()
+        assert [law["label"] for law in row["laws"]] == [law.label for law in alone.laws] != []
     assert not list((tmp_path / "out/.lily/work").iterdir())
 
 
@@ -292,7 +295,9 @@ def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     assert progress.done == 4
     names = {path[len("/bucket/out/") :] for path in store.find("/bucket/out")}
     manifests = {name for name in names if name.startswith("manifest/")}
-    assert names - manifests == RESULTS | {".lily/run.json"} and len(manifests) == 1
+    certificates = {name.replace(".wav", ".certificate.json") for name in RESULTS}
+    assert names - manifests == RESULTS | certificates | {".lily/run.json"}
+    assert len(manifests) == 1
     before = {name: store.info(f"/bucket/out/{name}")["created"] for name in RESULTS}
     again = batch(engine, "memory://bucket/in", "memory://bucket/out")
     assert (again.finished_before, again.done) == (4, 0)
