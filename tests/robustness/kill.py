@@ -3,10 +3,10 @@
     python tests/robustness/kill.py /tmp/kill                           20 moments
     python tests/robustness/kill.py /tmp/kill --moments 5 --seed 1      others
 
-A run is ``lily upsample`` of the bundled model, in a process of its own that is forked once torch is
-imported. It gets SIGKILL at a random moment: some share of its chunks is kept, and up to the time
-that a chunk takes has passed since. Then the same command runs with --resume. Exits with 1 unless
-the output, with its certificate, has the same bytes every time and nothing else is left.
+A run is ``lily upsample`` with the bundled model, in a process of its own that is forked when torch
+is imported already. It gets SIGKILL at a random moment: a random number of its chunks is kept, and
+up to the time that a chunk takes has passed since. Then the same command runs with --resume. Exits
+with 1 unless output and certificate have the same bytes every time and nothing else is left.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from lily.dsp.leftovers import YOUNGEST  # noqa: E402
 
 SECONDS, RATE = 20, 16_000  # of stereo: five chunks a channel of the bundled model
 LOOK_EVERY = 0.005  # seconds
+FLAGS = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
 
 
 class Killing:
@@ -46,14 +47,14 @@ class Killing:
         self.options = [*model, "--seed", "3", "--device", "cpu", "--json"]
 
     def start(self, out: Path, *more: str) -> int:
-        """The command in a process of its own, begun; its streams go to ``<out>.json``, ``.log``."""
+        """Begin the command in a process of its own; it writes to ``<out>.json`` and ``.log``."""
         pid = os.fork()
         if pid:
             return pid
         code = 70
         try:
             for stream, ending in ((1, "json"), (2, "log")):
-                os.dup2(os.open(f"{out}.{ending}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+                os.dup2(os.open(f"{out}.{ending}", FLAGS, 0o600), stream)
             os.environ["LILY_CHUNKS"] = str(self.chunks)
             command = ["upsample", str(self.recording), "-o", str(out), *self.options, *more]
             code = lily_main(command)
@@ -126,9 +127,7 @@ def main() -> int:
     identical = 0
     for moment, kept, wrong in measure(killing, options.moments, options.seed):
         identical += not wrong
-        print(
-            f"killed after {after:5.2f} s, {kept} chunks kept: {wrong or 'identical'}", flush=True
-        )
+        print(f"killed {moment}, {kept} chunks kept: {wrong or 'identical'}", flush=True)
     print(f"identical to the uninterrupted output: {identical} of {options.moments}")
     return int(identical < options.moments)
 
