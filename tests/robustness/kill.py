@@ -32,7 +32,6 @@ from lily.dsp.leftovers import YOUNGEST  # noqa: E402
 
 SECONDS, RATE = 20, 16_000  # of stereo: five chunks a channel of the bundled model
 LOOK_EVERY = 0.005  # seconds
-FLAGS = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
 
 
 class Killing:
@@ -53,13 +52,14 @@ class Killing:
             return pid
         code = 70
         try:
-            for stream, ending in ((1, "json"), (2, "log")):
-                os.dup2(os.open(f"{out}.{ending}", FLAGS, 0o600), stream)
+            sys.stdout = open(f"{out}.json", "w")  # noqa: SIM115  until the process ends
+            sys.stderr = open(f"{out}.log", "w")  # noqa: SIM115
             os.environ["LILY_CHUNKS"] = str(self.chunks)
             command = ["upsample", str(self.recording), "-o", str(out), *self.options, *more]
             code = lily_main(command)
-            sys.stdout.flush()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
     def kept(self) -> int:
