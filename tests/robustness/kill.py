@@ -1,11 +1,12 @@
 """Kill a run at random moments, let it go on, and compare with a run that nobody disturbed.
 
-    python tests/robustness/kill.py /tmp/kill                 20 moments, of the bundled model
+    python tests/robustness/kill.py /tmp/kill                           20 moments
     python tests/robustness/kill.py /tmp/kill --moments 5 --seed 1      others
 
-A run is ``python -m lily upsample``. It gets SIGKILL at a moment between the start of its first
-pass and its end, then the same command with --resume. Exits with 1 unless the output, with its
-certificate, has the same bytes every time and nothing else is left.
+A run is ``lily upsample`` with the bundled model, in a process of its own that is forked when torch
+is imported already. It gets SIGKILL at a random moment: a random number of its chunks is kept, and
+up to the time that a chunk takes has passed since. Then the same command runs with --resume. Exits
+with 1 unless output and certificate have the same bytes every time and nothing else is left.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import os
 import random
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -23,9 +24,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import lily.engine  # noqa: E402, F401  what a run imports, once
+from lily.cli import main as lily_main  # noqa: E402
+from lily.dsp.leftovers import YOUNGEST  # noqa: E402
+
 SECONDS, RATE = 20, 16_000  # of stereo: five chunks a channel of the bundled model
-LOOK_EVERY = 0.01  # seconds
+LOOK_EVERY = 0.005  # seconds
 
 
 class Killing:
@@ -39,48 +45,55 @@ class Killing:
         soundfile.write(self.recording, noise, RATE)
         self.options = [*model, "--seed", "3", "--device", "cpu", "--json"]
 
-    def start(self, out: Path, *more: str) -> subprocess.Popen:
-        """The command, begun."""
-        command = [sys.executable, "-m", "lily", "upsample", str(self.recording), "-o", str(out)]
-        return subprocess.Popen(
-            [*command, *self.options, *more],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"LILY_CHUNKS": str(self.chunks)},
-            cwd=ROOT,
-        )
+    def start(self, out: Path, *more: str) -> int:
+        """Begin the command in a process of its own; it writes to ``<out>.json`` and ``.log``."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 70
+        try:
+            sys.stdout = open(f"{out}.json", "w")  # noqa: SIM115  until the process ends
+            sys.stderr = open(f"{out}.log", "w")  # noqa: SIM115
+            os.environ["LILY_CHUNKS"] = str(self.chunks)
+            command = ["upsample", str(self.recording), "-o", str(out), *self.options, *more]
+            code = lily_main(command)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
-    def begun(self, child: subprocess.Popen) -> float:
-        """Wait for pass 1: the decoder is the first child of the command; returns the moment."""
-        children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
-        while child.poll() is None and not children.read_text():
-            time.sleep(LOOK_EVERY)
-        return time.monotonic()
+    def kept(self) -> int:
+        """How many chunks lie in the cache."""
+        return len(list(self.chunks.glob("run-*/*.chunk")))
 
-    def undisturbed(self) -> tuple[dict[str, bytes], float]:
-        """What a whole run writes, and how long it takes from its first pass on, in seconds."""
-        child = self.start(out := self.folder / "whole")
-        began = self.begun(child)
-        _, said = child.communicate()
-        assert child.returncode == 0, said.decode()
-        return written(out), time.monotonic() - began
+    def undisturbed(self) -> tuple[dict[str, bytes], int, float]:
+        """What a whole run writes, its number of chunks, and the seconds that one takes."""
+        pid, began = self.start(out := self.folder / "whole"), time.monotonic()
+        _, status = os.waitpid(pid, 0)
+        told = Path(f"{out}.json").read_text()
+        assert status == 0, Path(f"{out}.log").read_text()
+        chunks = json.loads(told)["chunks"]
+        return written(out), chunks, (time.monotonic() - began) / chunks
 
-    def killed(self, name: str, after: float) -> tuple[bool, dict[str, bytes], dict]:
-        """Kill a run ``after`` seconds, then resume.
+    def killed(self, name: str, kept: int, after: float) -> tuple[bool, dict[str, bytes], dict]:
+        """Kill a run ``after`` seconds from when ``kept`` chunks were kept, then resume.
 
         Returns whether it was still running, what the two wrote, and what the second told.
         """
-        child = self.start(out := self.folder / name)
-        self.begun(child)
-        time.sleep(after)
-        child.kill()
-        child.communicate()
-        running = child.returncode != 0 and not list(out.glob("*.certificate.json"))
-        time.sleep(1.0)  # a file younger than that is not taken for a leftover
-        done, said = self.start(out, "--resume").communicate()
-        told = json.loads(done) if done else {}
-        assert told or not running, said.decode()
-        return running, written(out), told
+        pid, ended = self.start(out := self.folder / name), False
+        while self.kept() < kept and not ended:
+            time.sleep(LOOK_EVERY)
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        if not ended:
+            time.sleep(after)
+            os.kill(pid, signal.SIGKILL)
+            ended = os.waitpid(pid, 0)[1] != signal.SIGKILL
+        running = not ended and not list(out.glob("*.certificate.json"))
+        time.sleep(YOUNGEST)  # a file younger than that is not taken for a leftover
+        _, status = os.waitpid(self.start(out, "--resume"), 0)
+        told = Path(f"{out}.json").read_text()
+        assert status == 0, Path(f"{out}.log").read_text()
+        return running, written(out), json.loads(told or "{}")
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -88,20 +101,19 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[float, int, str]]:
-    """Kill at random moments; of each the seconds, the chunks that were kept, and what is wrong."""
-    expected, seconds = killing.undisturbed()
+def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[str, int, str]]:
+    """Kill at random moments; of each its description, the chunks kept, and what is wrong."""
+    expected, chunks, seconds = killing.undisturbed()
     draw = random.Random(seed)
     while moments:
-        after = draw.uniform(0, seconds)
-        name = f"killed {moments} {after:.3f}"
-        running, made, told = killing.killed(name, after)
-        if not running:  # it was faster than the undisturbed one
+        kept, after = draw.randrange(chunks), draw.uniform(0, seconds)
+        running, made, told = killing.killed(f"killed {moments} {kept} {after:.3f}", kept, after)
+        if not running:  # it ended before: another moment
             continue
         wrong = [] if made == expected else [f"{sorted(made)} differ"]
         wrong += [str(path) for path in killing.chunks.glob("run-*")]
         moments -= 1
-        yield after, told["resumed"], ", ".join(wrong)
+        yield f"{after:.2f} s after chunk {kept} of {chunks}", told["resumed"], ", ".join(wrong)
 
 
 def main() -> int:
@@ -113,11 +125,9 @@ def main() -> int:
     options = parser.parse_args()
     killing = Killing(options.folder, ["--preset", "lily-mini"])
     identical = 0
-    for after, kept, wrong in measure(killing, options.moments, options.seed):
+    for moment, kept, wrong in measure(killing, options.moments, options.seed):
         identical += not wrong
-        print(
-            f"killed after {after:5.2f} s, {kept} chunks kept: {wrong or 'identical'}", flush=True
-        )
+        print(f"killed {moment}, {kept} chunks kept: {wrong or 'identical'}", flush=True)
     print(f"identical to the uninterrupted output: {identical} of {options.moments}")
     return int(identical < options.moments)
 

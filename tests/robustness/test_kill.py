@@ -13,7 +13,7 @@ from kill import Killing, measure
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_run_killed_at_three_random_moments_ends_in_the_same_bytes(tmp_path):
     folder = tiny_folder(tmp_path / "model")
-    killing = Killing(tmp_path / "runs", ["--weights", str(folder), "--steps", "8"], seconds=10)
+    killing = Killing(tmp_path / "runs", ["--weights", str(folder), "--steps", "8"], seconds=6)
     figures = list(measure(killing, moments=3))
     assert all(not wrong for *_, wrong in figures), figures
     assert any(kept for _, kept, _ in figures), figures
