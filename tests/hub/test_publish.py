@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def publish(python, hub):
     return run
 
 
-def test_publish_then_pull_gives_identical_tensors(folder, hub, publish, python):
+def test_publish_then_pull_gives_identical_tensors(folder, hub, publish, python, tmp_path):
+    folder = Path(shutil.copytree(folder, tmp_path / "model"))
     (folder / "speech.on.ogg").write_bytes(b"what the card lets one hear")
     (folder / "notes.txt").write_text("mine")
     done = publish(folder, NAME, "--json")

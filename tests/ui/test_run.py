@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 import soundfile
@@ -298,7 +300,10 @@ def test_a_run_that_was_stopped_or_lost_goes_on_when_it_is_asked_for_again(
 
     def begun(cache: str) -> Run:
         request = Request(recording, "small", steps=2, seed=seed)
-        return Run(request, shelf, cache_in(tmp_path / cache), Settings(), pictures=False)
+        ticks = itertools.count(0, 0.2)  # every event is shown, however fast the machine
+        clock = partial(next, ticks)
+        place = cache_in(tmp_path / cache)
+        return Run(request, shelf, place, Settings(), pictures=False, clock=clock)
 
     lost = begun("lost").snapshots()
     while not kept_in(tmp_path / "chunks"):
