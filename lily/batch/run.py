@@ -246,7 +246,9 @@ def _settled(request: Request, manifest: Manifest) -> Request:
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    settings = {"model": request.model, **dataclasses.asdict(request.options)}
+    options = dataclasses.asdict(request.options)
+    del options["resume"]  # it changes no sample
+    settings = {"model": request.model, **options}
     return json.loads(json.dumps(settings))  # as it is read back: tuples are lists
 
 
