@@ -60,6 +60,24 @@ def filesystem(address: str) -> tuple[Any, str]:
         raise InputError(f"{address} is no address that fsspec knows: {error}.") from error
 
 
+def reach(address: str) -> None:
+    """Ask a URL's store for it once, whether it is there or not; raises InputError if none answers.
+
+    Paths of this machine are not asked for.
+    """
+    if not is_remote(address):
+        return
+    fs, path = filesystem(address)
+    try:
+        fs.info(path)
+    except FileNotFoundError:
+        return
+    except Exception as error:  # every store's client has errors of its own
+        raise InputError(
+            f"{address} does not answer: {error}. Check the address, the network and the keys."
+        ) from error
+
+
 def listed(source: str, output: str) -> Iterator[Found]:
     """The recordings of a folder, a glob, a list of paths, a URL or one file, as they are found.
 

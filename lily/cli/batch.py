@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Fill in everything; exit code 1 if a recording failed."""
+    from lily.batch.places import reach
     from lily.batch.plan import Request
     from lily.batch.run import run
 
@@ -57,6 +58,8 @@ def run_batch(options: argparse.Namespace) -> int:
         model=options.weights or options.preset,
         overwrite=options.overwrite,
     )
+    for address in (options.source, options.output):
+        reach(address)  # before models are loaded and workers started
     with _workers(options) as workers, BatchBar(options.json) as bar:
         progress = run(request, workers, bar)
     print(f"lily: {summary(progress)}", file=sys.stderr)

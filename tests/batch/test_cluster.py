@@ -66,6 +66,16 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(place
     assert stamps and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
+def test_a_store_that_does_not_answer_is_told_in_a_sentence(tmp_path):
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install -e '.[dev]'")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", **keys}  # a port nobody listens on
+    run = faults.begin("batch", "s3://tapes/in", tmp_path / "out", **nowhere)
+    code, said = faults.finished(run)
+    assert code == 2 and "s3://tapes/in does not answer" in said, said
+    assert "Traceback" not in said and not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def store(monkeypatch) -> str:
     """An S3 server on this machine, with a bucket."""
