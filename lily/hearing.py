@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import tee
 from pathlib import Path
-from types import TracebackType
 
 from torch import Tensor
 
@@ -24,26 +23,14 @@ BLOCK = 1 << 16  # samples that are handed out at a time: what the decoders give
 PORTION = 256  # frames, the same
 
 
-class Heard:
+class Heard(ExitStack):
     """What pass 2 has read and pass 3 will need: the recording, and the log-mel of each channel."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` takes what is long: 1.1 GB an hour of each channel, until the end."""
-        with ExitStack() as files:
-            self.samples = files.enter_context(Spool(folder))
-            self.frames = files.enter_context(Spool(folder))
-            self._files = files.pop_all()
-
-    def __enter__(self) -> Heard:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._files.__exit__(kind, error, trace)
+        super().__init__()
+        self.samples = self.enter_context(Spool(folder))
+        self.frames = self.enter_context(Spool(folder))
 
     def keep(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pass the recording's blocks on, and keep them."""
