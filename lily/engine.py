@@ -5,8 +5,9 @@
     fill      file -> low-pass -> log-mel -> chunks -> latents -> sampler -> log-mel
                    -> vocoder -> splice: input below the cutoff, generated above  (pass 3)
 
-Every pass decodes the file again in blocks, so memory does not grow with duration. ``stream`` is
-the only way through; ``run_inference``, the command line and the page are built on it.
+Every pass works on blocks, so memory does not grow with duration; what pass 2 has read waits for
+pass 3, on disk where it is long. ``stream`` is the only way through; ``run_inference``, the command
+line and the page are built on it.
 """
 
 from __future__ import annotations
