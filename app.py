@@ -26,6 +26,8 @@ from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
 from lily.zero import engine_maker
 
+SESSIONS = 64  # Gradio copies the page's settings, 0.1 MB, for each; a copy lost is made again
+
 
 def main() -> None:
     """Serve the page until it is stopped."""
@@ -39,6 +41,7 @@ def main() -> None:
         server_name=settings.server_name,
         server_port=settings.port,
         max_file_size=most_bytes,
+        state_session_capacity=SESSIONS,
         app_kwargs={"middleware": [Middleware(Guard, cache=cache, most_bytes=most_bytes)]},
         theme=theme(),
         css=CSS,

@@ -5,7 +5,8 @@
 
 Every answer is compared with what an engine in this process says of the same file: the same bytes,
 or the same sentence. Prints the memory of the app before and after; exits with 1 if an answer is
-wrong or missing, an error is no sentence, or a temporary file outlives its time.
+wrong or missing, an error is no sentence, a temporary file outlives its time, or the memory goes
+on growing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from lily.weights import read_folder_config  # noqa: E402
 KEEP_SECONDS = 20  # how long the app keeps files in this test
 # What the log must not hold: a surprise of ours, or an exception that is not Gradio's own refusal.
 SURPRISE = re.compile(r".*surprise|(?!gradio\.exceptions)[\w.]+(Error|Exception)\b")
+FLAT_MB = 15  # from a quarter of the way to its end; 0.1 MB for each of 200 would be over it
 WARM = 12  # requests before memory is looked at: the model and the decoders are loaded by then
 
 
@@ -190,9 +192,11 @@ def main() -> int:
     print(f"{report.asked} answers: {dict(report.kinds)}")
     print("seconds:", {name: round(value) for name, value in report.seconds.items()})
     print("memory in MB, warm, at every quarter, at the end:", report.memory_mb)
+    _, early, *_, late, _ = report.memory_mb
+    grown = [f"memory grew by {late - early:.0f} MB"] if late - early > FLAT_MB else []
     print("temporary files left:", len(left))
-    print(*report.wrong, *left, surprises, sep="\n")
-    return 1 if report.wrong or left or surprises else 0
+    print(*report.wrong, *left, surprises, *grown, sep="\n")
+    return 1 if report.wrong or left or surprises or grown else 0
 
 
 if __name__ == "__main__":
