@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from lily.errors import InputError
@@ -36,6 +40,22 @@ def choose_precision(name: str, device: torch.device, large: bool = False) -> to
     if name not in PRECISIONS:
         raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(PRECISIONS)}.")
     return PRECISIONS[name]
+
+
+@contextmanager
+def repeatable(wanted: bool = True) -> Iterator[None]:
+    """Let torch take only kernels that give the same bits every time, which a CPU's do anyway.
+
+    cuBLAS reads its part when a process first uses it, so enter this before.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def multiplies_bfloat16() -> bool:

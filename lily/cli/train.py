@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lily.cli.model import LoadBar
 from lily.errors import InputError
+
+if TYPE_CHECKING:
+    from lily.training.loop import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="of the networks' products; default fp32, or accelerate's --mixed_precision",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU: --resume gives the same bits, as it does on a CPU anyway; slower",
+    )
+    parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that prepare; default: one a core"
     )
     parser.set_defaults(run=run_train)
@@ -46,11 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train the stages asked for, with a progress bar a stage."""
-    from tqdm import tqdm
-
     from lily.config import load_config
-    from lily.device import choose_device
+    from lily.device import choose_device, choose_precision, repeatable
     from lily.resolve import resolve_config, with_weights
+    from lily.training.parallel import launched_precision
     from lily.training.stages import STAGES
     from lily.training.train import shortened, train
 
@@ -60,6 +74,10 @@ def run_train(options: argparse.Namespace) -> int:
         raise InputError(
             f"--train encoder is a stage of its own; leave out --stage {options.stage}."
         )
+    device = choose_device(options.device)
+    precision = launched_precision()
+    if options.precision:
+        precision = choose_precision(options.precision, device)
     stages = STAGES if options.stage == "all" else (options.stage,)
     config, base = load_config(options.preset), options.base
     config = shortened(config, options.share)
@@ -76,11 +94,22 @@ def run_train(options: argparse.Namespace) -> int:
         options.out,
         stages=stages,
         resume=options.resume,
-        device=choose_device(options.device),
+        device=device,
         workers=options.workers,
         base=base,
         adapter=adapter,
+        precision=precision,
     )
+    with repeatable(options.deterministic):
+        _show(progress)
+    print(f"The model folder is {options.out / 'model'}.")
+    return 0
+
+
+def _show(progress: Iterator[Progress]) -> None:
+    """Run to the end, with a bar a stage."""
+    from tqdm import tqdm
+
     bar, stage = None, ""
     for event in progress:
         if event.stage != stage:
@@ -93,5 +122,3 @@ def run_train(options: argparse.Namespace) -> int:
         bar.set_postfix({key: f"{value:.4g}" for key, value in event.figures.items()})
     if bar is not None:
         bar.close()
-    print(f"The model folder is {options.out / 'model'}.")
-    return 0

@@ -47,7 +47,15 @@ class Progress:
 class Loop:
     """Run one stage from its checkpoint, or from the start, to its last step."""
 
-    def __init__(self, name: str, stage: Stage, out: Path, seed: int, world: World) -> None:
+    def __init__(
+        self,
+        name: str,
+        stage: Stage,
+        out: Path,
+        seed: int,
+        world: World,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         self.name, self.stage, self.world = name, stage, world
         self.path, self.log = out / f"{name}.pt", out / f"{name}.csv"
         self.config: StageConfig = stage.config
@@ -63,7 +71,8 @@ class Loop:
         digest = hashlib.blake2b(tag.encode(), digest_size=7).digest()
         self.generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         self.step = 0
-        facts = {"stage": asdict(self.config), "processes": world.size}
+        self.precision = precision  # of the networks' products; weights and sums are float32
+        facts = {"stage": asdict(self.config), "processes": world.size, "precision": str(precision)}
         self.fingerprint = json.dumps(facts, sort_keys=True)
         self.seconds = {"data": 0.0, "compute": 0.0}  # where the time of a report went
         self.validated: dict[str, float] = {}  # the last figures on what is held out
@@ -104,7 +113,9 @@ class Loop:
         began = time.perf_counter()
         batch = self.stage.batch(corpus, self.generator)
         drawn = time.perf_counter()
-        loss, logs = self.stage.loss(batch, self.generator)
+        mixed = self.precision is not torch.float32
+        with torch.autocast(self.stage.device.type, self.precision, enabled=mixed):
+            loss, logs = self.stage.loss(batch, self.generator)
         self.optimiser.zero_grad()
         loss.backward()
         self.world.average_gradients(self.parameters.values())
@@ -189,7 +200,7 @@ class Loop:
         if saved["fingerprint"] != self.fingerprint:
             raise TrainingError(
                 f"{self.path} was made with other settings of stage {self.name}; train into a new "
-                "folder, or restore the preset and the number of processes."
+                "folder, or restore the preset, the precision and the number of processes."
             )
         set_weights(self.stage.model, saved["weights"])
         with torch.no_grad():

@@ -14,7 +14,22 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
+from lily.errors import TrainingError
+
 PATIENCE = timedelta(hours=24)  # the others wait for process 0 to prepare a large corpus
+
+MIXED = {"no": torch.float32, "bf16": torch.bfloat16}  # accelerate's names
+
+
+def launched_precision() -> torch.dtype:
+    """What ``accelerate launch --mixed_precision`` asks for; raises TrainingError."""
+    name = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if name not in MIXED:
+        raise TrainingError(
+            f"Mixed precision {name!r} is not offered: its gradients underflow without a scaler; "
+            f"give {' or '.join(MIXED)}."
+        )
+    return MIXED[name]
 
 
 class World:

@@ -49,6 +49,7 @@ def train(
     workers: int | None = None,
     base: str | None = None,
     adapter: bool = False,
+    precision: torch.dtype = torch.float32,
 ) -> Iterator[Progress]:
     """Train the stages on a folder of audio and export a model folder to ``out/model``.
 
@@ -56,7 +57,9 @@ def train(
     it a folder with checkpoints is refused. ``workers`` processes prepare the arrays (default: one
     a core). ``base`` names a model (preset, folder or Hub id) to begin from: ``config`` is then
     that model's, its weights on this machine. ``adapter`` trains that model's encoder alone, and
-    exports what lies on top of it. Raises InputError, TrainingError and WeightsError.
+    exports what lies on top of it. ``precision`` bfloat16 computes the networks in it, weights,
+    gradients and moving averages staying float32. Raises InputError, TrainingError and
+    WeightsError.
     """
     if "training" not in config:
         raise TrainingError(f"Preset {config.get('name')!r} has no training section; add one.")
@@ -85,7 +88,7 @@ def train(
             yield from _encoded(model, corpus, device, set_scale, world)
             if held_out:
                 yield from _encoded(model, held_out, device, False, world)
-        loop = Loop(name, KINDS[name](model, recipe, device), out, recipe.seed, world)
+        loop = Loop(name, KINDS[name](model, recipe, device), out, recipe.seed, world, precision)
         yield from loop.run(corpus, held_out, resume)
     if world.is_first:  # only now: half of the stages make no model
         if adapter and base is not None:

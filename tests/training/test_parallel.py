@@ -16,6 +16,7 @@ from lily.config import load_config
 from lily.training.loop import read_checkpoint
 from lily.weights import load_model, read_folder_config
 
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -34,15 +35,30 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.mark.slow
-def test_two_processes_hold_the_same_weights_and_export_a_model(tmp_path):
-    corpus, out = tmp_path / "corpus", tmp_path / "run"
-    corpus.mkdir()
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    """Four sources of noise."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     for source in "abcd":
         samples = 0.2 * torch.randn(80_000, 1, generator=generator)
-        soundfile.write(corpus / f"{source}__1.flac", samples.numpy(), 48_000)
-    port = str(free_port())
+        soundfile.write(folder / f"{source}__1.flac", samples.numpy(), 48_000)
+    return folder
+
+
+def check(out: Path) -> None:
+    """Both processes stepped to the end, on batches of their own, and made one model."""
+    saved = read_checkpoint(out / "diffusion.pt")
+    assert saved["step"] == load_config("tiny")["training"]["diffusion"]["steps"]
+    first, second = saved["generators"]
+    assert not torch.equal(first, second)  # each drew batches of its own
+    load_model(read_folder_config(out / "model"))
+
+
+@pytest.mark.slow
+def test_two_processes_hold_the_same_weights_and_export_a_model(corpus, tmp_path):
+    out, port = tmp_path / "run", str(free_port())
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(corpus), str(out)],
@@ -55,14 +71,28 @@ def test_two_processes_hold_the_same_weights_and_export_a_model(tmp_path):
                 "MASTER_PORT": port,
                 "OMP_NUM_THREADS": "1",
             },
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=ROOT,
         )
         for rank in range(2)
     ]
     assert [process.wait(300) for process in processes] == [0, 0]
-    saved = read_checkpoint(out / "diffusion.pt")
-    steps = load_config("tiny")["training"]["diffusion"]["steps"]
-    assert saved["step"] == steps
-    first, second = saved["generators"]
-    assert not torch.equal(first, second)  # each drew batches of its own
-    load_model(read_folder_config(out / "model"))
+    check(out)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_two_processes_in_mixed_precision(corpus, tmp_path):
+    pytest.importorskip("accelerate", reason="pip install -e '.[dev]' brings accelerate")
+    out = tmp_path / "run"
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    launch += ["--num_processes", "2", "--mixed_precision", "bf16"]
+    launch += ["--main_process_port", str(free_port())]
+    train = ["-m", "lily", "train", "--preset", "tiny", "--device", "cpu", "--workers", "1"]
+    subprocess.run(
+        [sys.executable, "-m", *launch, *train, "--data", corpus, "--out", out],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+    )
+    check(out)
+    assert "bfloat16" in read_checkpoint(out / "diffusion.pt")["fingerprint"]

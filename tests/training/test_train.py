@@ -18,7 +18,7 @@ from lily.resolve import with_weights
 from lily.training.dataset import find_recordings, plan_albums, split_by_source
 from lily.training.loop import read_checkpoint
 from lily.training.losses import energy_distance
-from lily.training.parallel import World
+from lily.training.parallel import World, launched_precision
 from lily.training.stages import STAGES
 from lily.training.train import _build, prepare, shortened, train
 from lily.weights import (
@@ -131,6 +131,38 @@ def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monk
     b = read_tensors(halves / "model" / "model.safetensors")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(corpus, new_run):
+    figures, config = {}, load_config("tiny")
+    for precision in (torch.float32, torch.bfloat16):
+        out = new_run(str(precision))
+        events = list(train(config, corpus, out, precision=precision))
+        figures[precision] = [e.figures for e in events if e.stage in STAGES and e.done == e.total]
+        saved = read_checkpoint(out / "diffusion.pt")
+        kept = (saved["weights"], saved["ema"], *saved["optimiser"]["state"].values())
+        assert {v.dtype for part in kept for v in part.values()} == {torch.float32}
+    plain, mixed = figures.values()
+    assert len(plain) == len(STAGES)
+    for a, b in zip(plain, mixed, strict=True):
+        losses = [key for key in a if not key.endswith("_seconds")]
+        assert any(a[key] != b[key] for key in losses)  # it was bfloat16
+        for key in losses:  # eight bits a product, over a few steps
+            assert b[key] == pytest.approx(a[key], rel=0.05, abs=0.02), key
+    with pytest.raises(TrainingError, match="precision"):
+        list(train(config, corpus, out, resume=True))
+
+
+@pytest.mark.parametrize("name, precision", [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_launchers_mixed_precision_is_taken(monkeypatch, name, precision):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", name)
+    assert launched_precision() is precision
+
+
+def test_a_mixed_precision_that_is_not_offered_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(TrainingError, match="give no or bf16"):
+        launched_precision()
 
 
 def test_the_encoder_stage_moves_nothing_else(corpus, new_run):
