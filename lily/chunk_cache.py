@@ -117,7 +117,7 @@ class ChunkCache:
             log.warning("Chunks are not kept: %s (%s).", error.strerror, error.filename)
             return None
         if not hold(lock) or not (folder / LOCK).exists():
-            log.warning("Another process fills this recording in; this one keeps no chunks.")
+            log.warning("This recording is being filled in elsewhere too; this run keeps none.")
             lock.close()
             return None
         for other in self.folder.glob("run-*"):

@@ -56,6 +56,7 @@ class Progress:
         self._times: list[tuple[float, float]] = []
         self._phase, self._text = "waiting", "Waiting for a free place"
         self._fraction: float | None = None
+        self._memory: int | None = None  # bytes foretold, where that is worth a word
 
     def say(self, phase: str, text: str, fraction: float | None = None) -> None:
         """Name the phase in a word for the program and a sentence for the reader."""
@@ -82,7 +83,8 @@ class Progress:
                 )
             case ContextRead(done=done):
                 self.say("reading", "Reading the whole recording", done)
-            case Planned(chunks=chunks, steps=steps):
+            case Planned(chunks=chunks, steps=steps, memory=memory):
+                self._memory = memory
                 self._times = [(start, stop) for start, stop in chunks]
                 for row in self._rows:  # the rows share one plan
                     row.cells, row.steps = [WAITING] * len(chunks), steps
@@ -136,6 +138,8 @@ class Progress:
         text = f"Filling in, {row.label}: {done} of {total} chunks done"
         if busy:
             text += f"; {_span(busy)} at step {max(c for _, c in busy)} of {row.steps}"
+        if self._memory is not None:
+            text += f"; tensors take up to {self._memory / 2**30:.1f} GiB"
         all_work = sum(r.work for r in self._rows) / max(1, sum(len(r.cells) for r in self._rows))
         self.say("filling", text, all_work)
 

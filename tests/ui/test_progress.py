@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -96,6 +97,12 @@ def test_fraction_grows_from_zero_to_one():
         fractions.append(progress.value()["fraction"])
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_the_memory_foretold_is_told_while_filling():
+    progress = Progress(["encoder on"])
+    progress.tell(replace(THREE, memory=6 * 2**30))
+    assert progress.value()["text"].endswith("tensors take up to 6.0 GiB")
 
 
 def test_phases_are_named_in_order():
