@@ -26,6 +26,9 @@ HALO = 24  # mel frames: the 48 kHz HiFi-GAN sees about 21 on each side, the IST
 # From this rate on HiFi-GAN stays in float32. Half precision rounds every feature by up to -54 dB:
 # at low rates that turns what is there, at these it is white noise over the band to be filled in.
 FINE_RATE = 24_000  # features a second
+# Features that a CPU takes through a bank of residual blocks at a time. Each of 24 convolutions
+# reads and writes all of them: so many stay in the cache; more wait for memory, twice as long.
+TILE = 8192
 
 
 class Vocoder(Protocol):
@@ -73,6 +76,9 @@ class HifiganVocoder(nn.Module):
         width = config.upsample_initial_channel
         self.hop = math.prod(config.upsample_rates)  # samples per mel frame
         self.kernels = len(config.resblock_kernel_sizes)
+        # Features that a bank sees on each side.
+        steps = sum(1 + dilation for dilation in config.resblock_dilations)
+        self.reach = max(config.resblock_kernel_sizes) // 2 * steps
         rates = accumulate(config.upsample_rates, mul)
         self.coarse = sum(MEL_RATE * rate < FINE_RATE for rate in rates)  # stages below it
         self.conv_pre = nn.Conv1d(config.n_mels, width, 7, padding=3)
@@ -111,14 +117,27 @@ class HifiganVocoder(nn.Module):
 
     def _stage(self, place: int, x: Tensor) -> Tensor:
         x = self.ups[place](F.leaky_relu(x, SLOPE))
-        first, *others = self._bank(place)
-        total = first(x)
-        for block in others:  # summed as they come: one at a time in memory
-            total = total + block(x)
-        return total / self.kernels
+        bank, length = self._bank(place), x.shape[-1]
+        if x.device.type != "cpu" or length <= TILE:
+            return _mean(bank, x)
+        tiles = []
+        for start in range(0, length, TILE):
+            first, stop = max(0, start - self.reach), min(length, start + TILE)
+            made = _mean(bank, x[..., first : stop + self.reach].contiguous())
+            tiles.append(made[..., start - first : stop - first])
+        return torch.cat(tiles, -1)
 
     def _bank(self, place: int) -> list[nn.Module]:
         return list(self.resblocks[place * self.kernels : (place + 1) * self.kernels])
+
+
+def _mean(bank: list[nn.Module], x: Tensor) -> Tensor:
+    """The mean of what a bank's blocks make of the same features."""
+    first, *others = bank
+    total = first(x)
+    for block in others:  # summed as they come: one at a time in memory
+        total = total + block(x)
+    return total / len(bank)
 
 
 def make_vocoder(config: HifiganConfig | IstftVocoderConfig) -> HifiganVocoder | IstftVocoder:

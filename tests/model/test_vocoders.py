@@ -55,6 +55,20 @@ def test_blocks_with_a_halo_are_one_pass(vocoder, randn, block):
     assert error < 1e-5 * whole.abs().max()
 
 
+@pytest.mark.parametrize("tile", [200, 333, 1000])
+def test_tiles_of_a_bank_are_one_pass(seeded, randn, monkeypatch, tile):
+    vocoder = seeded(lambda: make_vocoder(CONFIGS["hifigan"])).requires_grad_(False)
+    log_mel = randn(2, MELS, 20) - 5
+    whole = vocoder(log_mel)  # 9,600 samples: the last bank alone is tiled
+    monkeypatch.setattr("lily.model.vocoder.TILE", 1 << 30)
+    plain = vocoder(log_mel)
+    monkeypatch.setattr("lily.model.vocoder.TILE", tile)
+    for tiled in (whole, vocoder(log_mel)):
+        assert (tiled - plain).abs().max() < 1e-5 * plain.abs().max()
+    monkeypatch.setattr(vocoder, "reach", vocoder.reach // 4)  # too little shows
+    assert (vocoder(log_mel) - plain).abs().max() > 1e-5 * plain.abs().max()
+
+
 def test_no_sample_sees_further_than_the_halo(vocoder, randn):
     frame, frames = 40, 80
     log_mel = (randn(1, MELS, frames) - 5).requires_grad_()
