@@ -39,6 +39,7 @@ except ImportError as error:
 
 BUNDLE_FILES = 8  # what a lost worker loses at most, and enough to fill batches of short clips
 BUNDLE_BYTES = 32 << 20  # a long recording goes alone
+SHARES = 4  # a bundle is at most this part of a worker's share of what is left: all end together
 BUNDLES_AHEAD = 2  # a worker's: the next is there when one ends
 TRIES = 3  # after which a recording that was lost with its worker is given up
 SPLIT_BYTES = 4 << 20  # smaller recordings are never split: they take seconds
@@ -153,19 +154,27 @@ class _Bundle:
 
 @dataclass
 class _Queue:
-    """Jobs that no worker has: those that were lost first, each alone."""
+    """Jobs that no worker has: those that were lost first, each alone.
+
+    ``left`` is the size of what is still to be handed out to ``workers``. What is done already may
+    be in it: bundles then are larger than they could be, which costs balance alone.
+    """
 
     jobs: Iterator[Job]
+    left: int = 0
+    workers: int = 1
     lost: deque[Job] = field(default_factory=deque)
     tries: dict[str, int] = field(default_factory=dict)
 
     def bundle(self) -> list[Job]:
         if self.lost:
             return [self.lost.popleft()]
+        most = min(BUNDLE_BYTES, self.left // (SHARES * self.workers))
         taken: list[Job] = []
         for job in self.jobs:
             taken.append(job)
-            if len(taken) == BUNDLE_FILES or sum(j.size for j in taken) >= BUNDLE_BYTES:
+            self.left -= job.size
+            if len(taken) == BUNDLE_FILES or sum(j.size for j in taken) >= most:
                 break
         return taken
 
@@ -235,8 +244,10 @@ class Cluster:
                 rest.append(job)
                 break
             owner, *helpers = self._actors
+            size -= job.size
             yield from self._gathered(_Queue(iter([job])), request, [owner], helpers)
-        yield from self._gathered(_Queue(_chained(rest, jobs)), request, self._actors, [])
+        queue = _Queue(_chained(rest, jobs), size, len(self._actors))
+        yield from self._gathered(queue, request, self._actors, [])
 
     def _gathered(
         self, queue: _Queue, request: Request, actors: list[Any], helpers: list[Any]

@@ -122,8 +122,8 @@ def memory(place: Path) -> None:
 
 
 def workers(place: Path) -> None:
-    """The same 40 recordings on one worker and on two, by what the run itself tells."""
-    tapes = make_tapes(place / "in", 40, 8.0, 12.0)
+    """The same 80 recordings on one worker and on two, by what the run itself tells."""
+    tapes = make_tapes(place / "in", 80, 8.0, 12.0)
     took = []
     for count in (1, 2):
         out = place / f"out{count}"

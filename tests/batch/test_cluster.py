@@ -38,6 +38,23 @@ def asked(place: Path, out: str) -> list[str]:
 RAY = ("--ray", "--workers", "2", "--threads", "1")
 
 
+@pytest.mark.parametrize("sizes", [[10] * 80, [50, 20, 10, 10, *[1] * 60], [3], []])
+def test_bundles_hold_every_job_once_and_shrink_so_that_all_workers_end_together(sizes):
+    from lily.batch.cluster import BUNDLE_FILES, SHARES, _Queue
+    from lily.batch.plan import Job
+
+    jobs = [Job(f"{n}.wav", f"out/{n}.wav", size) for n, size in enumerate(sizes)]
+    queue = _Queue(iter(jobs), sum(sizes), workers=2)
+    left, handed = sum(sizes), []
+    while bundle := queue.bundle():
+        handed += bundle
+        assert len(bundle) <= BUNDLE_FILES
+        # Without its last job, which fills it, a bundle is within a worker's share of what is left.
+        assert sum(job.size for job in bundle[:-1]) <= left / 2 / SHARES
+        left -= sum(job.size for job in bundle)
+    assert handed == jobs and left == 0
+
+
 def test_a_worker_that_is_killed_loses_and_doubles_nothing(place):
     out = place / "killed"
     run = faults.begin(*asked(place, "killed"), *RAY)
