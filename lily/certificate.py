@@ -199,7 +199,7 @@ def read_certificate(path: Path) -> Certificate:
     """Read a certificate; raises InputError if it is none, or of another schema."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} cannot be read as a certificate ({error}); give the file that Lily wrote."
         ) from error
@@ -236,7 +236,7 @@ def read_short(comment: str) -> dict[str, Any]:
     """The short form in a file's comment; empty where there is none."""
     try:
         told = json.loads(comment)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested by somebody who means harm
         return {}
     return told if isinstance(told, dict) and told.get(MARK) == SCHEMA else {}
 

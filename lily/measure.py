@@ -92,11 +92,11 @@ def cutoffs_of(text: str) -> float | Pieces:
 def cutoffs_text(cutoff_hz: float | Pieces) -> str:
     """The same as text, to the last digit, so that reading it gives the same cutoff."""
     if isinstance(cutoff_hz, int | float):
-        return _digits(cutoff_hz)
-    return ",".join(f"{_digits(second)}:{_digits(hz)}" for second, hz in cutoff_hz)
+        return digits(cutoff_hz)
+    return ",".join(f"{digits(second)}:{digits(hz)}" for second, hz in cutoff_hz)
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """The shortest text that reads as the same number."""
     return repr(float(value)).removesuffix(".0")
 

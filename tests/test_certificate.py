@@ -344,3 +344,11 @@ def test_a_hostile_certificate_is_found_or_refused_never_a_surprise(copy, value)
         assert (changed.seal == stated.seal) is same, place
         if {"cutoffs", "joins", "fade"} & set(place):
             assert broken(output), place
+
+
+def test_a_certificate_that_is_nested_to_do_harm_is_a_sentence(tmp_path):
+    path = tmp_path / "a.certificate.json"
+    path.write_text("[" * 60_000)
+    with pytest.raises(InputError, match="cannot be read as a certificate"):
+        read_certificate(path)
+    assert read_short("[" * 60_000) == {}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from test_engine import band_limited, make_folder, write
 
+from lily.cli import main
 from lily.dsp.audio import read_audio
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.engine import InferenceEngine
@@ -183,3 +186,31 @@ def test_a_recording_that_is_left_as_it_is_has_nothing_to_compare(engine, tmp_pa
     with pytest.raises(InputError, match="nothing to compare"):
         compare(engine, path, tmp_path / "o", Options(seed=1))
     assert not (tmp_path / "o").exists()
+
+
+def test_no_file_of_the_user_is_lost_to_the_pictures_and_figures(engine, stereo, tmp_path, capsys):
+    mine = tmp_path / "a.reference.wav"
+    mine.write_bytes(b"the only copy")
+    asked = ["compare", str(stereo), "--weights", "model", "-o", str(tmp_path)]
+    for more in ([], ["--reference", str(mine)]):
+        (tmp_path / "a.json").write_text("mine" if not more else "")
+        assert main([*asked, *more]) == 2
+        assert "exists already and is not overwritten" in capsys.readouterr().err
+        (tmp_path / "a.json").unlink()
+    assert main([*asked, "--reference", str(mine)]) == 2
+    assert mine.read_bytes() == b"the only copy"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.reference.wav"]
+
+
+def test_a_silent_chunk_is_as_good_as_equal(engine, tmp_path):
+    from lily.evaluation.comparison import EQUAL_DB, _differences
+    from lily.evaluation.spectrogram import FLOOR_DB, Picture
+
+    levels = np.full((129, 100), FLOOR_DB)
+    levels[:, 50:] = -60.0
+    difference = np.full((129, 100), FLOOR_DB)
+    difference[:, 50:] = -80.0
+    off, apart = (Picture(db, 10.0, 24_000.0) for db in (levels, difference))
+    spans = SimpleNamespace(chunks=((0.0, 5.0), (5.0, 10.0)), off=SimpleNamespace(cutoff_hz=CUTOFF))
+    chunk_db, whole_db = _differences(spans, off, off, apart)
+    assert chunk_db == (EQUAL_DB, -20.0) and whole_db == -20.0

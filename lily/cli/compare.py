@@ -26,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_compare(options: argparse.Namespace) -> int:
     """Write both takes, their difference, spectrograms and figures."""
     from lily.engine import InferenceEngine
-    from lily.evaluation.comparison import examine, figures
+    from lily.evaluation.comparison import examine, figures, refuse_existing
     from lily.evaluation.reference import align
     from lily.resolve import resolve_config, with_weights
 
     # Refused before minutes are spent.
+    refuse_existing(options.output, options.input.stem, bool(options.reference))
     reference = align(options.reference, options.input) if options.reference else None
     with LoadBar() as tell:
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)

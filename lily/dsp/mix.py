@@ -1,7 +1,8 @@
 """Write a take at another level of its highs, as a file for keeping: WAV or FLAC, 16 or 24 bits.
 
 mix = low + gain x (take - low), where low is what every take keeps of the recording. At gain 1 that
-is the take itself. 16 bits are dithered (triangular, two steps peak to peak, from a fixed seed).
+is the take itself; of the highs alone, low is left out. 16 bits are dithered (triangular, two steps
+peak to peak, from a fixed seed).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ FORMATS = {"wav24": "WAV, 24-bit", "wav16": "WAV, 16-bit", "flac": "FLAC, 24-bit
 ENDINGS = {"wav24": "wav", "wav16": "wav", "flac": "flac"}
 
 
-def write_mix(low: Path, take: Path, gain: float, path: Path, kind: str) -> Path:
+def write_mix(
+    low: Path, take: Path, gain: float, path: Path, kind: str, highs_only: bool = False
+) -> Path:
     """Mix two files of equal shape into ``path``, which is removed if that fails.
 
     Raises InputError for an unknown kind, and where 16 bits or FLAC would clip.
@@ -29,7 +32,7 @@ def write_mix(low: Path, take: Path, gain: float, path: Path, kind: str) -> Path
     if kind not in FORMATS:
         raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
     info = probe(take)
-    blocks = _mixed(low, take, gain)
+    blocks = _mixed(low, take, gain, highs_only)
     if kind == "wav16":
         try:
             _dithered(path, info.sample_rate, info.channels, blocks)
@@ -45,10 +48,12 @@ def write_mix(low: Path, take: Path, gain: float, path: Path, kind: str) -> Path
     return path
 
 
-def _mixed(low: Path, take: Path, gain: float) -> Iterator[Tensor]:
+def _mixed(low: Path, take: Path, gain: float, highs_only: bool) -> Iterator[Tensor]:
     for kept, made in zip(read_blocks(low), read_blocks(take), strict=True):
-        # At gain 1 the take itself, not its rounded sum.
-        yield made if gain == 1.0 else kept + gain * (made - kept)
+        if highs_only:
+            yield gain * (made - kept)
+        else:  # at gain 1 the take itself, not its rounded sum
+            yield made if gain == 1.0 else kept + gain * (made - kept)
 
 
 def _too_loud(peak: float, kind: str) -> InputError:

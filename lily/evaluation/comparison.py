@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from lily.dsp.audio import AudioWriter, read_audio
+from lily.errors import InputError
 from lily.evaluation.metrics import Distances
 from lily.evaluation.reference import Reference
-from lily.evaluation.spectrogram import Picture, picture_of, save_difference, save_pair
+from lily.evaluation.spectrogram import FLOOR_DB, Picture, picture_of, save_difference, save_pair
 from lily.events import ComparisonResult
 
 EQUAL_DB = -60.0  # no chunk is said to differ less
@@ -55,6 +56,7 @@ def examine(result: ComparisonResult, reference: Reference | None = None) -> Com
     """Measure and draw a comparison beside its files.
 
     Writes <stem>.off.png, .on.png, .diff.png and <stem>.json; with a reference its aligned copy.
+    What is there is overwritten: ``refuse_existing`` asks before the run.
     """
     off, on, seconds = result.off, result.on, result.off.samples / result.off.sample_rate
     pictures = [picture_of(take, seconds) for take in (off.output, on.output, result.difference)]
@@ -76,6 +78,16 @@ def examine(result: ComparisonResult, reference: Reference | None = None) -> Com
     text = json.dumps(figures(comparison), indent=2)
     comparison.figures.write_text(text + "\n", encoding="utf-8")
     return comparison
+
+
+def refuse_existing(folder: Path, stem: str, referenced: bool) -> None:
+    """Raise InputError if a file is there that ``examine`` will write, so that none is lost."""
+    endings = ["off.png", "on.png", "diff.png", "json", *(["reference.wav"] if referenced else [])]
+    for path in (folder / f"{stem}.{ending}" for ending in endings):
+        if path.exists():
+            raise InputError(
+                f"{path} exists already and is not overwritten; give another output folder."
+            )
 
 
 def figures(comparison: Comparison) -> dict[str, Any]:
@@ -116,16 +128,16 @@ def _differences(
 ) -> tuple[tuple[float, ...], float]:
     """Decibels of every chunk and of the whole, from the columns of three pictures."""
     first = int(result.off.cutoff_hz / off.top_hz * (off.levels_db.shape[0] - 1))
-    bands = [
-        (10 ** (picture.levels_db[first:].astype(np.float64) / 10)).sum(axis=0)
-        for picture in (off, on, difference)
-    ]
+    levels = [picture.levels_db[first:].astype(np.float64) for picture in (off, on, difference)]
+    # What is at the picture's floor is nothing: of a silent chunk the takes are equal.
+    bands = [np.where(db > FLOOR_DB + 0.01, 10 ** (db / 10), 0.0).sum(axis=0) for db in levels]
     count = len(bands[0])
     centres = (np.arange(count) + 0.5) * off.seconds / count
 
     def decibels(chosen: np.ndarray) -> float:
         of_off, of_on, of_difference = (band[chosen].sum() for band in bands)
-        ratio = of_difference / max(0.5 * (of_off + of_on), 1e-12)
+        of_both = 0.5 * (of_off + of_on)
+        ratio = of_difference / of_both if of_both > 0 else 0.0
         return round(max(EQUAL_DB, 10 * float(np.log10(max(ratio, 1e-12)))), 1)
 
     told = []

@@ -46,15 +46,25 @@ def align(path: Path, recording: Path) -> Reference:
     """Read the reference and shift it onto the recording as it is at 48 kHz.
 
     Raises InputError if one is no audio or longer than ``LONGEST``, or if the reference is another
-    recording or covers less than ``COVERED`` of this one.
+    recording, covers less than ``COVERED`` of this one, or has other channels: mono goes with any
+    number, and any number with mono.
     """
     given, heard = _read(path), _read(recording)
+    channels = heard.shape[0]
+    if given.shape[0] != channels and 1 not in (given.shape[0], channels):
+        raise InputError(
+            f"{path.name} has {given.shape[0]} channels and {recording.name} {channels}; give a "
+            "reference with as many, or a mono one."
+        )
     delay, likeness = _delay(given.mean(0), heard.mean(0))
     if likeness < SAME:
         raise InputError(
             f"{path.name} is not the same recording (correlation {likeness:.2f} at best, at least "
             f"{SAME:g} is needed); give its full-band original, shifted by {MAX_DELAY:g} s at most."
         )
+    if channels == 1:
+        given = given.mean(0, keepdim=True)
+    given = given.expand(channels, -1)
     length = heard.shape[-1]
     start, stop = max(0, -delay), min(length, given.shape[-1] - delay)
     if stop - start < COVERED * length:

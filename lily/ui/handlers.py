@@ -6,6 +6,7 @@ is logged with its traceback and shown as one calm line.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import logging
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ from lily.ui.shelf import EngineShelf
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 60.0  # how long a run may take to end its step
+LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
 MEMORY = (
     "There is not enough memory here for this run; give a shorter recording, fewer channels or a "
     "smaller model."
@@ -189,20 +190,25 @@ class Handlers:
         """Show that the run was ended; cancelling it is Gradio's doing."""
         return self._ended(_as_progress(progress), preset, "stopped", "Stopped")
 
-    def stopped(
+    async def stopped(
         self,
         progress: dict[str, Any] | None,
         preset: str,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Updates:
-        """Show the chunks that were finished when the visitor's run was stopped, if any were."""
+        """Show the chunks that were finished when the visitor's run was stopped, if any were.
+
+        Waits, without a thread, until the step has ended, or until the visitor has gone or gone on.
+        """
         name = _session(visitor)
         nothing = {self._answer.progress: gr.skip()}
         run = self._runs.get(name)
-        if run is None or not run.ended.wait(STOP_SECONDS) or not run.made:
+        while run is not None and self._runs.get(name) is run and not run.ended.is_set():
+            await asyncio.sleep(LOOK_SECONDS)
+        if run is None or not run.ended.is_set() or not run.made:
             return nothing
         try:
-            shown = self._answer.show(run.rest())
+            shown = self._answer.show(await asyncio.to_thread(run.rest))
         except Exception as error:
             shown = self._ended(_as_progress(progress), preset, "error", sentence(error))
         # Meanwhile the visitor may have started another run, whose place the panel is.

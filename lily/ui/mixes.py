@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from lily.dsp.mix import ENDINGS, FORMATS, write_mix
@@ -19,6 +20,8 @@ from lily.events import ComparisonResult
 log = logging.getLogger(__name__)
 
 KEPT = 100  # comparisons; the files of older ones have most likely expired
+FOLDER = "mixes"  # beside a comparison's own files, whose names may be anything
+WAITING = 3  # mixes that are asked for at once; each holds one of the server's threads
 MIXES = 6  # rendered files of one comparison; each is as large as a take
 GAIN_DB = (-30, 12)  # what the level slider offers
 
@@ -30,6 +33,7 @@ class Mixes:
         self._results: OrderedDict[str, ComparisonResult] = OrderedDict()
         self._lock = threading.Lock()
         self._rendering = threading.Lock()
+        self._places = threading.BoundedSemaphore(WAITING)
 
     def keep(self, result: ComparisonResult) -> str:
         """Remember a comparison with stems; returns its name."""
@@ -41,15 +45,14 @@ class Mixes:
         return name
 
     @staticmethod
-    def _make_room(result: ComparisonResult) -> None:
+    def _make_room(folder: Path) -> None:
         """Remove the oldest mixes of a comparison until another may be made."""
-        folder = result.off.output.parent
-        mixes = sorted(folder.glob("*dB.*"), key=lambda path: path.stat().st_mtime)
+        mixes = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in mixes[: max(0, len(mixes) - MIXES + 1)]:
             path.unlink(missing_ok=True)
 
     def mix(self, asked: Any) -> dict[str, str]:
-        """Render {run, take, gain_db, format}: a path to fetch and a file name, or an error."""
+        """Render {run, take, gain_db, format, highs_only}: a path and a file name, or an error."""
         try:
             return self._render(asked if isinstance(asked, dict) else {})
         except LilyError as error:
@@ -74,10 +77,18 @@ class Mixes:
             )
         if kind not in FORMATS:
             raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
-        stem = f"{take.output.stem}.{gain_db:+g}dB.{kind}"
-        path = take.output.with_name(f"{stem}.{ENDINGS[kind]}")
-        with self._rendering:  # one at a time: a mix reads and writes gigabytes
-            if not path.exists():
-                self._make_room(result)
-                write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind)
+        highs_only = asked.get("highs_only") is True
+        stem = f"{take.output.stem}.{'highs.' if highs_only else ''}{gain_db:+g}dB.{kind}"
+        folder = take.output.parent / FOLDER
+        path = folder / f"{stem}.{ENDINGS[kind]}"
+        if not self._places.acquire(blocking=False):
+            raise InputError("Other mixes are being made; try again in a moment.")
+        try:
+            with self._rendering:  # one at a time: a mix reads and writes gigabytes
+                if not path.exists():
+                    folder.mkdir(exist_ok=True)
+                    self._make_room(folder)
+                    write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind, highs_only)
+        finally:
+            self._places.release()
         return {"path": str(path), "name": path.name}

@@ -26,6 +26,7 @@ LEAD = (
     "Restores the missing top of a recording: any sample rate in, 48 kHz out. "
     "The new highs are plausible, not recovered."
 )
+NEVER = 10 * 365 * 86_400  # seconds
 ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
 
 
@@ -40,8 +41,9 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
-        # Gradio removes what is left when it ends; before that, ``cache`` does.
-        delete_cache=(round(settings.keep_seconds) or 1, round(settings.keep_seconds) or 1),
+        # Gradio removes what is left when it ends. Until then ``cache`` does: it knows what is in
+        # use, and Gradio, which would look at the age alone, is never to look.
+        delete_cache=(NEVER, NEVER),
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")
         if notice:

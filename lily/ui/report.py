@@ -13,7 +13,7 @@ from typing import Any
 from lily.certificate import summary
 from lily.evaluation.comparison import Comparison
 from lily.events import UpsampleResult
-from lily.measure import cutoffs_text
+from lily.measure import cutoffs_text, digits
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
@@ -102,7 +102,7 @@ def command(request: Request, result: UpsampleResult) -> str:
     if not request.compares:
         words += ["--encoder", "on" if result.encoder else "off"]
     words += ["--steps", str(result.steps), "--sampler", result.sampler]
-    words += ["--guidance", f"{result.guidance:g}", "--seed", str(result.seed)]
+    words += ["--guidance", digits(result.guidance), "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
         words += ["--cutoff", cutoffs_text(request.cutoff_hz)]
     if request.reference is not None:

@@ -7,6 +7,7 @@ generator stops the engine within a step; the chunks that are finished by then a
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import threading
 import time
@@ -37,6 +38,8 @@ from lily.ui.report import command
 from lily.ui.request import Request
 from lily.ui.settings import Settings
 from lily.ui.shelf import Engine, EngineShelf
+
+log = logging.getLogger(__name__)
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
@@ -84,15 +87,38 @@ class Run:
         self._clock = clock
         self._reference: Reference | None = None
         self._notices: list[str] = []  # about the model
+        self._preset = request.preset  # the spare one where the Hub was silent
         self.made: ComparisonResult | UpsampleResult | None = None  # whole, or stopped early
         self.ended = threading.Event()  # the engine is free again
         labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
         self.progress = Progress(labels, clock)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Wait for the engine, then run; raises LilyError. To be iterated over once."""
-        while not self._shelf.acquire(ASK_EVERY):
-            yield self._snapshot()
+        """Wait for the engine, then run; raises LilyError. To be iterated over once.
+
+        Closing returns at once, since a server's event loop may wait for it: a thread sees to it
+        that the engine stops, which takes a step or, of a download, a file; then ``ended`` is set.
+        """
+        steps = self._steps()
+        try:
+            for snapshot in steps:  # noqa: UP028 - ``yield from`` would close them here
+                yield snapshot
+        except GeneratorExit:
+            threading.Thread(target=_close, args=(steps,), name="end", daemon=True).start()
+            raise
+
+    def _steps(self) -> Iterator[Snapshot]:
+        try:
+            while not self._shelf.acquire(ASK_EVERY):
+                yield self._snapshot()
+            try:
+                yield from self._with_engine()
+            finally:
+                self._shelf.release()
+        finally:
+            self.ended.set()
+
+    def _with_engine(self) -> Iterator[Snapshot]:
         folder: Path | None = None
         held = contextlib.ExitStack()
         try:
@@ -105,16 +131,15 @@ class Run:
                 yield self._snapshot()
                 self._reference = align(self._request.reference, self._request.recording)
             engine = yield from self._load()
+            self._preset = self._shelf.loaded or self._preset
             yield from self._fill(engine, folder)
             self.progress.say("drawing", "Drawing the spectrograms")
             yield self._snapshot()
             yield self.rest()
         finally:
-            self._shelf.release()
             if folder and not self.made:
                 shutil.rmtree(folder, ignore_errors=True)
             held.close()
-            self.ended.set()
 
     def _given(self) -> list[Path]:
         """The files that came with the request."""
@@ -232,7 +257,14 @@ class Run:
     def _snapshot(
         self, takes: tuple[Take, ...] = (), comparison: Comparison | None = None
     ) -> Snapshot:
-        request = self._request
-        preset = self._shelf.loaded or request.preset  # the spare one where the Hub was silent
-        line = command(replace(request, preset=preset), takes[-1].result) if takes else ""
+        asked = replace(self._request, preset=self._preset)
+        line = command(asked, takes[-1].result) if takes else ""
         return Snapshot(self.progress.value(), takes, comparison, line)
+
+
+def _close(steps: Iterator[Snapshot]) -> None:
+    """End a run that nobody waits for."""
+    try:
+        steps.close()  # type: ignore[attr-defined]
+    except Exception:
+        log.exception("A run could not be ended properly")

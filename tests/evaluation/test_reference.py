@@ -51,7 +51,7 @@ def test_another_rate_is_resampled_and_aligned(left, recording, tmp_path):
     path = write(tmp_path / "r.wav", left[:1, ::2].contiguous(), 24_000)
     aligned = align(path, recording)
     assert abs(aligned.delay) < 2 / 48_000
-    assert aligned.samples.shape == (1, left.shape[1])
+    assert aligned.samples.shape == left.shape
 
 
 def test_distances_are_zero_to_itself_and_lie_above_the_cutoff(original, left, recording, tmp_path):
@@ -82,3 +82,14 @@ def test_a_recording_too_long_to_hold_is_refused(recording, tmp_path, monkeypatc
 def test_silence_is_not_the_same_recording(recording, tmp_path):
     with pytest.raises(InputError, match="not the same"):
         align(write(tmp_path / "s.wav", torch.zeros(1, 4 * 48_000)), recording)
+
+
+def test_mono_goes_with_any_channels_and_other_channels_are_refused(original, left, tmp_path):
+    stereo = original[:1].expand(2, -1) * torch.tensor([[0.5], [1.0]])
+    mono_file = write(tmp_path / "mono.wav", original[:1])
+    stereo_file = write(tmp_path / "stereo.wav", stereo)
+    assert align(mono_file, stereo_file).samples.shape == stereo.shape
+    assert torch.allclose(align(stereo_file, mono_file).samples, 0.75 * original[:1])
+    three = write(tmp_path / "three.wav", original[:1].expand(3, -1))
+    with pytest.raises(InputError, match="has 3 channels and stereo.wav 2"):
+        align(three, stereo_file)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ import soundfile
 from test_report import result
 
 from lily.events import ComparisonResult
-from lily.ui.mixes import KEPT, Mixes
+from lily.ui.mixes import FOLDER, KEPT, MIXES, WAITING, Mixes
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def test_what_would_clip_is_refused_but_kept_as_float(comparison):
         assert "would clip" in mixes.mix(ask(run, gain_db=6, format=kind))["error"]
     told = mixes.mix(ask(run, gain_db=6))
     assert soundfile.info(told["path"]).subtype == "FLOAT"
-    assert sorted(p.suffix for p in comparison.low.parent.iterdir()) == [".wav"] * 4
+    assert sorted(p.suffix for p in comparison.low.parent.rglob("*.*")) == [".wav"] * 4
 
 
 @pytest.mark.parametrize(
@@ -111,3 +115,47 @@ def test_old_comparisons_are_forgotten(comparison):
     assert len(set(names)) == KEPT + 1
     assert "not kept" in mixes.mix(ask(names[0]))["error"]
     assert "path" in mixes.mix(ask(names[-1]))
+
+
+def test_a_comparison_keeps_its_own_files_whatever_their_names(comparison, tmp_path):
+    named = {}
+    for name in ("off", "on", "low"):
+        old = comparison.low if name == "low" else getattr(comparison, name).output
+        named[name] = old.rename(tmp_path / f"a -3dB.{name}.wav")
+    result_of = {
+        name: replace(getattr(comparison, name), output=named[name]) for name in ("off", "on")
+    }
+    mixes = Mixes()
+    run = mixes.keep(replace(comparison, **result_of, low=named["low"]))
+    for gain_db in range(-MIXES - 2, 0):
+        assert "path" in mixes.mix(ask(run, gain_db=gain_db))
+    assert all(path.exists() for path in named.values())
+    assert len(list((tmp_path / FOLDER).iterdir())) == MIXES
+
+
+def test_the_highs_alone_are_what_is_left_without_the_low_band(comparison):
+    mixes = Mixes()
+    told = mixes.mix(ask(mixes.keep(comparison), highs_only=True))
+    low, on = read(comparison.low), read(comparison.on.output)
+    assert np.abs(read(told["path"]) - 10 ** (-6 / 20) * (on - low)).max() < 2**-22
+
+
+def test_a_flood_of_mixes_is_told_to_come_back(comparison, monkeypatch):
+    mixes, begun, release = Mixes(), threading.Semaphore(0), threading.Event()
+
+    def slow(*arguments):
+        begun.release()
+        release.wait(30)
+
+    monkeypatch.setattr("lily.ui.mixes.write_mix", slow)
+    run = mixes.keep(comparison)
+    asked = [ask(run, gain_db=-gain) for gain in range(WAITING)]
+    with ThreadPoolExecutor(WAITING) as pool:
+        answers = [pool.submit(mixes.mix, one) for one in asked]
+        begun.acquire()
+        while mixes._places._value:  # until all of them wait
+            time.sleep(0.01)
+        assert "try again" in mixes.mix(ask(run))["error"]
+        release.set()
+        assert all("path" in answer.result() for answer in answers)
+    assert "path" in mixes.mix(ask(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -254,10 +255,10 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
         stream.close()
     finally:
         engine.pause = 0.0
-    shown = handlers.stopped(handlers.stop(None, "small")[panel], "small")
+    shown = asyncio.run(handlers.stopped(handlers.stop(None, "small")[panel], "small"))
     assert shown[named(page, "take")]["visible"] is True
     assert shown[panel]["phase"] == "stopped"
-    assert handlers.stopped(shown[panel], "small") == {panel: gr.skip()}
+    assert asyncio.run(handlers.stopped(shown[panel], "small")) == {panel: gr.skip()}
 
 
 def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
@@ -271,7 +272,7 @@ def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine,
     finally:
         engine.pause = 0.0
     list(handlers.arm(str(recording), "small"))
-    assert handlers.stopped(None, "small") == {panel: gr.skip()}
+    assert asyncio.run(handlers.stopped(None, "small")) == {panel: gr.skip()}
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):

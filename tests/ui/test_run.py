@@ -21,6 +21,8 @@ from lily.ui.run import Run, Snapshot
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 
+PATIENCE = 60.0  # seconds until a run that was closed must have ended
+
 
 @pytest.fixture
 def start(shelf, tmp_path):
@@ -102,7 +104,7 @@ def test_a_stopped_run_frees_the_engine_and_keeps_its_finished_chunks(
         if snapshot.progress["rows"] and all(-1 in r["cells"] for r in snapshot.progress["rows"]):
             break
     snapshots.close()
-    assert run.ended.is_set() and engine.closed == 1 and free(shelf)
+    assert run.ended.wait(PATIENCE) and engine.closed == 1 and free(shelf)
     last = run.rest()
     assert last.progress["phase"] == "stopped" and "Stopped early" in last.progress["text"]
     assert last.progress["running"] is False
@@ -111,32 +113,66 @@ def test_a_stopped_run_frees_the_engine_and_keeps_its_finished_chunks(
 
 
 def test_stopping_closes_the_engine_frees_it_and_leaves_nothing(start, recording, engine, shelf):
-    snapshots = start(recording).snapshots()
+    run = start(recording)
+    snapshots = run.snapshots()
     while next(snapshots).progress["phase"] != "filling":
         pass
     assert not free(shelf)
     snapshots.close()
-    assert engine.closed == 1
+    assert run.ended.wait(PATIENCE) and engine.closed == 1
     assert free(shelf)
 
 
 def test_a_stopped_or_failed_run_leaves_no_folder(start, recording, tmp_path, bad_file):
-    snapshots = start(recording).snapshots()
+    run = start(recording)
+    snapshots = run.snapshots()
     next(snapshots)
     next(snapshots)
     snapshots.close()
+    assert run.ended.wait(PATIENCE)
     with pytest.raises(InputError, match="not audio"):
         list(start(bad_file).snapshots())
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_second_run_waits_for_the_first(start, recording):
-    first, second = start(recording).snapshots(), start(recording).snapshots()
+    leaving = start(recording)
+    first, second = leaving.snapshots(), start(recording).snapshots()
     next(first)
     assert next(second).progress["phase"] == "waiting"
     first.close()
+    assert leaving.ended.wait(PATIENCE)
     assert next(second).progress["phase"] != "waiting"
     second.close()
+
+
+def test_a_run_that_is_stopped_while_it_waits_has_ended(start, recording):
+    first, waiting = start(recording).snapshots(), start(recording)
+    next(first)
+    snapshots = waiting.snapshots()
+    next(snapshots)
+    snapshots.close()
+    assert waiting.ended.wait(PATIENCE)
+    first.close()
+
+
+def test_closing_waits_for_nothing_so_that_no_visitor_does(recording, engine, tmp_path):
+    begun, release = threading.Event(), threading.Event()
+
+    def silent(config, tell):
+        begun.set()
+        release.wait(PATIENCE)  # as long as it takes to hash gigabytes
+        return config
+
+    shelf = EngineShelf({"small": {"inference": BOUNDS}}, lambda _config: engine, ready=silent)
+    run = Run(Request(recording, "small"), shelf, cache_in(tmp_path), Settings())
+    snapshots = run.snapshots()
+    while not begun.is_set():
+        next(snapshots)
+    snapshots.close()
+    assert not run.ended.is_set() and not free(shelf)  # nobody else runs meanwhile
+    release.set()
+    assert run.ended.wait(PATIENCE) and free(shelf)
 
 
 def test_too_long_a_recording_is_refused_before_it_is_filled(start, recording, engine, shelf):
@@ -281,11 +317,12 @@ def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, 
             ended.set()
 
     shelf = EngineShelf({"small": {"inference": BOUNDS}}, lambda _config: engine, ready=endless)
-    snapshots = Run(Request(recording, "small"), shelf, cache_in(tmp_path), Settings()).snapshots()
+    run = Run(Request(recording, "small"), shelf, cache_in(tmp_path), Settings())
+    snapshots = run.snapshots()
     while "Downloading" not in next(snapshots).progress["text"]:
         pass
     snapshots.close()
-    assert ended.is_set() and free(shelf)
+    assert run.ended.wait(PATIENCE) and ended.is_set() and free(shelf)
 
 
 @pytest.mark.parametrize("seed", [5, None])
@@ -305,10 +342,12 @@ def test_a_run_that_was_stopped_or_lost_goes_on_when_it_is_asked_for_again(
         place = cache_in(tmp_path / cache)
         return Run(request, shelf, place, Settings(), pictures=False, clock=clock)
 
-    lost = begun("lost").snapshots()
+    run = begun("lost")
+    lost = run.snapshots()
     while not kept_in(tmp_path / "chunks"):
         next(lost)
     lost.close()  # the visitor has left, or pressed Stop
+    assert run.ended.wait(PATIENCE)
     again = list(begun("again").snapshots())[-1]
     (take,) = again.takes
     assert take.result.complete and take.result.resumed > 0

@@ -17,8 +17,7 @@ function chance(right, trials) {
     if (k >= right) ways += term;
     term = (term * BigInt(trials - k)) / BigInt(k + 1);
   }
-  const scale = 10n ** 12n;
-  return Number((ways * scale) / 2n ** BigInt(trials)) / Number(scale);
+  return Number(ways) / 2 ** trials; // both are exact: at most 2^50
 }
 
 class BlindTest {

@@ -11,6 +11,7 @@ let heard = null; // the key of the source that is chosen
 let test = null;
 let letter = null;
 let loopStart = null;
+let loads = 0;
 
 const text = (seconds) => {
   const whole = Math.max(0, seconds);
@@ -31,11 +32,15 @@ function fail(error) {
   find(".error").hidden = false;
 }
 
+function isTake(key) {
+  return key === "off" || key === "on";
+}
+
 // The gains that let `key` be heard. A take is low + highs, so low * (1 - g) + take * g scales the
 // generated band alone, and take - low is that band.
 function levels(key) {
   const gain = 10 ** (Number(find(".gain").value) / 20);
-  const made = key === "off" || key === "on";
+  const made = isTake(key);
   const g = made ? gain : 1;
   const low = find(".highs-only").checked ? -g : made ? 1 - g : 0;
   return { [key]: g, low };
@@ -44,6 +49,7 @@ function levels(key) {
 function listen(key) {
   heard = key;
   transport?.mix(levels(key));
+  find(".download").disabled = Boolean(test) || !isTake(key);
   if (test) return;
   for (const button of find(".sources").children) {
     const chosen = button.dataset.key === key;
@@ -108,6 +114,9 @@ function drawState() {
 
 async function load() {
   const value = props.value;
+  loads += 1;
+  const mine = loads; // what is fetched meanwhile may have been replaced when it is here
+  loopStart = null;
   transport?.close();
   transport = null;
   endTest();
@@ -128,11 +137,16 @@ async function load() {
   next.onstate = drawState;
   next.onerror = fail;
   try {
-    transport = await next.open();
+    await next.open();
   } catch (error) {
-    fail(error);
+    if (mine === loads) fail(error);
     return;
   }
+  if (mine !== loads) {
+    next.close();
+    return;
+  }
+  transport = next;
   find(".seek").max = transport.frames / RATE;
   listen(value.sources.at(-1).key === "reference" ? "on" : value.sources.at(-1).key);
   element.player = transport; // for those who measure: position() is the frame heard now
@@ -166,12 +180,12 @@ function endLoop() {
 }
 
 async function download() {
-  const take = heard === "off" || test ? "off" : "on";
   const asked = {
     run: props.value.run,
-    take,
+    take: heard,
     gain_db: Number(find(".gain").value),
     format: find(".format").value,
+    highs_only: find(".highs-only").checked,
   };
   const answer = await server.mix(asked);
   find(".error").textContent = answer.error ?? "";
