@@ -11,6 +11,7 @@ import glob
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -120,21 +121,36 @@ def _below(
         yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
         return
     with entries:
-        for entry in entries:
-            name = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.name.startswith(".") or os.path.abspath(entry.path) == output:
-                continue
-            if entry.is_dir():
-                yield from _below(entry.path, name, (*above, here), output)
-            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
-                yield _local(entry.path, name)
+        try:
+            for entry in entries:
+                name = f"{relative}/{entry.name}" if relative else entry.name
+                if entry.name.startswith(".") or os.path.abspath(entry.path) == output:
+                    continue
+                is_folder = _is_folder(entry)
+                if is_folder:
+                    yield from _below(entry.path, name, (*above, here), output)
+                elif is_folder is None or PurePosixPath(name).suffix.lower() in SUFFIXES:
+                    yield _local(entry.path, name)
+        except OSError as error:  # a disk that fails halfway
+            yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool | None:
+    """Whether an entry is a folder; None where nobody can tell, as with a link to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return None
 
 
 def _local(path: str, relative: str) -> Found:
+    """A file of this machine; a pipe or a device, which may never end, is a problem."""
     try:
-        return Found(path, relative, os.stat(path).st_size)
+        status = os.stat(path)
     except OSError as error:
         return Found(path, relative, 0, f"The file cannot be read ({error.strerror}).")
+    problem = "" if stat.S_ISREG(status.st_mode) else "It is a folder, a pipe or a device, no file."
+    return Found(path, relative, status.st_size, problem)
 
 
 def _of_list(path: Path) -> Iterator[Found]:

@@ -164,6 +164,42 @@ def test_bad_inputs_are_rows_and_the_others_are_done(engine, tapes, tmp_path, ca
     assert rows(tmp_path / "out")["text.wav"]["status"] == "done"
 
 
+def test_what_cannot_be_followed_or_never_ends_is_a_row_of_its_own(tapes):
+    (tapes / "self.mp3").symlink_to("self.mp3")
+    (tapes / "loop").symlink_to("loop")
+    os.mkfifo(tapes / "pipe.wav")
+    (tapes / "zero.wav").symlink_to("/dev/zero")
+    names = tapes.parent / "list.txt"
+    names.write_text(f"{tapes}/pipe.wav\n{tapes}/a\n")
+    wrong = {one.relative for one in listed(str(tapes), "out") if one.problem}
+    assert wrong == {"self.mp3", "loop", "pipe.wav", "zero.wav"}
+    assert all("no file" in one.problem for one in listed(str(names), "out"))
+
+
+def test_a_folder_that_fails_halfway_keeps_what_was_listed(tapes, monkeypatch):
+    class Failing:
+        def __init__(self, folder):
+            self.entries = scandir(folder)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.entries.close()
+
+        def __iter__(self):
+            yield from self.entries
+            raise OSError(errno.EIO, "Input/output error")
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", Failing)
+    found = list(listed(str(tapes), "out"))
+    assert {one.relative for one in found if not one.problem} == {
+        "one.wav", "a/two.flac", "a/b/three.wav", "c d/four.aiff"
+    }  # fmt: skip
+    assert {one.relative for one in found if one.problem} == {"", "a", "a/b", "c d"}
+
+
 def test_no_permission_is_told_of_the_file_it_concerns(engine, tapes, tmp_path, monkeypatch):
     opened = work.sha256
 
