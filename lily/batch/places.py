@@ -32,6 +32,7 @@ SUFFIXES = frozenset(
 )
 LISTS = frozenset({".txt", ".lst", ".list"})
 HASHED_AT_ONCE = 1 << 20  # bytes
+_IS_READ = "{} is what is read; give another output folder."
 STATE = ".lily"  # in the output folder: what a run needs to go on, and what is half-written
 
 
@@ -85,20 +86,18 @@ def listed(source: str, output: str) -> Iterator[Found]:
     What lies in the output folder is none. Raises InputError if there is no such place.
     """
     if is_remote(source):
-        yield from _remote(source, filesystem(output)[1] if is_remote(output) else None)
+        yield from _remote(source, output)
     elif Path(source).is_dir():
-        if Path(output).exists() and os.path.samefile(source, output):
-            raise InputError(f"{output} is what is read; give another output folder.")
-        yield from _below(source, "", (), os.path.abspath(output))
+        place = _identity(output)
+        if _identity(source) == place:
+            raise InputError(_IS_READ.format(output))
+        yield from _below(source, "", (), place)
     elif Path(source).suffix.lower() in LISTS and Path(source).is_file():
         yield from _of_list(Path(source))
     elif Path(source).is_file():
         yield _local(source, Path(source).name)
     elif any(letter in source for letter in "*?["):
-        root = _fixed_part(source)
-        for path in glob.iglob(source, recursive=True):
-            if not os.path.isdir(path):
-                yield _local(path, os.path.relpath(path, root))
+        yield from _of_pattern(source, output)
     else:
         raise InputError(
             f"{source} is no folder, file, pattern or list; give a folder, a quoted pattern such "
@@ -106,13 +105,40 @@ def listed(source: str, output: str) -> Iterator[Found]:
         )
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a folder of this machine from all others, whatever links lead to it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _of_pattern(pattern: str, output: str) -> Iterator[Found]:
+    root = _fixed_part(pattern)
+    place, real = os.path.realpath(output), os.path.realpath(root)
+    if real == place:
+        raise InputError(_IS_READ.format(output))
+    asked_for = _lies_in(real, place)  # the pattern itself begins inside of the output folder
+    for path in glob.iglob(pattern, recursive=True):
+        result = not asked_for and _lies_in(os.path.realpath(os.path.dirname(path)), place)
+        if not result and not os.path.isdir(path):
+            yield _local(path, os.path.relpath(path, root))
+
+
 def _below(
-    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: str
+    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: tuple[int, int] | None
 ) -> Iterator[Found]:
     """Everything below a folder; a link to a folder that is being listed is a loop."""
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
+        if here == output:
+            return
         if here in above:
             yield Found(folder, relative, 0, "The link leads back to a folder above it.")
             return
@@ -124,7 +150,7 @@ def _below(
         try:
             for entry in entries:
                 name = f"{relative}/{entry.name}" if relative else entry.name
-                if entry.name.startswith(".") or os.path.abspath(entry.path) == output:
+                if entry.name.startswith("."):
                     continue
                 is_folder = _is_folder(entry)
                 if is_folder:

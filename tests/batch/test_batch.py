@@ -322,6 +322,24 @@ def test_results_inside_of_what_is_read_are_not_read(engine, tapes, tmp_path):
         batch(engine, tapes, tapes)
 
 
+def test_neither_a_pattern_nor_a_linked_folder_reads_results(tapes, tmp_path):
+    def found(source, output) -> set[str]:
+        return {one.relative for one in listed(str(source), str(output))}
+
+    recordings = found(tapes, tmp_path / "out")
+    (tapes / "a/out").mkdir()
+    write(tapes / "a/out/one.wav", band_limited(0.3, 4000.0))
+    (tmp_path / "link").symlink_to(tapes, target_is_directory=True)
+    (tmp_path / "way").symlink_to(tapes / "a", target_is_directory=True)
+    for output in (tapes / "a/out", tmp_path / "way/out"):
+        for source in (tapes, tmp_path / "link"):
+            assert found(source, output) == recordings
+            assert found(f"{source}/**/*.[wfa]*", output) == recordings
+    assert found(f"{tapes}/a/out/*.wav", tapes / "a") == {"one.wav"}  # which is asked for
+    with pytest.raises(InputError, match="is what is read"):
+        found(f"{tapes}/*.wav", tmp_path / "link")
+
+
 def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     import fsspec
 
