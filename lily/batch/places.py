@@ -7,12 +7,13 @@ an object whole or not at all; on this machine a rename sees to that.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -216,28 +217,81 @@ def _fixed_part(pattern: str) -> str:
     return "/".join(parts[:wild]) or ("/" if pattern.startswith("/") else ".")
 
 
-def _remote(source: str, output: str | None) -> Iterator[Found]:
+def _remote(source: str, output: str) -> Iterator[Found]:
     fs, root = filesystem(source)
-    if any(letter in root for letter in "*?["):
-        fixed = _fixed_part(root)
-        for path, info in fs.glob(root, detail=True).items():
-            if info["type"] == "file":
-                yield _found(fs, path, info, os.path.relpath(path, fixed))
-        return
-    if fs.isfile(root):
+    pattern = root if any(letter in root for letter in "*?[") else None
+    if pattern is not None:
+        root = _fixed_part(pattern)
+    elif fs.isfile(root):
         yield _stat(fs, root, source, PurePosixPath(root).name)
         return
-    if not fs.exists(root):
+    elif not fs.exists(root):
         raise InputError(f"{source} does not exist or cannot be read.")
-    for folder, _, files in fs.walk(root, detail=True):
-        if output is not None and f"{folder}/".startswith(f"{output}/"):
+    place = _place_in(fs, output)
+    if root == place:
+        raise InputError(_IS_READ.format(output))
+    takes = _takes_recordings if pattern is None else _takes_matching(pattern, root)
+    for path, info in _walk(fs, root, lambda folder: folder != place and takes(folder, True)):
+        relative = path[len(root) :].lstrip("/")
+        if isinstance(info, FileNotFoundError) and path == root:
+            continue  # a pattern may match nothing
+        elif isinstance(info, Exception):
+            problem = f"The folder cannot be read ({info})."
+            yield Found(fs.unstrip_protocol(path), relative, 0, problem)
+        elif takes(path, False):
+            yield _found(fs, path, info, relative)
+
+
+def _takes_recordings(path: str, is_folder: bool) -> bool:
+    name = PurePosixPath(path)
+    return not name.name.startswith(".") and (is_folder or name.suffix.lower() in SUFFIXES)
+
+
+def _takes_matching(pattern: str, root: str) -> Callable[[str, bool], bool]:
+    """Takes the files that match a pattern, and the folders that may hold such."""
+    parts = pattern[len(root) :].strip("/").split("/")
+    return lambda path, is_folder: _fits(path[len(root) :].strip("/").split("/"), parts, is_folder)
+
+
+def _fits(names: list[str], parts: list[str], is_folder: bool) -> bool:
+    if not names:
+        return bool(parts) if is_folder else set(parts) <= {"**"}
+    if not parts:
+        return False
+    if parts[0] == "**":
+        rests = (names[n:] for n in range(len(names) + 1))
+        return is_folder or any(_fits(rest, parts[1:], False) for rest in rests)
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:], is_folder)
+
+
+def _place_in(fs: Any, output: str) -> str | None:
+    """Where the output folder is in a store; None if it is not there."""
+    if not is_remote(output):
+        return None
+    other, place = filesystem(output)
+    return place if type(other) is type(fs) else None
+
+
+def _walk(
+    fs: Any, folder: str, enters: Callable[[str], bool]
+) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+    """Every file below a remote folder; in place of one that cannot be listed, the reason.
+
+    fsspec's own walk leaves such a folder out and says nothing.
+    """
+    try:
+        listing = fs.ls(folder, detail=True)
+    except Exception as error:  # every store's client has errors of its own
+        yield folder, error
+        return
+    for info in listing:
+        path = info["name"].rstrip("/")
+        if path == folder:  # the object that marks a folder
             continue
-        for info in files.values():
-            path = info["name"]
-            relative = path[len(root) :].lstrip("/")
-            hidden = any(part.startswith(".") for part in PurePosixPath(relative).parts)
-            if not hidden and PurePosixPath(path).suffix.lower() in SUFFIXES:
-                yield _found(fs, path, info, relative)
+        if info["type"] != "directory":
+            yield path, info
+        elif enters(path):
+            yield from _walk(fs, path, enters)
 
 
 def _found(fs: Any, path: str, info: dict[str, Any], relative: str) -> Found:
@@ -265,10 +319,20 @@ def exists(address: str) -> bool:
 
 
 def names_below(folder: str) -> Iterator[str]:
-    """The relative names of all files below a remote folder; none if it is not there."""
+    """The relative names of all files below a remote folder; none if it is not there.
+
+    Raises InputError where a listing fails: a name that is missing would be taken for no file.
+    """
     fs, root = filesystem(folder)
-    for _, _, files in fs.walk(root, detail=True):
-        yield from (info["name"][len(root) :].lstrip("/") for info in files.values())
+    for path, info in _walk(fs, root, lambda folder: True):
+        if isinstance(info, FileNotFoundError):
+            continue
+        if isinstance(info, Exception):
+            raise InputError(
+                f"{fs.unstrip_protocol(path)} cannot be listed ({info}). Check the network and the "
+                "keys, then run the same command again."
+            ) from info
+        yield path[len(root) :].lstrip("/")
 
 
 def read_bytes(address: str) -> bytes | None:

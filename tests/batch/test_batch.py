@@ -14,7 +14,7 @@ from test_engine import band_limited, make_folder, write
 
 import lily.batch.work as work
 from lily.batch.crossings import digest_of
-from lily.batch.places import listed, read_bytes
+from lily.batch.places import listed, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
 from lily.batch.work import ThisProcess
@@ -360,6 +360,41 @@ def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     local = tapes / Path(row["input"]).relative_to("memory:/bucket/in")
     assert row["bytes"] == local.stat().st_size
     store.rm("/bucket", recursive=True)
+
+
+def test_a_store_that_cannot_list_a_folder_says_so(tapes, monkeypatch):
+    import fsspec
+
+    def found(source) -> dict[str, str]:
+        output = "memory://f/in/out"
+        return {one.relative: one.problem for one in listed(f"memory://f/in{source}", output)}
+
+    def refusing(self, path, **kwargs):
+        if path.endswith("/a/b"):
+            raise PermissionError(errno.EACCES, "Forbidden")
+        return ls(self, path, **kwargs)
+
+    store = fsspec.filesystem("memory")
+    ls = type(store).ls
+    store.put(f"{tapes}/", "/f/in", recursive=True)
+    store.pipe_file("/f/in/out/one.wav", b"a result")
+    whole = found("")
+    assert set(whole) == {"one.wav", "a/two.flac", "a/b/three.wav", "c d/four.aiff"}
+    assert found("/**/*.[wfa]*") == whole and set(found("/*/*.flac")) == {"a/two.flac"}
+    assert set(found("/a/**")) == {"two.flac", "b/three.wav"} and set(found("/*.wav")) == {
+        "one.wav"
+    }
+    assert found("/none/*.wav") == {}
+    with pytest.raises(InputError, match="is what is read"):
+        list(listed("memory://f/in", "memory://f/in"))
+    monkeypatch.setattr(type(store), "ls", refusing)
+    for source in ("", "/**/*.[wfa]*"):
+        assert {name for name, problem in found(source).items() if problem} == {"a/b"}
+    assert not any(found("/*/*.flac").values())
+    with pytest.raises(InputError, match="a/b cannot be listed"):
+        list(names_below("memory://f/in"))
+    monkeypatch.undo()
+    store.rm("/f", recursive=True)
 
 
 def test_a_result_that_reached_a_store_before_its_row_is_taken_as_it_is(engine, tapes):
