@@ -13,8 +13,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lily.batch.places import is_remote, joined, names_below, read_bytes, remove, write_bytes
 from lily.errors import InputError
@@ -38,7 +39,7 @@ class LocalManifest:
         self.path = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(self.path, "a+b")  # noqa: SIM115
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror}); give an output folder that you "
@@ -46,6 +47,8 @@ class LocalManifest:
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path)):
+                raise BlockingIOError  # the other run has just put another file in its place
         except OSError as error:
             self._file.close()
             raise InputError(
@@ -66,14 +69,7 @@ class LocalManifest:
 
     def append(self, row: Row) -> bool:
         """Add a row; returns whether it, and all before it, will survive a crash: always."""
-        end = self._file.seek(0, os.SEEK_END)
-        try:
-            self._file.write(_line(row))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError:  # a full disk: half a line would be no row
-            os.ftruncate(self._file.fileno(), end)
-            raise
+        _write(self._file, _line(row), sync=True)
         return True
 
     def settle(self) -> None:
@@ -90,13 +86,12 @@ class LocalManifest:
         for line, row in enumerate(self.rows()):
             last.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", (repr(row["input"]), line))
         temporary = self.path.with_name(f".{FILE}.part")
-        file = open(temporary, "w+b")  # noqa: SIM115
+        file = open(temporary, "w+b", buffering=0)  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
         for line, row in enumerate(self.rows()):
             query = "SELECT line FROM last WHERE input = ?"
             if last.execute(query, (repr(row["input"]),)).fetchone()[0] == line:
-                file.write(_line(row))
-        file.flush()
+                _write(file, _line(row))
         os.fsync(file.fileno())
         os.replace(temporary, self.path)
         self._file.close()
@@ -165,6 +160,20 @@ Manifest = LocalManifest | RemoteManifest
 def _line(row: Row) -> bytes:
     # ASCII: names with undecodable bytes survive as surrogate escapes.
     return json.dumps(row).encode() + b"\n"
+
+
+def _write(file: FileIO, line: bytes, sync: bool = False) -> None:
+    """Write a whole line or none; the file keeps nothing back that could be written later."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        written = 0
+        while written < len(line):
+            written += file.write(line[written:])
+        if sync:
+            os.fsync(file.fileno())
+    except OSError:  # a full disk: half a line would be no row
+        os.ftruncate(file.fileno(), end)
+        raise
 
 
 def _parsed(lines: Any, name: str) -> Iterator[Row]:

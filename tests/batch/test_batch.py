@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from test_engine import band_limited, make_folder, write
 
 import lily.batch.work as work
 from lily.batch.crossings import digest_of
+from lily.batch.manifest import LocalManifest
 from lily.batch.places import listed, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
@@ -289,6 +292,35 @@ def test_half_a_line_in_the_manifest_is_no_row(engine, tapes, tmp_path):
     manifest.write_bytes(whole[:-30])
     assert batch(engine, tapes, tmp_path / "out").skipped == 1  # whose result it is nobody knows
     assert len(rows(tmp_path / "out")) == 4
+
+
+def test_a_disk_that_fills_within_a_row_leaves_whole_rows(tmp_path):
+    row = {"input": "tape.wav", "output": "tape.wav", "status": "done"}
+    with LocalManifest(tmp_path) as manifest:
+        manifest.append(row)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (manifest.path.stat().st_size + 20, limits[1]))
+        try:
+            for n in range(2):
+                with pytest.raises(OSError):
+                    manifest.append({**row, "input": f"{n}.wav"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+    with LocalManifest(tmp_path) as manifest:
+        assert list(manifest.rows()) == [row]
+
+
+def test_a_manifest_that_was_replaced_before_it_was_locked_is_not_written(tmp_path, monkeypatch):
+    def late(file, how):
+        os.replace(other, tmp_path / "manifest.jsonl")
+
+    other = tmp_path / "compacted"
+    other.touch()
+    monkeypatch.setattr("lily.batch.manifest.fcntl.flock", late)
+    with pytest.raises(InputError, match="Another run"):
+        LocalManifest(tmp_path)
 
 
 def test_two_runs_at_once_do_not_share_a_manifest(engine, tapes, tmp_path):
