@@ -184,14 +184,22 @@ def _of_list(path: Path) -> Iterator[Found]:
     """Paths or URLs, one a line; mirrored below the deepest folder that holds them all."""
     root: str | None = None
     for line in _lines(path):
-        folder = os.path.dirname(line if is_remote(line) else os.path.abspath(line))
+        folder = os.path.dirname(line if is_remote(line) else _spelled(line))
         root = folder if root is None else _common(root, folder)
     for line in _lines(path):
         if is_remote(line):
             fs, inner = filesystem(line)
             yield _stat(fs, inner, line, line[len(root or "") :].lstrip("/"))
         else:
-            yield _local(line, os.path.abspath(line)[len(root or "") :].lstrip(os.sep))
+            yield _local(line, _spelled(line)[len(root or "") :].lstrip(os.sep))
+
+
+def _spelled(path: str) -> str:
+    """One spelling of a file's path; behind a link, ".." is the folder above its target."""
+    folder, name = os.path.split(path)
+    if ".." in folder.split(os.sep):
+        folder = os.path.realpath(folder)
+    return os.path.abspath(os.path.join(folder, name))
 
 
 def _lines(path: Path) -> Iterator[str]:

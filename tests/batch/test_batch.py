@@ -150,6 +150,27 @@ def test_one_name_for_two_inputs_keeps_both_and_says_so(engine, tmp_path):
     assert late.finished_before == 4
 
 
+def test_one_file_that_a_list_spells_in_many_ways_is_one_input(tapes, tmp_path, monkeypatch):
+    def planned(*lines) -> dict[str, str]:
+        names.write_text("\n".join(lines))
+        with Plan() as plan:
+            plan.remember("./one.wav", "done", "one.wav")
+            plan.list(listed(str(names), "out"))
+            return {job.output: job.input for job, _ in plan.jobs()}
+
+    names = tmp_path / "list.txt"
+    monkeypatch.chdir(tapes)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tapes / "link").symlink_to(tmp_path / "deep/er", target_is_directory=True)
+    write(tmp_path / "deep/one.wav", band_limited(0.3, 4000.0))
+    known = planned("one.wav", "./one.wav", f"{tapes}/one.wav", f"{tapes}//a/../one.wav", "one.wav")
+    assert known == {"one.wav": "./one.wav"}
+    other = planned(f"{tapes}/./a/two.flac", f"{tapes}/a/two.flac", "./one.wav")
+    assert other == {"a/two.wav": f"{tapes}/./a/two.flac", "one.wav": "./one.wav"}
+    linked = planned("./one.wav", "link/../one.wav")  # another file
+    assert set(linked.values()) == {"./one.wav", "link/../one.wav"}
+
+
 def test_bad_inputs_are_rows_and_the_others_are_done(engine, tapes, tmp_path, capsys):
     (tapes / "text.wav").write_text("not audio")
     (tapes / "empty.mp3").touch()
