@@ -79,6 +79,10 @@ class Crossings:
         for address in self._addresses():
             yield address, self._row(address)
 
+    def clear(self) -> None:
+        """Drop all of them, also where a result has arrived."""
+        remove(self.place)
+
     def _addresses(self, source: str | None = None) -> list[str]:
         begin = "" if source is None else digest_of(source)
         if is_remote(self.folder):

@@ -136,6 +136,41 @@ def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, 
     assert {row["status"] for row in rows(out).values()} == {"done"}
 
 
+def test_overwriting_that_was_interrupted_begins_anew_with_other_settings(engine, tapes, tmp_path):
+    class Killed(BaseException):
+        """In the middle of a run."""
+
+    def killed(progress, row):
+        if row is not None:
+            raise Killed
+
+    out, more = tmp_path / "out", Options(seed=3, steps=2, cutoff_hz=4e3)
+    batch(engine, tapes, out)
+    with pytest.raises(Killed):
+        batch(engine, tapes, out, killed, overwrite=True)
+    with pytest.raises(InputError, match="or --overwrite"):
+        batch(engine, tapes, out, options=more)
+    assert batch(engine, tapes, out, options=more, overwrite=True).done == 4
+    assert {row["steps"] for row in rows(out).values()} == {2}
+
+
+def test_what_had_arrived_is_overwritten_as_well(engine, tapes, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Between a result and its row."""
+
+    def killed(*_):
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("lily.batch.manifest.LocalManifest.append", killed)
+        patched.setattr(work.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            batch(engine, tapes, out)
+    more = Options(seed=3, steps=2, cutoff_hz=4e3)
+    assert batch(engine, tapes, out, options=more, overwrite=True).done == 4
+
+
 def test_one_name_for_two_inputs_keeps_both_and_says_so(engine, tmp_path):
     tapes, out = tmp_path / "tapes", tmp_path / "out"
     tapes.mkdir()
