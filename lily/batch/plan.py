@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from lily.batch.manifest import DONE
 from lily.batch.places import Found
 from lily.events import UpsampleOptions
 
@@ -62,6 +63,7 @@ class Job:
     output: str  # below the output folder, with slashes
     size: int  # bytes
     note: str = ""  # why its name is another than the usual
+    done_before: bool = False  # the manifest has a row of its result, and so of its certificate
 
 
 @dataclass(frozen=True)
@@ -151,4 +153,5 @@ class Plan:
             f"WHERE listed = 1 AND problem = '' ORDER BY {order}"
         )
         for source, output, size, note, status in self._base.execute(query):
-            yield Job(os.fsdecode(source), os.fsdecode(output), size, note or ""), status
+            done = status == DONE
+            yield Job(os.fsdecode(source), os.fsdecode(output), size, note or "", done), status

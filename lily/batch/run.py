@@ -214,6 +214,9 @@ def _recover(manifest: Manifest, crossings: Crossings) -> None:
     for row in on_their_way.values():
         manifest.append(row)
     manifest.settle()
+    for address, row in found:
+        if row is None:
+            crossings.withdraw(address)
     _clear([address for address, _ in found])
 
 

@@ -17,7 +17,7 @@ from test_engine import band_limited, make_folder, write
 import lily.batch.work as work
 from lily.batch.crossings import digest_of
 from lily.batch.manifest import LocalManifest
-from lily.batch.places import listed, names_below, read_bytes
+from lily.batch.places import delivered, listed, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
 from lily.batch.work import ThisProcess
@@ -134,6 +134,45 @@ def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, 
     assert batch(engine, tapes, out, overwrite=True).done == 4
     assert (out / "one.wav").stat().st_size > 1000
     assert {row["status"] for row in rows(out).values()} == {"done"}
+
+
+def test_certificates_of_others_are_left_alone_too(engine, tapes, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "one.certificate.json").write_text("precious")
+    assert batch(engine, tapes, out).skipped == 1
+    assert (out / "one.certificate.json").read_text() == "precious"
+    assert "certificate.json exists already" in rows(out)["one.wav"]["error"]
+    (out / "one.certificate.json").unlink()
+    (out / "a/two.wav").unlink()  # whose own certificate stays
+    assert batch(engine, tapes, out).done == 2
+    (out / "one.certificate.json").write_text("precious")
+    assert batch(engine, tapes, out, overwrite=True).done == 4
+    assert (out / "one.certificate.json").read_text() != "precious"
+
+
+@pytest.mark.parametrize("store", ["", "memory:/"])
+def test_a_certificate_whose_result_never_arrived_does_not_stay(
+    engine, tapes, tmp_path, monkeypatch, store
+):
+    class Killed(BaseException):
+        """As SIGKILL would: nobody tidies up."""
+
+    def killed_at_a_result(file, address):
+        if address.endswith(".wav"):
+            raise Killed
+        delivered(file, address)
+
+    out = f"{store}{tmp_path}/out"
+    with monkeypatch.context() as patched:
+        patched.setattr(work.shutil, "rmtree", lambda *_, **__: None)
+        patched.setattr("lily.batch.crossings.remove", lambda address: None)
+        patched.setattr("lily.batch.crossings.delivered", killed_at_a_result)
+        with pytest.raises(Killed):
+            batch(engine, tapes, out)
+    names = list(names_below(out)) if store else list(map(str, Path(out).rglob("*")))
+    assert any(name.endswith(".certificate.json") for name in names if ".lily" not in name)
+    assert batch(engine, tapes, out).done == 4
 
 
 def test_overwriting_that_was_interrupted_begins_anew_with_other_settings(engine, tapes, tmp_path):
