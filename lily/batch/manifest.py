@@ -3,6 +3,8 @@
 Beside local results it is ``manifest.jsonl``, appended to and synced; beside remote ones, where
 nothing can be appended, the folder ``manifest/`` with a part for every minute of the run. What an
 input's last row says counts; a run that has tried an input again drops its older row at the end.
+A local manifest is locked. A store has no locks: two drivers must not write one remote folder at
+once, which nothing here notices.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 
 
 def opened(folder: str) -> Manifest:
-    """The manifest of an output folder; raises InputError where another run is writing it."""
+    """The manifest of an output folder; raises InputError where it is local and locked."""
     return RemoteManifest(folder) if is_remote(folder) else LocalManifest(Path(folder))
 
 
@@ -112,7 +114,7 @@ class LocalManifest:
 
 
 class RemoteManifest:
-    """Parts in a folder, each written once."""
+    """Parts in a folder, each written once; no lock keeps a second driver away."""
 
     def __init__(self, folder: str) -> None:
         self.path = joined(folder, FOLDER)
