@@ -2,8 +2,9 @@
 
 Before a result gets its name its row lies in ``.lily/`` of the output folder, until the manifest
 has it. So a result without a row there or in the manifest is someone else's, and one with a row is
-whole. On this machine a crossing is a folder that also holds the result until a rename gives it its
-name; in an object store it is an object of its own.
+whole. A certificate gets its name in between, so that one whose result has not arrived can be told
+from someone else's, and goes with the crossing. On this machine a crossing is a folder that also
+holds the result until a rename gives it its name; in an object store it is an object of its own.
 """
 
 from __future__ import annotations
@@ -43,28 +44,50 @@ class Crossings:
     def begin(self, source: str) -> Path:
         """A new folder of this machine for one recording; what a lost worker left of it goes."""
         for address in self._addresses(source):
-            remove(address)
+            self.withdraw(address)
         if is_remote(self.folder):
             return Path(tempfile.mkdtemp(prefix="lily-"))
         path = Path(self.place, _name(source))
         path.mkdir(parents=True)
         return path
 
-    def cross(self, row: Row, result: Path, staging: Path) -> str:
-        """Bring a result to its place; returns the crossing, to be removed once the row is kept."""
+    def cross(self, row: Row, result: Path, certificate: Path | None, staging: Path) -> str:
+        """Bring a result and its certificate to their places.
+
+        Returns the crossing, to be removed once the row is kept.
+        """
         place, content = joined(self.folder, row["output"]), json.dumps(row).encode()
         if is_remote(self.folder):
             crossing = joined(self.place, f"{_name(row['input'])}.json")
             remove(place)  # else a crash could leave an old result beside the new one's row
             write_bytes(crossing, content)
-            delivered(result, place)
+            self._land(row, result, certificate)
             shutil.rmtree(staging)
             return crossing
         staged = staging / "result.wav"
         os.replace(result, staged)
         write_bytes(str(staging / ROW), content)
-        delivered(staged, place)
+        self._land(row, staged, certificate)
         return str(staging)
+
+    def _land(self, row: Row, result: Path, certificate: Path | None) -> None:
+        place = certificate and joined(self.folder, row["certificate"])
+        try:
+            if certificate and place:
+                delivered(certificate, place)
+            delivered(result, joined(self.folder, row["output"]))
+        except BaseException:
+            if place:
+                remove(place)
+            raise
+
+    def withdraw(self, address: str) -> None:
+        """Drop a crossing whose result has not arrived, and the certificate that has."""
+        content = read_bytes(address if is_remote(address) else joined(address, ROW))
+        certificate = content and json.loads(content).get("certificate")
+        if certificate:
+            remove(joined(self.folder, certificate))
+        remove(address)
 
     def arrived(self, source: str) -> tuple[Row, str] | None:
         """The row and crossing of an input whose result is in place, if the manifest lacks it."""
@@ -78,6 +101,10 @@ class Crossings:
         """After a crash: every crossing, with the row if its result has arrived."""
         for address in self._addresses():
             yield address, self._row(address)
+
+    def clear(self) -> None:
+        """Drop all of them, also where a result has arrived."""
+        remove(self.place)
 
     def _addresses(self, source: str | None = None) -> list[str]:
         begin = "" if source is None else digest_of(source)

@@ -3,6 +3,8 @@
 Beside local results it is ``manifest.jsonl``, appended to and synced; beside remote ones, where
 nothing can be appended, the folder ``manifest/`` with a part for every minute of the run. What an
 input's last row says counts; a run that has tried an input again drops its older row at the end.
+A local manifest is locked. A store has no locks: two drivers must not write one remote folder at
+once, which nothing here notices.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lily.batch.places import is_remote, joined, names_below, read_bytes, remove, write_bytes
 from lily.errors import InputError
@@ -27,7 +30,7 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 
 
 def opened(folder: str) -> Manifest:
-    """The manifest of an output folder; raises InputError where another run is writing it."""
+    """The manifest of an output folder; raises InputError where it is local and locked."""
     return RemoteManifest(folder) if is_remote(folder) else LocalManifest(Path(folder))
 
 
@@ -38,7 +41,7 @@ class LocalManifest:
         self.path = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(self.path, "a+b")  # noqa: SIM115
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written ({error.strerror}); give an output folder that you "
@@ -46,6 +49,8 @@ class LocalManifest:
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path)):
+                raise BlockingIOError  # the other run has just put another file in its place
         except OSError as error:
             self._file.close()
             raise InputError(
@@ -66,14 +71,7 @@ class LocalManifest:
 
     def append(self, row: Row) -> bool:
         """Add a row; returns whether it, and all before it, will survive a crash: always."""
-        end = self._file.seek(0, os.SEEK_END)
-        try:
-            self._file.write(_line(row))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError:  # a full disk: half a line would be no row
-            os.ftruncate(self._file.fileno(), end)
-            raise
+        _write(self._file, _line(row), sync=True)
         return True
 
     def settle(self) -> None:
@@ -90,13 +88,12 @@ class LocalManifest:
         for line, row in enumerate(self.rows()):
             last.execute("INSERT OR REPLACE INTO last VALUES (?, ?)", (repr(row["input"]), line))
         temporary = self.path.with_name(f".{FILE}.part")
-        file = open(temporary, "w+b")  # noqa: SIM115
+        file = open(temporary, "w+b", buffering=0)  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
         for line, row in enumerate(self.rows()):
             query = "SELECT line FROM last WHERE input = ?"
             if last.execute(query, (repr(row["input"]),)).fetchone()[0] == line:
-                file.write(_line(row))
-        file.flush()
+                _write(file, _line(row))
         os.fsync(file.fileno())
         os.replace(temporary, self.path)
         self._file.close()
@@ -117,7 +114,7 @@ class LocalManifest:
 
 
 class RemoteManifest:
-    """Parts in a folder, each written once."""
+    """Parts in a folder, each written once; no lock keeps a second driver away."""
 
     def __init__(self, folder: str) -> None:
         self.path = joined(folder, FOLDER)
@@ -165,6 +162,20 @@ Manifest = LocalManifest | RemoteManifest
 def _line(row: Row) -> bytes:
     # ASCII: names with undecodable bytes survive as surrogate escapes.
     return json.dumps(row).encode() + b"\n"
+
+
+def _write(file: FileIO, line: bytes, sync: bool = False) -> None:
+    """Write a whole line or none; the file keeps nothing back that could be written later."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        written = 0
+        while written < len(line):
+            written += file.write(line[written:])
+        if sync:
+            os.fsync(file.fileno())
+    except OSError:  # a full disk: half a line would be no row
+        os.ftruncate(file.fileno(), end)
+        raise
 
 
 def _parsed(lines: Any, name: str) -> Iterator[Row]:

@@ -7,11 +7,13 @@ an object whole or not at all; on this machine a rename sees to that.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +33,7 @@ SUFFIXES = frozenset(
 )
 LISTS = frozenset({".txt", ".lst", ".list"})
 HASHED_AT_ONCE = 1 << 20  # bytes
+_IS_READ = "{} is what is read; give another output folder."
 STATE = ".lily"  # in the output folder: what a run needs to go on, and what is half-written
 
 
@@ -84,20 +87,18 @@ def listed(source: str, output: str) -> Iterator[Found]:
     What lies in the output folder is none. Raises InputError if there is no such place.
     """
     if is_remote(source):
-        yield from _remote(source, filesystem(output)[1] if is_remote(output) else None)
+        yield from _remote(source, output)
     elif Path(source).is_dir():
-        if Path(output).exists() and os.path.samefile(source, output):
-            raise InputError(f"{output} is what is read; give another output folder.")
-        yield from _below(source, "", (), os.path.abspath(output))
+        place = _identity(output)
+        if _identity(source) == place:
+            raise InputError(_IS_READ.format(output))
+        yield from _below(source, "", (), place)
     elif Path(source).suffix.lower() in LISTS and Path(source).is_file():
         yield from _of_list(Path(source))
     elif Path(source).is_file():
         yield _local(source, Path(source).name)
     elif any(letter in source for letter in "*?["):
-        root = _fixed_part(source)
-        for path in glob.iglob(source, recursive=True):
-            if not os.path.isdir(path):
-                yield _local(path, os.path.relpath(path, root))
+        yield from _of_pattern(source, output)
     else:
         raise InputError(
             f"{source} is no folder, file, pattern or list; give a folder, a quoted pattern such "
@@ -105,13 +106,40 @@ def listed(source: str, output: str) -> Iterator[Found]:
         )
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a folder of this machine from all others, whatever links lead to it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _of_pattern(pattern: str, output: str) -> Iterator[Found]:
+    root = _fixed_part(pattern)
+    place, real = os.path.realpath(output), os.path.realpath(root)
+    if real == place:
+        raise InputError(_IS_READ.format(output))
+    asked_for = _lies_in(real, place)  # the pattern itself begins inside of the output folder
+    for path in glob.iglob(pattern, recursive=True):
+        result = not asked_for and _lies_in(os.path.realpath(os.path.dirname(path)), place)
+        if not result and not os.path.isdir(path):
+            yield _local(path, os.path.relpath(path, root))
+
+
 def _below(
-    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: str
+    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: tuple[int, int] | None
 ) -> Iterator[Found]:
     """Everything below a folder; a link to a folder that is being listed is a loop."""
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
+        if here == output:
+            return
         if here in above:
             yield Found(folder, relative, 0, "The link leads back to a folder above it.")
             return
@@ -120,35 +148,58 @@ def _below(
         yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
         return
     with entries:
-        for entry in entries:
-            name = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.name.startswith(".") or os.path.abspath(entry.path) == output:
-                continue
-            if entry.is_dir():
-                yield from _below(entry.path, name, (*above, here), output)
-            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
-                yield _local(entry.path, name)
+        try:
+            for entry in entries:
+                name = f"{relative}/{entry.name}" if relative else entry.name
+                if entry.name.startswith("."):
+                    continue
+                is_folder = _is_folder(entry)
+                if is_folder:
+                    yield from _below(entry.path, name, (*above, here), output)
+                elif is_folder is None or PurePosixPath(name).suffix.lower() in SUFFIXES:
+                    yield _local(entry.path, name)
+        except OSError as error:  # a disk that fails halfway
+            yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool | None:
+    """Whether an entry is a folder; None where nobody can tell, as with a link to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return None
 
 
 def _local(path: str, relative: str) -> Found:
+    """A file of this machine; a pipe or a device, which may never end, is a problem."""
     try:
-        return Found(path, relative, os.stat(path).st_size)
+        status = os.stat(path)
     except OSError as error:
         return Found(path, relative, 0, f"The file cannot be read ({error.strerror}).")
+    problem = "" if stat.S_ISREG(status.st_mode) else "It is a folder, a pipe or a device, no file."
+    return Found(path, relative, status.st_size, problem)
 
 
 def _of_list(path: Path) -> Iterator[Found]:
     """Paths or URLs, one a line; mirrored below the deepest folder that holds them all."""
     root: str | None = None
     for line in _lines(path):
-        folder = os.path.dirname(line if is_remote(line) else os.path.abspath(line))
+        folder = os.path.dirname(line if is_remote(line) else _spelled(line))
         root = folder if root is None else _common(root, folder)
     for line in _lines(path):
         if is_remote(line):
             fs, inner = filesystem(line)
             yield _stat(fs, inner, line, line[len(root or "") :].lstrip("/"))
         else:
-            yield _local(line, os.path.abspath(line)[len(root or "") :].lstrip(os.sep))
+            yield _local(line, _spelled(line)[len(root or "") :].lstrip(os.sep))
+
+
+def _spelled(path: str) -> str:
+    """One spelling of a file's path; behind a link, ".." is the folder above its target."""
+    folder, name = os.path.split(path)
+    if ".." in folder.split(os.sep):
+        folder = os.path.realpath(folder)
+    return os.path.abspath(os.path.join(folder, name))
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -174,28 +225,81 @@ def _fixed_part(pattern: str) -> str:
     return "/".join(parts[:wild]) or ("/" if pattern.startswith("/") else ".")
 
 
-def _remote(source: str, output: str | None) -> Iterator[Found]:
+def _remote(source: str, output: str) -> Iterator[Found]:
     fs, root = filesystem(source)
-    if any(letter in root for letter in "*?["):
-        fixed = _fixed_part(root)
-        for path, info in fs.glob(root, detail=True).items():
-            if info["type"] == "file":
-                yield _found(fs, path, info, os.path.relpath(path, fixed))
-        return
-    if fs.isfile(root):
+    pattern = root if any(letter in root for letter in "*?[") else None
+    if pattern is not None:
+        root = _fixed_part(pattern)
+    elif fs.isfile(root):
         yield _stat(fs, root, source, PurePosixPath(root).name)
         return
-    if not fs.exists(root):
+    elif not fs.exists(root):
         raise InputError(f"{source} does not exist or cannot be read.")
-    for folder, _, files in fs.walk(root, detail=True):
-        if output is not None and f"{folder}/".startswith(f"{output}/"):
+    place = _place_in(fs, output)
+    if root == place:
+        raise InputError(_IS_READ.format(output))
+    takes = _takes_recordings if pattern is None else _takes_matching(pattern, root)
+    for path, info in _walk(fs, root, lambda folder: folder != place and takes(folder, True)):
+        relative = path[len(root) :].lstrip("/")
+        if isinstance(info, FileNotFoundError) and path == root:
+            continue  # a pattern may match nothing
+        elif isinstance(info, Exception):
+            problem = f"The folder cannot be read ({info})."
+            yield Found(fs.unstrip_protocol(path), relative, 0, problem)
+        elif takes(path, False):
+            yield _found(fs, path, info, relative)
+
+
+def _takes_recordings(path: str, is_folder: bool) -> bool:
+    name = PurePosixPath(path)
+    return not name.name.startswith(".") and (is_folder or name.suffix.lower() in SUFFIXES)
+
+
+def _takes_matching(pattern: str, root: str) -> Callable[[str, bool], bool]:
+    """Takes the files that match a pattern, and the folders that may hold such."""
+    parts = pattern[len(root) :].strip("/").split("/")
+    return lambda path, is_folder: _fits(path[len(root) :].strip("/").split("/"), parts, is_folder)
+
+
+def _fits(names: list[str], parts: list[str], is_folder: bool) -> bool:
+    if not names:
+        return bool(parts) if is_folder else set(parts) <= {"**"}
+    if not parts:
+        return False
+    if parts[0] == "**":
+        rests = (names[n:] for n in range(len(names) + 1))
+        return is_folder or any(_fits(rest, parts[1:], False) for rest in rests)
+    return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:], is_folder)
+
+
+def _place_in(fs: Any, output: str) -> str | None:
+    """Where the output folder is in a store; None if it is not there."""
+    if not is_remote(output):
+        return None
+    other, place = filesystem(output)
+    return place if type(other) is type(fs) else None
+
+
+def _walk(
+    fs: Any, folder: str, enters: Callable[[str], bool]
+) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+    """Every file below a remote folder; in place of one that cannot be listed, the reason.
+
+    fsspec's own walk leaves such a folder out and says nothing.
+    """
+    try:
+        listing = fs.ls(folder, detail=True)
+    except Exception as error:  # every store's client has errors of its own
+        yield folder, error
+        return
+    for info in listing:
+        path = info["name"].rstrip("/")
+        if path == folder:  # the object that marks a folder
             continue
-        for info in files.values():
-            path = info["name"]
-            relative = path[len(root) :].lstrip("/")
-            hidden = any(part.startswith(".") for part in PurePosixPath(relative).parts)
-            if not hidden and PurePosixPath(path).suffix.lower() in SUFFIXES:
-                yield _found(fs, path, info, relative)
+        if info["type"] != "directory":
+            yield path, info
+        elif enters(path):
+            yield from _walk(fs, path, enters)
 
 
 def _found(fs: Any, path: str, info: dict[str, Any], relative: str) -> Found:
@@ -223,10 +327,20 @@ def exists(address: str) -> bool:
 
 
 def names_below(folder: str) -> Iterator[str]:
-    """The relative names of all files below a remote folder; none if it is not there."""
+    """The relative names of all files below a remote folder; none if it is not there.
+
+    Raises InputError where a listing fails: a name that is missing would be taken for no file.
+    """
     fs, root = filesystem(folder)
-    for _, _, files in fs.walk(root, detail=True):
-        yield from (info["name"][len(root) :].lstrip("/") for info in files.values())
+    for path, info in _walk(fs, root, lambda folder: True):
+        if isinstance(info, FileNotFoundError):
+            continue
+        if isinstance(info, Exception):
+            raise InputError(
+                f"{fs.unstrip_protocol(path)} cannot be listed ({info}). Check the network and the "
+                "keys, then run the same command again."
+            ) from info
+        yield path[len(root) :].lstrip("/")
 
 
 def read_bytes(address: str) -> bytes | None:

@@ -4,7 +4,8 @@ The plan is a table in a temporary SQLite file that vanishes with the run, so th
 does not grow with the number of files. Names: ``<stem>.wav`` beside its siblings; where two inputs
 would share it (a.mp3, a.wav), each keeps its whole name (a.mp3.wav, a.wav.wav), but for one that
 an earlier run has finished already. An input that still finds its name taken is an error of its
-own. Addresses and relative names are text with surrogates for undecodable bytes, kept as bytes.
+own; a file that a list spells in two ways is one input. Addresses and relative names are text with
+surrogates for undecodable bytes, kept as bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from lily.batch.manifest import DONE
 from lily.batch.places import Found
 from lily.events import UpsampleOptions
 
@@ -24,6 +26,7 @@ CREATE TABLE files (
   problem TEXT, status TEXT, listed INTEGER DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX by_wanted ON files (wanted);
+CREATE INDEX by_longer ON files (longer);
 CREATE INDEX by_output ON files (output);
 CREATE INDEX by_size ON files (size DESC);
 CREATE TABLE present (output BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -34,8 +37,16 @@ _FREE = "NOT EXISTS (SELECT 1 FROM files other WHERE other.output = files.{})"
 _ALONE = """NOT EXISTS (
   SELECT 1 FROM files other
   WHERE other.wanted = files.wanted AND other.input != files.input AND other.problem = ''
+  AND other.listed = 1
+)"""
+# A name below the mirrored folder is one file's, however a list spells its address: the spelling
+# that the manifest knows stays, else the first.
+_ONCE = """UPDATE files SET listed = 0 WHERE listed = 1 AND EXISTS (
+  SELECT 1 FROM files other WHERE other.longer = files.longer AND other.listed = 1
+  AND (other.status IS NULL, other.input) < (files.status IS NULL, files.input)
 )"""
 _NAMING = (
+    _ONCE,
     f"UPDATE files SET output = wanted WHERE {_UNNAMED} AND {_ALONE} AND {_FREE.format('wanted')}",
     "UPDATE files SET output = longer, note = 'Another input differs only in its ending, so the "
     f"ending is kept.' WHERE {_UNNAMED} AND {_FREE.format('longer')}",
@@ -52,6 +63,7 @@ class Job:
     output: str  # below the output folder, with slashes
     size: int  # bytes
     note: str = ""  # why its name is another than the usual
+    done_before: bool = False  # the manifest has a row of its result, and so of its certificate
 
 
 @dataclass(frozen=True)
@@ -141,4 +153,5 @@ class Plan:
             f"WHERE listed = 1 AND problem = '' ORDER BY {order}"
         )
         for source, output, size, note, status in self._base.execute(query):
-            yield Job(os.fsdecode(source), os.fsdecode(output), size, note or ""), status
+            done = status == DONE
+            yield Job(os.fsdecode(source), os.fsdecode(output), size, note or "", done), status

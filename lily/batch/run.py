@@ -214,6 +214,9 @@ def _recover(manifest: Manifest, crossings: Crossings) -> None:
     for row in on_their_way.values():
         manifest.append(row)
     manifest.settle()
+    for address, row in found:
+        if row is None:
+            crossings.withdraw(address)
     _clear([address for address, _ in found])
 
 
@@ -221,21 +224,17 @@ def _settled(request: Request, manifest: Manifest) -> Request:
     """The request with its seed; raises InputError if the folder's results were made otherwise."""
     stored = read_bytes(_state(request))
     before: dict[str, Any] = json.loads(stored) if stored else {}
-    if before and request.overwrite and not before["overwriting"]:
+    if request.overwrite and before and (not before["overwriting"] or _differing(request, before)):
         before = {}  # the earlier results have had their day
     if not before and request.overwrite:
         manifest.clear()
+        Crossings(request.folder).clear()
     elif before.get("overwriting"):  # what was interrupted goes on
         request = dataclasses.replace(request, overwrite=True)
-    seed = request.options.seed
-    if seed is None:
-        seed = before.get("settings", {}).get("seed")
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    request = dataclasses.replace(request, options=dataclasses.replace(request.options, seed=seed))
-    now = _settings(request)
-    differing = [key for key, value in before.get("settings", now).items() if value != now.get(key)]
+    differing = _differing(request, before)
+    request = _seeded(request, before)
     if differing:
-        key = differing[0]
+        key, now = differing[0], _settings(request)
         raise InputError(
             f"{request.folder} holds results with {key} {_said(before['settings'][key])}, now it "
             f"is {_said(now[key])}; give what was given before, another output folder, or "
@@ -243,6 +242,23 @@ def _settled(request: Request, manifest: Manifest) -> Request:
         )
     _remember(request, overwriting=request.overwrite)
     return request
+
+
+def _seeded(request: Request, before: dict[str, Any]) -> Request:
+    """The request with a seed: its own, that of the results before, or a new one."""
+    seed = request.options.seed
+    if seed is None:
+        seed = before.get("settings", {}).get("seed")
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    return dataclasses.replace(request, options=dataclasses.replace(request.options, seed=seed))
+
+
+def _differing(request: Request, before: dict[str, Any]) -> list[str]:
+    """The settings in which the results before differ from what is asked for now."""
+    if not before:
+        return []
+    now = _settings(_seeded(request, before))
+    return [key for key, value in before["settings"].items() if value != now.get(key)]
 
 
 def _settings(request: Request) -> dict[str, Any]:

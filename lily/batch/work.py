@@ -19,7 +19,7 @@ from typing import Any
 
 from lily.batch.crossings import Crossings
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
-from lily.batch.places import delivered, exists, fetched, joined, sha256
+from lily.batch.places import exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
 from lily.certificate import certificate_path
 from lily.engine import InferenceEngine
@@ -113,14 +113,12 @@ class _Exists(InputError):
 def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording:
     """One recording as the engine's events, then ``Delivered``; leaves nothing if it fails."""
     began = time.perf_counter()
-    place = joined(request.folder, job.output)
     crossings = Crossings(request.folder)
     arrived = crossings.arrived(job.input)
     if arrived is not None:  # a worker was lost between the result and its report
         yield Delivered(*arrived)  # type: ignore[misc]
         return
-    if exists(place) and not request.overwrite:
-        raise _Exists(f"{place} exists already and is not overwritten.")
+    _refuse_taken(job, request, "exists already")
     staging = crossings.begin(job.input)
     try:
         source = fetched(job.input, staging)
@@ -136,7 +134,8 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
         if _identity(os.stat(source)) != _identity(before):
             raise InputError(f"{job.input} changed while it was read; run the command again.")
         row = _row(job, result, digest, before.st_size, time.perf_counter() - began)
-        crossing = _deliver(row, result, staging, request)
+        _refuse_taken(job, request, "appeared meanwhile")
+        crossing = crossings.cross(row, result.output, result.certificate, staging)
     except Exception as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, LilyError | OSError):
@@ -149,14 +148,15 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
     yield Delivered(row, crossing)  # type: ignore[misc]
 
 
-def _deliver(row: Row, result: UpsampleResult, staging: Path, request: Request) -> str:
-    """Bring certificate and row, then the result to their places; returns what can go then."""
-    place = joined(request.folder, row["output"])
-    if exists(place) and not request.overwrite:
-        raise _Exists(f"{place} appeared meanwhile and is not overwritten.")
-    if result.certificate is not None:
-        delivered(result.certificate, joined(request.folder, row["certificate"]))
-    return Crossings(request.folder).cross(row, result.output, staging)
+def _refuse_taken(job: Job, request: Request, how: str) -> None:
+    """Raise unless the places of the result and its certificate are free, or may be overwritten."""
+    if request.overwrite:
+        return
+    certificate = certificate_path(Path(job.output)).as_posix()
+    for name in (job.output, *(() if job.done_before else (certificate,))):
+        place = joined(request.folder, name)
+        if exists(place):
+            raise _Exists(f"{place} {how} and is not overwritten.")
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from test_engine import band_limited, make_folder, write
 
 import lily.batch.work as work
 from lily.batch.crossings import digest_of
-from lily.batch.places import listed, read_bytes
+from lily.batch.manifest import LocalManifest
+from lily.batch.places import delivered, listed, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
 from lily.batch.work import ThisProcess
@@ -133,6 +136,80 @@ def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, 
     assert {row["status"] for row in rows(out).values()} == {"done"}
 
 
+def test_certificates_of_others_are_left_alone_too(engine, tapes, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "one.certificate.json").write_text("precious")
+    assert batch(engine, tapes, out).skipped == 1
+    assert (out / "one.certificate.json").read_text() == "precious"
+    assert "certificate.json exists already" in rows(out)["one.wav"]["error"]
+    (out / "one.certificate.json").unlink()
+    (out / "a/two.wav").unlink()  # whose own certificate stays
+    assert batch(engine, tapes, out).done == 2
+    (out / "one.certificate.json").write_text("precious")
+    assert batch(engine, tapes, out, overwrite=True).done == 4
+    assert (out / "one.certificate.json").read_text() != "precious"
+
+
+@pytest.mark.parametrize("store", ["", "memory:/"])
+def test_a_certificate_whose_result_never_arrived_does_not_stay(
+    engine, tapes, tmp_path, monkeypatch, store
+):
+    class Killed(BaseException):
+        """As SIGKILL would: nobody tidies up."""
+
+    def killed_at_a_result(file, address):
+        if address.endswith(".wav"):
+            raise Killed
+        delivered(file, address)
+
+    out = f"{store}{tmp_path}/out"
+    with monkeypatch.context() as patched:
+        patched.setattr(work.shutil, "rmtree", lambda *_, **__: None)
+        patched.setattr("lily.batch.crossings.remove", lambda address: None)
+        patched.setattr("lily.batch.crossings.delivered", killed_at_a_result)
+        with pytest.raises(Killed):
+            batch(engine, tapes, out)
+    names = list(names_below(out)) if store else list(map(str, Path(out).rglob("*")))
+    assert any(name.endswith(".certificate.json") for name in names if ".lily" not in name)
+    assert batch(engine, tapes, out).done == 4
+
+
+def test_overwriting_that_was_interrupted_begins_anew_with_other_settings(engine, tapes, tmp_path):
+    class Killed(BaseException):
+        """In the middle of a run."""
+
+    def killed(progress, row):
+        if row is not None:
+            raise Killed
+
+    out, more = tmp_path / "out", Options(seed=3, steps=2, cutoff_hz=4e3)
+    batch(engine, tapes, out)
+    with pytest.raises(Killed):
+        batch(engine, tapes, out, killed, overwrite=True)
+    with pytest.raises(InputError, match="or --overwrite"):
+        batch(engine, tapes, out, options=more)
+    assert batch(engine, tapes, out, options=more, overwrite=True).done == 4
+    assert {row["steps"] for row in rows(out).values()} == {2}
+
+
+def test_what_had_arrived_is_overwritten_as_well(engine, tapes, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Between a result and its row."""
+
+    def killed(*_):
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("lily.batch.manifest.LocalManifest.append", killed)
+        patched.setattr(work.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            batch(engine, tapes, out)
+    more = Options(seed=3, steps=2, cutoff_hz=4e3)
+    assert batch(engine, tapes, out, options=more, overwrite=True).done == 4
+
+
 def test_one_name_for_two_inputs_keeps_both_and_says_so(engine, tmp_path):
     tapes, out = tmp_path / "tapes", tmp_path / "out"
     tapes.mkdir()
@@ -145,6 +222,27 @@ def test_one_name_for_two_inputs_keeps_both_and_says_so(engine, tmp_path):
     late = batch(engine, tapes, out)  # b.wav has its result, b.flac.wav is b.flac.aiff's
     assert late.failed == 1 and "rename it" in rows(out)["b.flac"]["error"]
     assert late.finished_before == 4
+
+
+def test_one_file_that_a_list_spells_in_many_ways_is_one_input(tapes, tmp_path, monkeypatch):
+    def planned(*lines) -> dict[str, str]:
+        names.write_text("\n".join(lines))
+        with Plan() as plan:
+            plan.remember("./one.wav", "done", "one.wav")
+            plan.list(listed(str(names), "out"))
+            return {job.output: job.input for job, _ in plan.jobs()}
+
+    names = tmp_path / "list.txt"
+    monkeypatch.chdir(tapes)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tapes / "link").symlink_to(tmp_path / "deep/er", target_is_directory=True)
+    write(tmp_path / "deep/one.wav", band_limited(0.3, 4000.0))
+    known = planned("one.wav", "./one.wav", f"{tapes}/one.wav", f"{tapes}//a/../one.wav", "one.wav")
+    assert known == {"one.wav": "./one.wav"}
+    other = planned(f"{tapes}/./a/two.flac", f"{tapes}/a/two.flac", "./one.wav")
+    assert other == {"a/two.wav": f"{tapes}/./a/two.flac", "one.wav": "./one.wav"}
+    linked = planned("./one.wav", "link/../one.wav")  # another file
+    assert set(linked.values()) == {"./one.wav", "link/../one.wav"}
 
 
 def test_bad_inputs_are_rows_and_the_others_are_done(engine, tapes, tmp_path, capsys):
@@ -162,6 +260,42 @@ def test_bad_inputs_are_rows_and_the_others_are_done(engine, tapes, tmp_path, ca
     write(tapes / "text.wav", band_limited(0.3, 4e3))
     assert batch(engine, tapes, tmp_path / "out").done == 1  # what failed is tried again
     assert rows(tmp_path / "out")["text.wav"]["status"] == "done"
+
+
+def test_what_cannot_be_followed_or_never_ends_is_a_row_of_its_own(tapes):
+    (tapes / "self.mp3").symlink_to("self.mp3")
+    (tapes / "loop").symlink_to("loop")
+    os.mkfifo(tapes / "pipe.wav")
+    (tapes / "zero.wav").symlink_to("/dev/zero")
+    names = tapes.parent / "list.txt"
+    names.write_text(f"{tapes}/pipe.wav\n{tapes}/a\n")
+    wrong = {one.relative for one in listed(str(tapes), "out") if one.problem}
+    assert wrong == {"self.mp3", "loop", "pipe.wav", "zero.wav"}
+    assert all("no file" in one.problem for one in listed(str(names), "out"))
+
+
+def test_a_folder_that_fails_halfway_keeps_what_was_listed(tapes, monkeypatch):
+    class Failing:
+        def __init__(self, folder):
+            self.entries = scandir(folder)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.entries.close()
+
+        def __iter__(self):
+            yield from self.entries
+            raise OSError(errno.EIO, "Input/output error")
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", Failing)
+    found = list(listed(str(tapes), "out"))
+    assert {one.relative for one in found if not one.problem} == {
+        "one.wav", "a/two.flac", "a/b/three.wav", "c d/four.aiff"
+    }  # fmt: skip
+    assert {one.relative for one in found if one.problem} == {"", "a", "a/b", "c d"}
 
 
 def test_no_permission_is_told_of_the_file_it_concerns(engine, tapes, tmp_path, monkeypatch):
@@ -255,6 +389,35 @@ def test_half_a_line_in_the_manifest_is_no_row(engine, tapes, tmp_path):
     assert len(rows(tmp_path / "out")) == 4
 
 
+def test_a_disk_that_fills_within_a_row_leaves_whole_rows(tmp_path):
+    row = {"input": "tape.wav", "output": "tape.wav", "status": "done"}
+    with LocalManifest(tmp_path) as manifest:
+        manifest.append(row)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (manifest.path.stat().st_size + 20, limits[1]))
+        try:
+            for n in range(2):
+                with pytest.raises(OSError):
+                    manifest.append({**row, "input": f"{n}.wav"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+    with LocalManifest(tmp_path) as manifest:
+        assert list(manifest.rows()) == [row]
+
+
+def test_a_manifest_that_was_replaced_before_it_was_locked_is_not_written(tmp_path, monkeypatch):
+    def late(file, how):
+        os.replace(other, tmp_path / "manifest.jsonl")
+
+    other = tmp_path / "compacted"
+    other.touch()
+    monkeypatch.setattr("lily.batch.manifest.fcntl.flock", late)
+    with pytest.raises(InputError, match="Another run"):
+        LocalManifest(tmp_path)
+
+
 def test_two_runs_at_once_do_not_share_a_manifest(engine, tapes, tmp_path):
     def second(progress, row):
         with pytest.raises(InputError, match="Another run"):
@@ -286,6 +449,24 @@ def test_results_inside_of_what_is_read_are_not_read(engine, tapes, tmp_path):
         batch(engine, tapes, tapes)
 
 
+def test_neither_a_pattern_nor_a_linked_folder_reads_results(tapes, tmp_path):
+    def found(source, output) -> set[str]:
+        return {one.relative for one in listed(str(source), str(output))}
+
+    recordings = found(tapes, tmp_path / "out")
+    (tapes / "a/out").mkdir()
+    write(tapes / "a/out/one.wav", band_limited(0.3, 4000.0))
+    (tmp_path / "link").symlink_to(tapes, target_is_directory=True)
+    (tmp_path / "way").symlink_to(tapes / "a", target_is_directory=True)
+    for output in (tapes / "a/out", tmp_path / "way/out"):
+        for source in (tapes, tmp_path / "link"):
+            assert found(source, output) == recordings
+            assert found(f"{source}/**/*.[wfa]*", output) == recordings
+    assert found(f"{tapes}/a/out/*.wav", tapes / "a") == {"one.wav"}  # which is asked for
+    with pytest.raises(InputError, match="is what is read"):
+        found(f"{tapes}/*.wav", tmp_path / "link")
+
+
 def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     import fsspec
 
@@ -306,6 +487,41 @@ def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     local = tapes / Path(row["input"]).relative_to("memory:/bucket/in")
     assert row["bytes"] == local.stat().st_size
     store.rm("/bucket", recursive=True)
+
+
+def test_a_store_that_cannot_list_a_folder_says_so(tapes, monkeypatch):
+    import fsspec
+
+    def found(source) -> dict[str, str]:
+        output = "memory://f/in/out"
+        return {one.relative: one.problem for one in listed(f"memory://f/in{source}", output)}
+
+    def refusing(self, path, **kwargs):
+        if path.endswith("/a/b"):
+            raise PermissionError(errno.EACCES, "Forbidden")
+        return ls(self, path, **kwargs)
+
+    store = fsspec.filesystem("memory")
+    ls = type(store).ls
+    store.put(f"{tapes}/", "/f/in", recursive=True)
+    store.pipe_file("/f/in/out/one.wav", b"a result")
+    whole = found("")
+    assert set(whole) == {"one.wav", "a/two.flac", "a/b/three.wav", "c d/four.aiff"}
+    assert found("/**/*.[wfa]*") == whole and set(found("/*/*.flac")) == {"a/two.flac"}
+    assert set(found("/a/**")) == {"two.flac", "b/three.wav"} and set(found("/*.wav")) == {
+        "one.wav"
+    }
+    assert found("/none/*.wav") == {}
+    with pytest.raises(InputError, match="is what is read"):
+        list(listed("memory://f/in", "memory://f/in"))
+    monkeypatch.setattr(type(store), "ls", refusing)
+    for source in ("", "/**/*.[wfa]*"):
+        assert {name for name, problem in found(source).items() if problem} == {"a/b"}
+    assert not any(found("/*/*.flac").values())
+    with pytest.raises(InputError, match="a/b cannot be listed"):
+        list(names_below("memory://f/in"))
+    monkeypatch.undo()
+    store.rm("/f", recursive=True)
 
 
 def test_a_result_that_reached_a_store_before_its_row_is_taken_as_it_is(engine, tapes):
