@@ -13,6 +13,7 @@ from test_engine import band_limited, make_folder, write
 
 from lily.certificate import certificate_path, read_certificate, read_short
 from lily.cli import main
+from lily.config import load_config
 from lily.dsp.audio import AudioWriter, read_audio
 from lily.dsp.fingerprint import SampleHash
 from lily.dsp.tags import read_comment
@@ -90,6 +91,16 @@ def test_what_the_engine_writes_is_certified_and_holds(made):
     assert read_short(read_comment(output))["seal"] == stated.seal
     for against in (None, recording):
         assert broken(output, against) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [20.0, 60.0])
+def test_what_the_bundled_model_writes_holds_when_it_is_measured_again(tmp_path, seconds):
+    recording = write(tmp_path / "a.wav", band_limited(seconds, CUTOFF, channels=1) / 10)
+    engine = InferenceEngine(load_config("lily-mini"), device="cpu")
+    result = engine.run_inference(recording, tmp_path / "out", seed=1)
+    assert len(read_certificate(certificate_path(result.output)).run.joins) > 3
+    assert broken(result.output, recording) == set()
 
 
 def test_the_same_run_gives_the_same_certificate_whatever_the_file_is_called(

@@ -77,11 +77,11 @@ class SeamMeter:
     ) -> None:
         """``width`` is a cross-fade's length; joins in a piece whose band is full do not count."""
         self._rate = sample_rate
-        frames_a_second = sample_rate / HOP
-        self._half = max(1, round(width * frames_a_second / 2))
+        self._half = max(1, round(width * sample_rate / HOP / 2))
         self._reach = self._half + GUARD + AROUND
+        # Joins lie between two frames; by whole samples, so that no last digit chooses which.
         self._joins = torch.tensor(
-            [round(second * frames_a_second - 0.5) for second in joins], dtype=torch.long
+            [round(second * sample_rate) // HOP for second in joins], dtype=torch.long
         )
         self._cutoffs = cutoffs
         filled = [hz for hz in cutoffs.hz if len(cutoffs.hz) == 1 or hz < FULL_BAND_HZ]

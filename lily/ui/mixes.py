@@ -78,7 +78,8 @@ class Mixes:
         if kind not in FORMATS:
             raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
         highs_only = asked.get("highs_only") is True
-        stem = f"{take.output.stem}.{'highs.' if highs_only else ''}{gain_db:+g}dB.{kind}"
+        parts = [take.output.stem, *(["highs"] if highs_only else []), f"{gain_db:+g}dB"]
+        stem = ".".join([*parts, *(["16bit"] if kind == "wav16" else [])])
         folder = take.output.parent / FOLDER
         path = folder / f"{stem}.{ENDINGS[kind]}"
         if not self._places.acquire(blocking=False):

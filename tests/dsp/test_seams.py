@@ -62,6 +62,12 @@ def test_block_sizes_do_not_change_the_score(recording):
     assert math.isclose(a.level_ratio, b.level_ratio, rel_tol=1e-4)
 
 
+def test_the_last_digits_of_a_join_do_not_change_the_score(recording):
+    scores = [score(recording, [join + by for join in JOINS]) for by in (-1e-9, 0.0, 1e-9)]
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] == score(recording, [round(join, 6) for join in JOINS])
+
+
 @pytest.mark.parametrize("decibels", [-6.0, -3.0, 3.0])
 def test_a_dip_or_a_bump_of_the_highs_at_joins_is_measured(recording, highs, decibels):
     gain = 10 ** (decibels / 20)

@@ -50,6 +50,7 @@ function listen(key) {
   heard = key;
   transport?.mix(levels(key));
   find(".download").disabled = Boolean(test) || !isTake(key);
+  find(".error").hidden = true; // of a download at another mix
   if (test) return;
   for (const button of find(".sources").children) {
     const chosen = button.dataset.key === key;
@@ -292,6 +293,7 @@ find(".highs-only").addEventListener("change", () => transport?.mix(levels(heard
 find(".gain").addEventListener("input", () => {
   const value = Number(find(".gain").value);
   find(".gain-text").textContent = `${value > 0 ? "+" : ""}${value} dB`;
+  find(".error").hidden = true;
   transport?.mix(levels(heard));
 });
 find(".download").addEventListener("click", () => download().catch(fail));
