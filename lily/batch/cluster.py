@@ -8,6 +8,7 @@ rows, which depend on nothing but themselves. Every worker has the same number o
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections import deque
@@ -37,10 +38,13 @@ except ImportError as error:
         "--ray needs Ray, which is not installed here; pip install 'lily-audio[cluster]'."
     ) from error
 
+log = logging.getLogger(__name__)
+
 BUNDLE_FILES = 8  # what a lost worker loses at most, and enough to fill batches of short clips
 BUNDLE_BYTES = 32 << 20  # a long recording goes alone
 SHARES = 4  # a bundle is at most this part of a worker's share of what is left: all end together
 BUNDLES_AHEAD = 2  # a worker's: the next is there when one ends
+PATIENCE = 60.0  # seconds until it is told that workers are being waited for
 TRIES = 3  # after which a recording that was lost with its worker is given up
 SPLIT_BYTES = 4 << 20  # smaller recordings are never split: they take seconds
 STORE_BYTES = 256 << 20  # Ray's shared memory, for contexts and rows of split recordings
@@ -150,6 +154,7 @@ class _Bundle:
 
     worker: int
     jobs: dict[str, Job]
+    alone: bool  # a job that was lost before, and has the worker to itself
 
 
 @dataclass
@@ -167,8 +172,7 @@ class _Queue:
     tries: dict[str, int] = field(default_factory=dict)
 
     def bundle(self) -> list[Job]:
-        if self.lost:
-            return [self.lost.popleft()]
+        """The next jobs that nobody has had."""
         most = min(BUNDLE_BYTES, self.left // (SHARES * self.workers))
         taken: list[Job] = []
         for job in self.jobs:
@@ -210,10 +214,10 @@ class Cluster:
             )
         config = with_weights(resolve_config(self.model.preset, self.model.weights))
         weights = (Path(config["weights"]["folder"]) / WEIGHTS).stat().st_size
-        self.sizing = sized(ray.cluster_resources(), weights, *self.asked)
+        self.sizing = sized(_machines(), weights, *self.asked)
         self._actors = [self._actor() for _ in range(self.sizing.workers)]
         try:
-            ray.get([actor.ready.remote() for actor in self._actors])
+            self._wait_until_ready()
         except RayError as error:
             self.__exit__()
             raise InputError(f"A worker cannot load the model: {_last_line(error)}") from error
@@ -223,6 +227,22 @@ class Cluster:
         for actor in self._actors:
             ray.kill(actor)
         ray.shutdown()
+
+    def _wait_until_ready(self) -> None:
+        """Wait until every worker has loaded the model, and say so where that takes long."""
+        waiting = [actor.ready.remote() for actor in self._actors]
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=PATIENCE)
+            ray.get(ready)
+            if waiting:
+                log.warning(
+                    "Still waiting for %d of %d workers, each with %d CPU cores and %g GPUs: they "
+                    "load the model, or others use the cluster.",
+                    len(waiting),
+                    len(self._actors),
+                    self.sizing.threads,
+                    self.sizing.gpus,
+                )
 
     def _actor(self) -> Any:
         size = self.sizing
@@ -257,11 +277,17 @@ class Cluster:
         busy = [0] * len(actors)
         while True:
             for worker in sorted(range(len(actors)), key=busy.__getitem__) * BUNDLES_AHEAD:
-                if busy[worker] < BUNDLES_AHEAD and (bundle := queue.bundle()):
+                alone = bool(queue.lost)
+                # What was lost waits for a worker that has nothing else, which then gets nothing
+                # else: if it takes its worker down, no other recording goes with it.
+                if busy[worker] >= (1 if alone else BUNDLES_AHEAD):
+                    continue
+                if bundle := [queue.lost.popleft()] if alone else queue.bundle():
                     call = actors[worker].work.options(num_returns="streaming")
                     reports = call.remote(bundle, request, helpers)
-                    under_way[reports] = _Bundle(worker, {job.input: job for job in bundle})
-                    busy[worker] += 1
+                    jobs = {job.input: job for job in bundle}
+                    under_way[reports] = _Bundle(worker, jobs, alone)
+                    busy[worker] += BUNDLES_AHEAD if alone else 1
             if not under_way:
                 return
             ready, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
@@ -276,7 +302,7 @@ class Cluster:
                     report = None
                 if report is None:
                     del under_way[reports]
-                    busy[bundle.worker] -= 1
+                    busy[bundle.worker] -= BUNDLES_AHEAD if bundle.alone else 1
                     continue
                 if isinstance(report, Delivered):
                     bundle.jobs.pop(report.row["input"], None)
@@ -284,10 +310,9 @@ class Cluster:
 
     def _lost(self, queue: _Queue, bundle: _Bundle, error: RayError) -> Iterator[Report]:
         """Queue what a lost worker had not reported once more; give up what is lost each time."""
-        alone = len(bundle.jobs) == 1
         for job in bundle.jobs.values():
-            queue.tries[job.input] = queue.tries.get(job.input, 0) + alone
-            if not isinstance(error, RayActorError):
+            queue.tries[job.input] = queue.tries.get(job.input, 0) + bundle.alone
+            if bundle.alone and not isinstance(error, RayActorError):  # its own, or it would work
                 yield Delivered(failed(job, LilyError(_last_line(error))))
             elif queue.tries[job.input] < TRIES:
                 yield Advanced(job.input, 0.0)
@@ -297,6 +322,11 @@ class Cluster:
                     f"Its worker was lost {TRIES} times; it may need more memory than there is."
                 )
                 yield Delivered(failed(job, reason))
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each of the cluster's machines has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _last_line(error: Exception) -> str:

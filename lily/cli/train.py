@@ -75,9 +75,7 @@ def run_train(options: argparse.Namespace) -> int:
             f"--train encoder is a stage of its own; leave out --stage {options.stage}."
         )
     device = choose_device(options.device)
-    precision = launched_precision()
-    if options.precision:
-        precision = choose_precision(options.precision, device)
+    precision = choose_precision(options.precision or launched_precision(), device)
     stages = STAGES if options.stage == "all" else (options.stage,)
     config, base = load_config(options.preset), options.base
     config = shortened(config, options.share)

@@ -72,7 +72,9 @@ class Loop:
         self.generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         self.step = 0
         self.precision = precision  # of the networks' products; weights and sums are float32
-        facts = {"stage": asdict(self.config), "processes": world.size, "precision": str(precision)}
+        facts = {"stage": asdict(self.config), "processes": world.size}
+        if precision is not torch.float32:  # else as it always was: older checkpoints go on
+            facts["precision"] = str(precision)
         self.fingerprint = json.dumps(facts, sort_keys=True)
         self.seconds = {"data": 0.0, "compute": 0.0}  # where the time of a report went
         self.validated: dict[str, float] = {}  # the last figures on what is held out

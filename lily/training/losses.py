@@ -20,7 +20,14 @@ def log_spectra(samples: Tensor) -> list[Tensor]:
     spectra = []
     for n_fft, hop in RESOLUTIONS:
         window = torch.hann_window(n_fft, device=samples.device)
-        spectrum = torch.stft(samples, n_fft, hop, window=window, return_complex=True)
+        spectrum = torch.stft(
+            _mirrored(samples, n_fft // 2),
+            n_fft,
+            hop,
+            window=window,
+            center=False,
+            return_complex=True,
+        )
         power = spectrum.real.square() + spectrum.imag.square()
         spectra.append((power / window.square().sum() + POWER_FLOOR).log10())
     return spectra
@@ -37,3 +44,14 @@ def energy_distance(target: Tensor, first: Tensor, second: Tensor) -> tuple[Tens
     x, y1, y2 = log_spectra(target), log_spectra(first), log_spectra(second)
     plain = (distance(x, y1) + distance(x, y2)) / 2
     return 2 * plain - distance(y1, y2), plain.detach()
+
+
+def _mirrored(samples: Tensor, edge: int) -> Tensor:
+    """Reflected at both ends, as ``stft`` would do it.
+
+    On a GPU the gradient of its own reflection does not repeat itself, and ``--deterministic``
+    refuses it.
+    """
+    return torch.cat(
+        [samples[:, 1 : edge + 1].flip(1), samples, samples[:, -edge - 1 : -1].flip(1)], 1
+    )

@@ -18,10 +18,10 @@ from lily.errors import TrainingError
 
 PATIENCE = timedelta(hours=24)  # the others wait for process 0 to prepare a large corpus
 
-MIXED = {"no": torch.float32, "bf16": torch.bfloat16}  # accelerate's names
+MIXED = {"no": "fp32", "bf16": "bf16"}  # accelerate's names, and ours
 
 
-def launched_precision() -> torch.dtype:
+def launched_precision() -> str:
     """What ``accelerate launch --mixed_precision`` asks for; raises TrainingError."""
     name = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if name not in MIXED:

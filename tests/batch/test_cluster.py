@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from unittest import mock
 
 import faults
 import pytest
 from test_engine import band_limited, make_folder, write
 
+from lily.batch.work import Delivered
 from lily.errors import InputError
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[dev]'")
+RayActorError = ray.exceptions.RayActorError
 FILES = 60
 
 
@@ -143,15 +146,88 @@ def test_sizes_follow_memory_and_cores():
     from lily.batch.sizing import sized
 
     machine = {"CPU": 16.0, "memory": 64.0 * 2**30}
-    assert (sized(machine, 28 << 20, None, None).workers, 1) == (16, 1)
-    large = sized(machine, 2700 << 20, None, None)
+    assert sized([machine], 28 << 20, None, None).workers == 16
+    large = sized([machine], 2700 << 20, None, None)
     assert large.workers == 8 and large.threads == 2  # what memory holds, all cores in use
-    graphics = sized({**machine, "GPU": 4.0}, 2700 << 20, None, None)
+    graphics = sized([{**machine, "GPU": 4.0}], 2700 << 20, None, None)
     assert (graphics.workers, graphics.gpus, graphics.threads) == (4, 1.0, 4)
-    shared = sized({**machine, "GPU": 1.0}, 28 << 20, 4, None)
+    shared = sized([{**machine, "GPU": 1.0}], 28 << 20, 4, None)
     assert (shared.workers, shared.gpus) == (4, 0.25)
     with pytest.raises(InputError, match="do not fit"):
-        sized(machine, 0, 16, 2)
+        sized([machine], 0, 16, 2)
+
+
+def test_a_worker_lies_within_one_machine():
+    from lily.batch.sizing import sized
+
+    memory = 64.0 * 2**30
+    head = {"CPU": 32.0, "memory": memory}
+    nodes = [head, *[{"CPU": 8.0, "GPU": 1.0, "memory": memory}] * 2]
+    mixed = sized(nodes, 2700 << 20, None, None)
+    assert (mixed.workers, mixed.threads, mixed.gpus) == (2, 8, 1.0)  # the head has no GPU
+    odd = sized([{"CPU": 5.0, "memory": memory}] * 2, 28 << 20, 3, None)
+    assert (odd.workers, odd.threads) == (3, 2)  # with 3 threads each, one node holds one only
+    with pytest.raises(InputError, match="do not fit the cluster's 5, 5 CPU cores"):
+        sized([{"CPU": 5.0, "memory": memory}] * 2, 28 << 20, 3, 3)
+
+
+class FakeCall:
+    """One call of a fake worker: its recordings one after another, unless the worker is lost."""
+
+    def __init__(self, names, waiting, deadly):
+        self.names, self.waiting, self.deadly, self.lost = names, waiting, deadly, False
+        waiting.append(self)
+
+    def __next__(self):
+        if not self.lost and self.names and self.names[0] == self.deadly:
+            for call in self.waiting:  # the worker takes all that wait for it along
+                call.lost = True
+            self.waiting.clear()
+        if self.lost:
+            return RayActorError()
+        if not self.names:
+            self.waiting.remove(self)
+            raise StopIteration
+        return Delivered({"input": self.names.pop(0), "status": "done"})
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("deadly", [0, 7, 8, 15])
+def test_only_the_recording_that_brings_workers_down_is_given_up(monkeypatch, workers, deadly):
+    from lily.batch import cluster
+    from lily.batch.plan import Job
+
+    jobs = [Job(f"{n}.wav", f"{n}.wav", 1) for n in range(16)]
+    actors = []
+    for _ in range(workers):
+        waiting = []
+        actor = mock.Mock(waiting=waiting)
+        actor.work.options.return_value.remote = lambda jobs, *_, waiting=waiting: FakeCall(
+            [job.input for job in jobs], waiting, f"{deadly}.wav"
+        )
+        actors.append(actor)
+
+    def wait(calls, **_):
+        ready = [c for c in calls if c.lost] or [c for c in calls if c.waiting[0] is c]
+        return ready[:1], []
+
+    def get(report):
+        if isinstance(report, Exception):
+            raise report
+        return report
+
+    monkeypatch.setattr(cluster, "ray", mock.Mock(wait=wait, get=get))
+    queue = cluster._Queue(iter(jobs), len(jobs), workers)
+    told = list(
+        cluster.Cluster._gathered(mock.Mock(_lost=lost_of(cluster)), queue, None, actors, [])
+    )
+    rows = [report.row for report in told if isinstance(report, Delivered)]
+    assert sorted(row["input"] for row in rows) == sorted(job.input for job in jobs)
+    assert [row["input"] for row in rows if row["status"] != "done"] == [f"{deadly}.wav"]
+
+
+def lost_of(cluster):
+    return lambda *arguments: cluster.Cluster._lost(None, *arguments)
 
 
 def test_no_cluster_at_an_address_is_a_sentence(place):

@@ -17,7 +17,7 @@ from lily.errors import InputError, TrainingError
 from lily.resolve import with_weights
 from lily.training.dataset import find_recordings, plan_albums, split_by_source
 from lily.training.loop import read_checkpoint
-from lily.training.losses import energy_distance
+from lily.training.losses import POWER_FLOOR, RESOLUTIONS, energy_distance, log_spectra
 from lily.training.parallel import World, launched_precision
 from lily.training.stages import STAGES
 from lily.training.train import _build, prepare, shortened, train
@@ -153,10 +153,10 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(corpus, new_run)
         list(train(config, corpus, out, resume=True))
 
 
-@pytest.mark.parametrize("name, precision", [("no", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize("name, precision", [("no", "fp32"), ("bf16", "bf16")])
 def test_the_launchers_mixed_precision_is_taken(monkeypatch, name, precision):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", name)
-    assert launched_precision() is precision
+    assert launched_precision() == precision
 
 
 def test_a_mixed_precision_that_is_not_offered_is_refused(monkeypatch):
@@ -218,6 +218,16 @@ def test_energy_distance_prefers_noise_to_a_smooth_answer():
     silent, _ = energy_distance(target, torch.zeros(4, 24_000), torch.zeros(4, 24_000))
     quiet, _ = energy_distance(target, 0.5 * draw(), 0.5 * draw())
     assert right < quiet < silent
+
+
+def test_the_ends_are_mirrored_as_torch_does(randn):
+    samples = randn(2, 9600)
+    for ours, (n_fft, hop) in zip(log_spectra(samples), RESOLUTIONS, strict=True):
+        window = torch.hann_window(n_fft)
+        theirs = torch.stft(samples, n_fft, hop, window=window, return_complex=True).abs().square()
+        assert torch.allclose(
+            ours, (theirs / window.square().sum() + POWER_FLOOR).log10(), atol=1e-5
+        )
 
 
 def test_the_floor_is_what_silence_reads_as():
