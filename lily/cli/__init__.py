@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lily: {error.strerror or error}{place}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        more = " With --resume the same command goes on from there." * hasattr(options, "resume")
+        again = " With --resume the same command goes on from there." * hasattr(options, "resume")
+        more = getattr(options, "goes_on", again)
         print(f"lily: cancelled, nothing half-written is left behind.{more}", file=sys.stderr)
         return 130
 

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="with --ray; default: what memory and CPU hold")
     parser.add_argument("--threads", type=int, help="CPU threads of a worker's engine")
     parser.add_argument("--json", action="store_true", help="the manifest's rows on stdout")
-    parser.set_defaults(run=run_batch)
+    parser.set_defaults(
+        run=run_batch,
+        goes_on=" The same command goes on from there, with --resume in mid-recording too.",
+    )
 
 
 def run_batch(options: argparse.Namespace) -> int:

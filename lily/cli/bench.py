@@ -95,7 +95,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         for stage, seconds in row["stages"].items():
             lines.append(f"  {stage:12} {seconds:9.3f} s {row['shares'][stage]:7.1%}")
     if "encoder" in facts:
-        lines.append(f"encoder's share: {facts['encoder']['time_overhead']:+.1%} of a whole run")
+        few = ", of one pair: give more --rounds" * (len(facts["encoder"]["rounds"]) < 2)
+        share = facts["encoder"]["time_overhead"]
+        lines.append(f"encoder's share: {share:+.1%} of a whole run{few}")
     for row in facts["growth"].get("runs", ()):
         lines.append(f"{row['seconds']:g} s of audio in {row['compute_seconds']} s")
     if facts["growth"]:
