@@ -9,6 +9,8 @@ from pathlib import Path
 from lily.cli.model import add_model
 from lily.errors import InputError
 
+FEW = 5  # recordings: of fewer, resampling them says nothing of others
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -116,7 +118,9 @@ def _print(summary: dict) -> None:
         )
         print(f"{row['case']:18} {row['system']:9} {row['recordings']:3d} {values}")
     for row in summary["differences"]:
+        few = "  too few to tell" if row["recordings"] < FEW else ""
         print(
             f"{row['case']:18} {row['pair']:15} {row['of']:14} n {row['recordings']:3d}  "
             f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]  {row['relative']:+.1%}"
+            f"{few}"
         )
