@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from lily.card import UNSTATED, evaluation_results, model_card
+from lily.card import UNSTATED, evaluation_results, model_card, read_evaluation
 from lily.config import load_config
 from lily.errors import PublishError
 from lily.model.latent_diffusion import LatentDiffusion
@@ -104,3 +104,12 @@ def test_an_adapter_names_its_base_on_the_hub(tmp_path):
     save_adapter_folder(model, config, tmp_path / "a", str(tmp_path))
     with pytest.raises(PublishError, match="others do not have"):
         card_of(tmp_path / "a")
+
+
+def test_the_bundled_cards_figures_are_those_of_its_evaluation():
+    folder = bundled_folder("lily-mini")
+    card = ModelCard((folder / "README.md").read_text(encoding="utf-8"))
+    told = card.data.eval_results
+    assert told == evaluation_results(read_evaluation(folder)) and len(told) == 10
+    for result in told:  # the tables of the text have them with two digits
+        assert f" {result.metric_value:.2f} |" in card.text
