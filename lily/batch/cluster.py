@@ -11,15 +11,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lily.batch.bundles import Bundle, Queue
 from lily.batch.plan import Job, Request
 from lily.batch.sizing import sized
 from lily.batch.work import Advanced, Delivered, Report, failed, work
@@ -40,9 +40,6 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-BUNDLE_FILES = 8  # what a lost worker loses at most, and enough to fill batches of short clips
-BUNDLE_BYTES = 32 << 20  # a long recording goes alone
-SHARES = 4  # a bundle is at most this part of a worker's share of what is left: all end together
 BUNDLES_AHEAD = 2  # a worker's: the next is there when one ends
 PATIENCE = 60.0  # seconds until it is told that workers are being waited for
 TRIES = 3  # after which a recording that was lost with its worker is given up
@@ -148,41 +145,6 @@ class Spread:
         return [replace(row, contexts=()) for row in rows], refs
 
 
-@dataclass
-class _Bundle:
-    """Jobs that a worker has; those that are reported are taken out."""
-
-    worker: int
-    jobs: dict[str, Job]
-    alone: bool  # a job that was lost before, and has the worker to itself
-
-
-@dataclass
-class _Queue:
-    """Jobs that no worker has: those that were lost first, each alone.
-
-    ``left`` is the size of what is still to be handed out to ``workers``. What is done already may
-    be in it: bundles then are larger than they could be, which costs balance alone.
-    """
-
-    jobs: Iterator[Job]
-    left: int = 0
-    workers: int = 1
-    lost: deque[Job] = field(default_factory=deque)
-    tries: dict[str, int] = field(default_factory=dict)
-
-    def bundle(self) -> list[Job]:
-        """The next jobs that nobody has had."""
-        most = min(BUNDLE_BYTES, self.left // (SHARES * self.workers))
-        taken: list[Job] = []
-        for job in self.jobs:
-            taken.append(job)
-            self.left -= job.size
-            if len(taken) == BUNDLE_FILES or sum(j.size for j in taken) >= most:
-                break
-        return taken
-
-
 class Cluster:
     """Ray's workers as those of a batch."""
 
@@ -265,15 +227,15 @@ class Cluster:
                 break
             owner, *helpers = self._actors
             size -= job.size
-            yield from self._gathered(_Queue(iter([job])), request, [owner], helpers)
-        queue = _Queue(_chained(rest, jobs), size, len(self._actors))
+            yield from self._gathered(Queue(iter([job])), request, [owner], helpers)
+        queue = Queue(_chained(rest, jobs), size, len(self._actors))
         yield from self._gathered(queue, request, self._actors, [])
 
     def _gathered(
-        self, queue: _Queue, request: Request, actors: list[Any], helpers: list[Any]
+        self, queue: Queue, request: Request, actors: list[Any], helpers: list[Any]
     ) -> Iterator[Report]:
         """Keep the actors busy until the queue is empty."""
-        under_way: dict[Any, _Bundle] = {}
+        under_way: dict[Any, Bundle] = {}
         busy = [0] * len(actors)
         while True:
             for worker in sorted(range(len(actors)), key=busy.__getitem__) * BUNDLES_AHEAD:
@@ -286,7 +248,7 @@ class Cluster:
                     call = actors[worker].work.options(num_returns="streaming")
                     reports = call.remote(bundle, request, helpers)
                     jobs = {job.input: job for job in bundle}
-                    under_way[reports] = _Bundle(worker, jobs, alone)
+                    under_way[reports] = Bundle(worker, jobs, alone)
                     busy[worker] += BUNDLES_AHEAD if alone else 1
             if not under_way:
                 return
@@ -308,7 +270,7 @@ class Cluster:
                     bundle.jobs.pop(report.row["input"], None)
                 yield report
 
-    def _lost(self, queue: _Queue, bundle: _Bundle, error: RayError) -> Iterator[Report]:
+    def _lost(self, queue: Queue, bundle: Bundle, error: RayError) -> Iterator[Report]:
         """Queue what a lost worker had not reported once more; give up what is lost each time."""
         for job in bundle.jobs.values():
             queue.tries[job.input] = queue.tries.get(job.input, 0) + bundle.alone

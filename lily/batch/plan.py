@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from lily.batch.listing import Found
 from lily.batch.manifest import DONE
-from lily.batch.places import Found
 from lily.events import UpsampleOptions
 
 _SCHEMA = """

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lily.batch.crossings import Crossings
+from lily.batch.listing import listed
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Manifest, Row, opened
 from lily.batch.places import (
     STATE,
     exists,
     is_remote,
     joined,
-    listed,
     names_below,
     read_bytes,
     remove,

@@ -16,8 +16,9 @@ from test_engine import band_limited, make_folder, write
 
 import lily.batch.work as work
 from lily.batch.crossings import digest_of
+from lily.batch.listing import listed
 from lily.batch.manifest import LocalManifest
-from lily.batch.places import delivered, listed, names_below, read_bytes
+from lily.batch.places import delivered, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
 from lily.batch.work import ThisProcess
@@ -550,7 +551,7 @@ def test_names_that_are_no_text_pass_through_the_manifest(engine, tapes, tmp_pat
 
 
 def test_the_plan_holds_no_names_in_memory(tmp_path):
-    from lily.batch.places import Found
+    from lily.batch.listing import Found
 
     with Plan() as plan:
         plan.list(Found(f"/tapes/{n}.mp3", f"{n}.mp3", n) for n in range(3000))

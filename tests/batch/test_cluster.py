@@ -43,11 +43,11 @@ RAY = ("--ray", "--workers", "2", "--threads", "1")
 
 @pytest.mark.parametrize("sizes", [[10] * 80, [50, 20, 10, 10, *[1] * 60], [3], []])
 def test_bundles_hold_every_job_once_and_shrink_so_that_all_workers_end_together(sizes):
-    from lily.batch.cluster import BUNDLE_FILES, SHARES, _Queue
+    from lily.batch.bundles import BUNDLE_FILES, SHARES, Queue
     from lily.batch.plan import Job
 
     jobs = [Job(f"{n}.wav", f"out/{n}.wav", size) for n, size in enumerate(sizes)]
-    queue = _Queue(iter(jobs), sum(sizes), workers=2)
+    queue = Queue(iter(jobs), sum(sizes), workers=2)
     left, handed = sum(sizes), []
     while bundle := queue.bundle():
         handed += bundle
@@ -195,6 +195,7 @@ class FakeCall:
 @pytest.mark.parametrize("deadly", [0, 7, 8, 15])
 def test_only_the_recording_that_brings_workers_down_is_given_up(monkeypatch, workers, deadly):
     from lily.batch import cluster
+    from lily.batch.bundles import Queue
     from lily.batch.plan import Job
 
     jobs = [Job(f"{n}.wav", f"{n}.wav", 1) for n in range(16)]
@@ -217,7 +218,7 @@ def test_only_the_recording_that_brings_workers_down_is_given_up(monkeypatch, wo
         return report
 
     monkeypatch.setattr(cluster, "ray", mock.Mock(wait=wait, get=get))
-    queue = cluster._Queue(iter(jobs), len(jobs), workers)
+    queue = Queue(iter(jobs), len(jobs), workers)
     told = list(
         cluster.Cluster._gathered(mock.Mock(_lost=lost_of(cluster)), queue, None, actors, [])
     )
