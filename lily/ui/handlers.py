@@ -199,16 +199,20 @@ class Handlers:
         """Show the chunks that were finished when the visitor's run was stopped, if any were.
 
         Waits, without a thread, until the step has ended, or until the visitor has gone or gone on.
+        What the run told last may reach the page after ``stop``, so this says again that it ended.
         """
         name = _session(visitor)
         nothing = {self._answer.progress: gr.skip()}
         run = self._runs.get(name)
         while run is not None and self._runs.get(name) is run and not run.ended.is_set():
             await asyncio.sleep(LOOK_SECONDS)
-        if run is None or not run.ended.is_set() or not run.made:
+        if run is None or not run.ended.is_set():
             return nothing
         try:
-            shown = self._answer.show(await asyncio.to_thread(run.rest))
+            if run.made:
+                shown = self._answer.show(await asyncio.to_thread(run.rest))
+            else:
+                shown = self.stop(progress, preset)
         except Exception as error:
             shown = self._ended(_as_progress(progress), preset, "error", sentence(error))
         # Meanwhile the visitor may have started another run, whose place the panel is.

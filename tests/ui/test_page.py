@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
@@ -245,6 +246,20 @@ def test_an_example_is_upsampled_where_there_is_nothing_to_compare(engine):
     assert engine.asked[-1].encoder is False
 
 
+def ended(coroutine):
+    """Its result, by a loop in a thread of its own: the browser's tests have one in this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+def test_a_run_that_was_stopped_before_a_chunk_is_said_to_be_stopped(handlers, recording, page):
+    stream = run(handlers, recording)
+    panel = named(page, "chunk-map")
+    last = next(stream)[panel]
+    stream.close()
+    assert ended(handlers.stopped(last, "small"))[panel]["phase"] == "stopped"
+
+
 def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
     engine.pause = 0.12
     try:
@@ -255,10 +270,10 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
         stream.close()
     finally:
         engine.pause = 0.0
-    shown = asyncio.run(handlers.stopped(handlers.stop(None, "small")[panel], "small"))
+    shown = ended(handlers.stopped(handlers.stop(None, "small")[panel], "small"))
     assert shown[named(page, "take")]["visible"] is True
     assert shown[panel]["phase"] == "stopped"
-    assert asyncio.run(handlers.stopped(shown[panel], "small")) == {panel: gr.skip()}
+    assert ended(handlers.stopped(shown[panel], "small")) == {panel: gr.skip()}
 
 
 def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
@@ -272,7 +287,7 @@ def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine,
     finally:
         engine.pause = 0.0
     list(handlers.arm(str(recording), "small"))
-    assert asyncio.run(handlers.stopped(None, "small")) == {panel: gr.skip()}
+    assert ended(handlers.stopped(None, "small")) == {panel: gr.skip()}
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):
