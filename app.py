@@ -15,8 +15,9 @@ os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "lily
 
 from starlette.middleware import Middleware
 
+from lily.checkpoints.resolve import BUNDLED, encoder_note
 from lily.errors import LilyError
-from lily.resolve import BUNDLED, encoder_note
+from lily.inference.zerogpu import engine_maker
 from lily.ui.examples import FOLDER
 from lily.ui.guard import Guard
 from lily.ui.models import made_ready, offered
@@ -24,7 +25,6 @@ from lily.ui.page import build_page, cache_of
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
-from lily.zero import engine_maker
 
 SESSIONS = 64  # Gradio copies the page's settings, 0.1 MB, for each; a copy lost is made again
 

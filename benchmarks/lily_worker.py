@@ -14,9 +14,9 @@ def main(folder: str, threads: int, precision: str) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    from lily.bench import StageClock
-    from lily.engine import InferenceEngine
-    from lily.resolve import resolve_config
+    from lily.checkpoints.resolve import resolve_config
+    from lily.evaluation.benchmark import StageClock
+    from lily.inference.engine import InferenceEngine
 
     engine = InferenceEngine(resolve_config(weights=folder), "cpu", precision)
     ready = {"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -16,10 +16,10 @@ import matplotlib
 import torch
 
 from lily.cli.evaluate import _files
-from lily.config import load_config
-from lily.engine import InferenceEngine
+from lily.config.presets import load_config
 from lily.evaluation.cases import Case
 from lily.evaluation.run import Settings, evaluate
+from lily.inference.engine import InferenceEngine
 
 CUTOFF_HZ = 8_000.0
 COUNTS = {"dpmpp2m": (1, 2, 4, 8, 20, 50), "ddim": (2, 20, 200)}

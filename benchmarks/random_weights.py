@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lily.checkpoints.model_folder import is_of_encoder
 from lily.cli import main as lily
-from lily.config import load_config
+from lily.config.presets import load_config
 from lily.model.latent_diffusion import LatentDiffusion
-from lily.weights import is_of_encoder
 
 SEED = 0
 FIRST_VAE, SECOND_VAE = "first_stage_model.", "cond_stage_models.0.vae."

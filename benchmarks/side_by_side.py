@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lily.bench import machine, versions, write_recording
+from lily.evaluation.benchmark import machine, versions, write_recording
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 5.12

@@ -17,12 +17,12 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from lily.audio.read import AudioWriter, read_audio
 from lily.cli.evaluate import _files
-from lily.config import load_config
-from lily.dsp.audio import AudioWriter, read_audio
-from lily.engine import InferenceEngine
+from lily.config.presets import load_config
 from lily.evaluation.cases import Case, degrade_for
 from lily.evaluation.metrics import SAMPLE_RATE, _heard, log_power, power_spectrum, split_bin
+from lily.inference.engine import InferenceEngine
 
 EMPTY = -6.0  # log10 of a bin's mean power: 20 dB over the clamp
 

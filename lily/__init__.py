@@ -14,10 +14,10 @@ from lily.version import VERSION as __version__
 __all__ = ["InferenceEngine", "LatentDiffusion", "UpsampleResult", "__version__", "load_config"]
 
 _HOMES = {
-    "InferenceEngine": "lily.engine",
+    "InferenceEngine": "lily.inference.engine",
     "LatentDiffusion": "lily.model.latent_diffusion",
-    "UpsampleResult": "lily.events",
-    "load_config": "lily.config",
+    "UpsampleResult": "lily.inference.events",
+    "load_config": "lily.config.presets",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lily.config import load_config
+from lily.config.presets import load_config
 
 # One thread: the machine is shared, and bit equality should not hang on how work is split.
 torch.set_num_threads(1)

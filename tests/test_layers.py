@@ -11,73 +11,49 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "app.py", *sorted((ROOT / "lily").rglob("*.py"))]
 
-# The room of a module is the first name below lily; its layer is how far up it lies.
-LAYERS = {
-    "errors": 0,
-    "version": 0,
-    "config": 1,
-    "events": 1,
-    "dsp": 2,
-    "diffusion": 2,
-    "model": 2,
-    "device": 3,
-    "weights": 3,
-    "engine": 4,
-    "training": 4,
-    "evaluation": 5,
-    "publish": 5,
-    "zero": 5,
-    "bench": 5,
-    "batch": 5,
-    "info": 5,
-    "cli": 6,
-    "ui": 6,
-    "__main__": 7,
-    "app": 7,
-}
-BESIDE = {  # files that are one room, though not one folder
-    "origin": "config",
-    "hub": "weights",
-    "resolve": "weights",
-    "convert": "weights",
-    "checkpoint": "weights",
-    "card": "publish",
-    "certificate": "engine",
-    "witness": "engine",
-    "verify": "engine",
-    "chunk_cache": "engine",
-    "fill": "engine",
-    "identity": "engine",
-    "hearing": "engine",
-    "interleave": "engine",
-    "measure": "engine",
-    "memory": "engine",
-    "profiles": "engine",
-    "survey": "engine",
-    "rows": "engine",
-    "takes": "engine",
-    "voice": "engine",
-}
-LILY = 5  # lily/__init__.py: the public names, of layers 1 to 4
+# Rooms in the order of their dependencies: a module imports only from its own room and from rooms
+# of a lower layer. The room of a module is the first name below lily.
+LAYERS = (
+    ("errors", "version"),
+    ("config",),
+    ("audio",),
+    ("dsp",),
+    ("bandwidth",),
+    ("diffusion",),
+    ("model",),
+    ("checkpoints",),
+    ("certify",),
+    ("inference",),
+    ("lily",),  # lily/__init__.py: the public names
+    ("training",),
+    ("evaluation",),
+    ("batch", "publish"),
+    ("cli", "ui"),
+    ("__main__", "app"),
+)
 
 # Who may import an outside library: files, or folders that end in a slash.
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "ray": {"lily/batch/cluster.py"},
     "fsspec": {"lily/batch/places.py"},
-    "yaml": {"lily/config.py"},
-    "spaces": {"lily/zero.py"},
-    "huggingface_hub": {"lily/hub.py", "lily/card.py", "lily/publish.py"},
-    "safetensors": {"lily/weights.py", "lily/checkpoint.py"},
-    "soundfile": {
-        "lily/dsp/decoder.py",
-        "lily/dsp/flac.py",
-        "lily/dsp/codec.py",
-        "lily/dsp/mix.py",
-        "lily/dsp/tags.py",
-        "lily/dsp/wav.py",
+    "yaml": {"lily/config/presets.py"},
+    "spaces": {"lily/inference/zerogpu.py"},
+    "huggingface_hub": {
+        "lily/checkpoints/hub.py",
+        "lily/publish/model_card.py",
+        "lily/publish/upload.py",
     },
-    "av": {"lily/dsp/decoder.py", "lily/dsp/wav.py", "lily/dsp/degrade.py"},
+    "safetensors": {"lily/checkpoints/model_folder.py", "lily/checkpoints/reader.py"},
+    "soundfile": {
+        "lily/audio/decoder.py",
+        "lily/audio/flac.py",
+        "lily/dsp/codec.py",
+        "lily/audio/mix.py",
+        "lily/audio/tags.py",
+        "lily/audio/write.py",
+    },
+    "av": {"lily/audio/decoder.py", "lily/audio/write.py", "lily/dsp/degrade.py"},
     "diffusers": set(),  # the tests hold the samplers to it; importing it takes seconds
 }
 FILE_LINES = 340
@@ -91,8 +67,7 @@ def name_of(path: Path) -> str:
 def room_of(module: str) -> str:
     """The room of a dotted module: lily.dsp.mel is in dsp; lily itself is in lily."""
     parts = module.split(".")
-    room = "lily" if parts == ["lily"] else parts[0] if parts[0] != "lily" else parts[1]
-    return BESIDE.get(room, room)
+    return "lily" if parts == ["lily"] else parts[0] if parts[0] != "lily" else parts[1]
 
 
 def module_of(path: Path) -> str:
@@ -101,10 +76,9 @@ def module_of(path: Path) -> str:
 
 
 def layer_of(room: str) -> int:
-    if room == "lily":
-        return LILY
-    assert room in LAYERS, f"lily/{room} has no layer: add it to LAYERS where it belongs"
-    return LAYERS[room]
+    found = [layer for layer, rooms in enumerate(LAYERS) if room in rooms]
+    assert found, f"lily/{room} has no layer: add it to LAYERS where it belongs"
+    return found[0]
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -122,7 +96,7 @@ def imported(path: Path) -> Iterator[str]:
             if node.module != "lily":
                 yield node.module
                 continue
-            for alias in node.names:  # `from lily import config` imports lily.config
+            for alias in node.names:  # `from lily import config` imports lily.config.presets
                 is_module = any((ROOT / "lily").glob(f"{alias.name}*"))
                 yield f"lily.{alias.name}" if is_module else "lily"
 

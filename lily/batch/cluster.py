@@ -23,12 +23,12 @@ from lily.batch.bundles import Bundle, Queue
 from lily.batch.plan import Job, Request
 from lily.batch.sizing import sized
 from lily.batch.work import Advanced, Delivered, Report, failed, work
-from lily.engine import InferenceEngine
+from lily.checkpoints.model_folder import WEIGHTS
+from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import InputError, LilyError
+from lily.inference.engine import InferenceEngine
+from lily.inference.sample import Row, Sampled
 from lily.model.attention import ContextCache
-from lily.resolve import resolve_config, with_weights
-from lily.rows import Row, Sampled
-from lily.weights import WEIGHTS
 
 try:
     import ray

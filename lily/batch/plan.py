@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from lily.batch.listing import Found
 from lily.batch.manifest import DONE
-from lily.events import UpsampleOptions
+from lily.inference.events import UpsampleOptions
 
 _SCHEMA = """
 CREATE TABLE files (

@@ -21,11 +21,11 @@ from lily.batch.crossings import Crossings
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
 from lily.batch.places import exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
-from lily.certificate import certificate_path
-from lily.engine import InferenceEngine
+from lily.certify.certificate import certificate_path
 from lily.errors import InputError, LilyError
-from lily.events import ChunksDone, Event, Finished, Measured, UpsampleResult
-from lily.interleave import Failed, Recording, Sampler, together
+from lily.inference.engine import InferenceEngine
+from lily.inference.events import ChunksDone, Event, Finished, Measured, UpsampleResult
+from lily.inference.interleave import Failed, Recording, Sampler, together
 
 # No space, over quota, read-only: no other recording will fare better.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

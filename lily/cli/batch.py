@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from lily.cli.model import LoadBar, add_filling, add_model, filling
-from lily.events import PROFILES
+from lily.inference.events import PROFILES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,8 @@ def _workers(options: argparse.Namespace) -> Any:
         )
         return Cluster(model, options.ray, options.workers, options.threads)
     from lily.batch.work import ThisProcess
-    from lily.engine import InferenceEngine
-    from lily.resolve import resolve_config, with_weights
+    from lily.checkpoints.resolve import resolve_config, with_weights
+    from lily.inference.engine import InferenceEngine
 
     set_threads(options.threads)
     with LoadBar() as tell:

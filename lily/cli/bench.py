@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_bench(options: argparse.Namespace) -> int:
     """Measure, and print a table or one JSON object."""
     from lily import __version__
-    from lily.bench import BenchSettings, bench, start_to_finish
-    from lily.engine import InferenceEngine
-    from lily.resolve import resolve_config, with_weights
+    from lily.checkpoints.resolve import resolve_config, with_weights
+    from lily.evaluation.benchmark import BenchSettings, bench, start_to_finish
+    from lily.inference.engine import InferenceEngine
 
     settings = BenchSettings(
         options.seconds, options.channels, options.rounds, tuple(options.growth)

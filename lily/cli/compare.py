@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Write both takes, their difference, spectrograms and figures."""
-    from lily.engine import InferenceEngine
+    from lily.checkpoints.resolve import resolve_config, with_weights
     from lily.evaluation.comparison import examine, figures, refuse_existing
     from lily.evaluation.reference import align
-    from lily.resolve import resolve_config, with_weights
+    from lily.inference.engine import InferenceEngine
 
     # Refused before minutes are spent.
     refuse_existing(options.output, options.input.stem, bool(options.reference))

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Print where every tensor goes, then write the folder, or say what is wrong."""
-    from lily.config import load_config
-    from lily.convert import DTYPES, examine, write_folder
+    from lily.checkpoints.convert_audiosr import DTYPES, examine, write_folder
+    from lily.config.presets import load_config
 
     config = load_config(options.preset)
     checkpoint, account = examine(options.checkpoint, config, options.ema)

@@ -45,11 +45,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Print LSD-HF and its companions by case and system, and the paired differences."""
     from tqdm import tqdm
 
-    from lily.engine import InferenceEngine
+    from lily.checkpoints.resolve import resolve_config
     from lily.evaluation.cases import Case
     from lily.evaluation.report import plot, summarise
     from lily.evaluation.run import Settings, evaluate
-    from lily.resolve import resolve_config
+    from lily.inference.engine import InferenceEngine
 
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_info(options: argparse.Namespace) -> int:
     """Describe a preset: parameter counts and, on request, what the encoder costs."""
-    from lily.config import load_config
-    from lily.info import describe, profile_encoder
+    from lily.config.presets import load_config
+    from lily.evaluation.describe import describe, profile_encoder
 
     config = load_config(options.preset)
     facts = describe(config)

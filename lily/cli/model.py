@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lily.config import preset_names
+from lily.checkpoints.events import Downloading, LoadEvent, Notice
+from lily.config.presets import preset_names
 from lily.errors import InputError
-from lily.events import Downloading, LoadEvent, Notice, UpsampleOptions
+from lily.inference.events import UpsampleOptions
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +106,7 @@ def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -
 
 def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
     """``8000``, or pieces such as ``0:4000,62.5:20000``."""
-    from lily.measure import cutoffs_of  # torch: not needed to print the help
+    from lily.inference.options import cutoffs_of  # torch: not needed to print the help
 
     try:
         return cutoffs_of(text)

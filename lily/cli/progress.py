@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lily.events import (
+from lily.inference.events import (
     ChunksDone,
     Compared,
     ContextRead,

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_publish(options: argparse.Namespace) -> int:
     """Check, write the card, upload; prints where it is."""
-    from lily.publish import publish
+    from lily.publish.upload import publish
 
     with LoadBar() as tell:
         published = publish(

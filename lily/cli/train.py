@@ -61,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train the stages asked for, with a progress bar a stage."""
-    from lily.config import load_config
-    from lily.device import choose_device, choose_precision, repeatable
-    from lily.resolve import resolve_config, with_weights
+    from lily.checkpoints.resolve import resolve_config, with_weights
+    from lily.config.presets import load_config
+    from lily.inference.device import choose_device, choose_precision, repeatable
     from lily.training.parallel import launched_precision
     from lily.training.stages import STAGES
     from lily.training.train import shortened, train

@@ -13,7 +13,7 @@ from typing import Any
 from lily.cli.model import LoadBar, add_filling, add_model, filling
 from lily.cli.progress import follow
 from lily.errors import InputError, LilyError
-from lily.events import FORMATS, PROFILES, UpsampleResult
+from lily.inference.events import FORMATS, PROFILES, UpsampleResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,9 @@ def run_upsample(options: argparse.Namespace) -> int:
     _refuse_clashes(options.inputs, options.output, options.format)
     upsample_options = filling(options, options.encoder == "on", options.profile)
     upsample_options = replace(upsample_options, format=options.format)
-    from lily.certificate import certificate_path
-    from lily.engine import InferenceEngine
-    from lily.resolve import resolve_config, with_weights
+    from lily.certify.certificate import certificate_path
+    from lily.checkpoints.resolve import resolve_config, with_weights
+    from lily.inference.engine import InferenceEngine
 
     with LoadBar() as tell:
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
@@ -107,7 +107,7 @@ def _sentence(result: UpsampleResult) -> str:
         facts += f", {chunks}, seed {result.seed}"
     facts += f", real-time factor {result.real_time_factor:.2f}"
     if result.laws:
-        from lily.certificate import summary
+        from lily.certify.certificate import summary
 
         facts += f"; certificate: {summary(result.laws)}"
     found = result.finding.text if result.finding else ""

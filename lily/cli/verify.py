@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from lily.events import Law
+from lily.certify.check import Law
 
 MARKS = {True: "holds", False: "DOES NOT HOLD", None: ""}
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Print a row per law."""
-    from lily.verify import verify
+    from lily.certify.verify import verify
 
     verdict = verify(options.file, options.against)
     if options.json:

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lily.config import MelConfig
+from lily.config.presets import MelConfig
 from lily.dsp.mel import LogMel, MelStream
-from lily.events import Reading
 
 FAMILIES = ("butter", "cheby1", "ellip", "bessel")  # in AudioSR's order, which the draw depends on
 SHARE = 0.985  # of the magnitude lies below the cutoff
@@ -96,10 +95,11 @@ def prepare(
     peaks: Tensor,
     seed: int,
     cutoff_hz: float | None,
-) -> Generator[Reading, None, Prepared]:
+) -> Generator[float, None, Prepared]:
     """Measure the cutoff of every channel of a recording (C, ``samples``), unless one is given.
 
     ``means`` and ``peaks`` (C, 1) are each channel's mean and largest distance from it.
+    Yields the seconds read so far.
     """
     padded = -(-samples // SEGMENT) * SEGMENT
     gains = PEAK / (peaks + 1e-8)
@@ -111,7 +111,7 @@ def prepare(
             if frames.shape[1]:
                 total += frames.double().sum(dim=1)
             seen += frames.shape[1]
-            yield Reading(min(samples, seen * MelConfig().hop) / RATE)
+            yield min(samples, seen * MelConfig().hop) / RATE
         cutoffs = tuple(share_index(channel[None]) / 1024 * 24_000 for channel in total)
     return Prepared(padded, means, gains, cutoffs, family_of(seed))
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.dsp.bandwidth import FULL_BAND_HZ
 from lily.dsp.filters import StreamingFir
 from lily.errors import InputError
 
+FULL_BAND_HZ = 20_000.0  # a cutoff from here on leaves nothing that ears would miss
 FADE = 960  # samples: 20 ms at 48 kHz, short against a word and long against any filter here
 
 

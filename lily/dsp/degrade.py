@@ -13,8 +13,8 @@ import torch
 from scipy import signal
 from torch import Tensor
 
+from lily.audio.resample import resample
 from lily.dsp.codec import CodecSpec, random_codec, round_trip
-from lily.dsp.resample import resample
 from lily.errors import InputError
 
 IIR_FAMILIES = ("butter", "cheby1", "ellip", "bessel")

@@ -15,7 +15,7 @@ import torchaudio.functional as AF
 from torch import Tensor
 from torch.nn import functional as F
 
-from lily.config import MelConfig
+from lily.config.presets import MelConfig
 
 FLOOR = 1e-5  # AudioSR clamps the mel here before the log
 LOG_FLOOR = -11.512925464970229  # ln FLOOR: what silence reads as

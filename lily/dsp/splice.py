@@ -9,8 +9,7 @@ Frequencies are in Hz, signals are (C, n) float32.
 import torch
 from torch import Tensor
 
-from lily.dsp.bandwidth import FULL_BAND_HZ
-from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
+from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs, PiecewiseFir
 from lily.dsp.filters import highpass_kernel
 from lily.errors import InputError
 

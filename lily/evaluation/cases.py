@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.dsp.bandwidth import BandwidthMeter
+from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.codec import mp3, round_trip
 from lily.dsp.cutoffs import FADE
 from lily.dsp.degrade import LowpassSpec, apply_lowpass

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from lily.dsp.audio import AudioWriter, read_audio
+from lily.audio.read import AudioWriter, read_audio
 from lily.errors import InputError
 from lily.evaluation.metrics import Distances
 from lily.evaluation.reference import Reference
 from lily.evaluation.spectrogram import FLOOR_DB, Picture, picture_of, save_difference, save_pair
-from lily.events import ComparisonResult
+from lily.inference.events import ComparisonResult
 
 EQUAL_DB = -60.0  # no chunk is said to differ less
 

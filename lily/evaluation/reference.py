@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lily.dsp.audio import probe, read_blocks
-from lily.dsp.resample import Resampler
+from lily.audio.read import probe, read_blocks
+from lily.audio.resample import Resampler
 from lily.errors import InputError
 from lily.evaluation.metrics import SAMPLE_RATE, Distances, distances
 

@@ -17,8 +17,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from lily.dsp.audio import AudioWriter, read_audio
-from lily.engine import InferenceEngine
+from lily.audio.read import AudioWriter, read_audio
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
 from lily.evaluation.cases import Case, Degraded, degrade_for
 from lily.evaluation.metrics import (
@@ -28,7 +27,8 @@ from lily.evaluation.metrics import (
     power_spectrum,
     spectral_distance,
 )
-from lily.events import Finished, UpsampleOptions
+from lily.inference.engine import InferenceEngine
+from lily.inference.events import Finished, UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
 CONTROLS = ("wrong", "shuffled", "vector")

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lily.dsp.audio import probe, read_blocks
+from lily.audio.read import probe, read_blocks
 
 WINDOW_SECONDS = 2048 / 48_000
 TOP_HZ = 24_000.0  # the output's Nyquist frequency

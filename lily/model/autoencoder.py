@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import AUDIOSR_UNUSED, AutoencoderConfig, build, vocoder_config
+from lily.config.presets import AUDIOSR_UNUSED, AutoencoderConfig, build, vocoder_config
 from lily.errors import ConfigError
 from lily.model.layers import group_norm, lower
 from lily.model.vocoder import make_vocoder

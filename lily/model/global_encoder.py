@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import GlobalEncoderConfig
+from lily.config.presets import GlobalEncoderConfig
 from lily.model.layers import unit_variance
 from lily.model.rotary import rotate, rotation
 

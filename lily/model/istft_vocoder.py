@@ -17,7 +17,7 @@ import torchaudio.functional as AF
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import IstftVocoderConfig, MelConfig
+from lily.config.presets import IstftVocoderConfig, MelConfig
 from lily.model.layers import in_float32, lower
 
 # The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import AUDIOSR_UNUSED, unet_config
+from lily.config.presets import AUDIOSR_UNUSED, unet_config
 from lily.errors import ConfigError
 from lily.model.attention import Conditioning
 from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import UNetConfig
+from lily.config.presets import UNetConfig
 from lily.model.attention import (
     Conditioning,
     ContextCache,

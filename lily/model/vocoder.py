@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config import HifiganConfig, IstftVocoderConfig
+from lily.config.presets import HifiganConfig, IstftVocoderConfig
 from lily.model.istft_vocoder import IstftVocoder
 from lily.model.layers import in_float32, lower
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lily.config import MelConfig, TrainingConfig
-from lily.dsp.audio import read_audio
+from lily.audio.read import read_audio
+from lily.config.presets import MelConfig, TrainingConfig
 from lily.errors import InputError
 from lily.training.history import Heard, live_through
 

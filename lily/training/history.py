@@ -14,13 +14,13 @@ import torch
 from scipy.signal import firwin2
 from torch import Tensor
 
-from lily.config import MelConfig, TrainingConfig
-from lily.dsp.bandwidth import BandwidthMeter
+from lily.audio.resample import resample
+from lily.bandwidth.meter import BandwidthMeter
+from lily.config.presets import MelConfig, TrainingConfig
 from lily.dsp.codec import CodecSpec
 from lily.dsp.degrade import LowpassSpec, apply_lowpass, degrade, random_degradation
 from lily.dsp.filters import band_limit_kernel, filter_whole
 from lily.dsp.mel import LogMel
-from lily.dsp.resample import resample
 
 LEVEL_PEAK = 0.5  # of the degraded recording: the engine does the same with its input
 LEVEL_SLACK_DB = 3.0  # a peak is one sample: the level the networks meet varies by as much

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from lily.config import Config, MelConfig, TrainingConfig, mel_config, training_config
+from lily.checkpoints.model_folder import load_model, save_adapter_folder, save_model_folder
+from lily.config.presets import Config, MelConfig, TrainingConfig, mel_config, training_config
 from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import encode_corpus
@@ -33,7 +34,6 @@ from lily.training.dataset import (
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
 from lily.training.stages import KINDS, STAGES
-from lily.weights import load_model, save_adapter_folder, save_model_folder
 
 log = logging.getLogger(__name__)
 

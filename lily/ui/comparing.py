@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from lily.dsp.mix import FORMATS
+from lily.audio.mix import FORMATS
 from lily.evaluation.comparison import EQUAL_DB, Comparison, figures
-from lily.events import ComparisonResult
+from lily.inference.events import ComparisonResult
 from lily.ui.mixes import GAIN_DB
 from lily.ui.report import comparison_facts, scores
 from lily.ui.widget import widget

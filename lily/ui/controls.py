@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from lily.config import InferenceConfig
+from lily.config.presets import InferenceConfig
 from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf

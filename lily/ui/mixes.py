@@ -13,9 +13,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from lily.dsp.mix import ENDINGS, FORMATS, write_mix
+from lily.audio.mix import ENDINGS, FORMATS, write_mix
 from lily.errors import InputError, LilyError
-from lily.events import ComparisonResult
+from lily.inference.events import ComparisonResult
 
 log = logging.getLogger(__name__)
 

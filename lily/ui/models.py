@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lily.config import Config, load_config, preset_names
+from lily.checkpoints.events import Tell
+from lily.checkpoints.model_folder import check_weights
+from lily.checkpoints.resolve import BUNDLED, resolve_config, with_weights
+from lily.config.presets import Config, load_config, preset_names
 from lily.errors import LilyError
-from lily.hub import Tell
-from lily.resolve import BUNDLED, resolve_config, with_weights
-from lily.weights import check_weights
 
 
 def offered(default: str) -> tuple[dict[str, Config], str]:

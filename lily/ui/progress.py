@@ -11,18 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lily.events import (
+from lily.checkpoints.events import Downloading, LoadEvent, Notice, Preparing
+from lily.inference.events import (
     ChunksDone,
     Compared,
     ContextRead,
-    Downloading,
     Event,
     Finished,
-    LoadEvent,
     Measured,
-    Notice,
     Planned,
-    Preparing,
     Reading,
     Sampling,
 )

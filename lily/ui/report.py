@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lily.certificate import summary
+from lily.certify.certificate import summary
 from lily.evaluation.comparison import Comparison
-from lily.events import UpsampleResult
-from lily.measure import cutoffs_text, digits
+from lily.inference.events import UpsampleResult
+from lily.inference.options import cutoffs_text, digits
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lily.errors import InputError
-from lily.events import UpsampleOptions
-from lily.measure import Pieces, cutoffs_of
+from lily.inference.events import UpsampleOptions
+from lily.inference.options import Pieces, cutoffs_of
 
 ENCODERS = ("on", "off", "both")  # both: a comparison
 NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."

@@ -16,22 +16,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lily.dsp.audio import probe
+from lily.audio.read import probe
+from lily.checkpoints.events import Notice
 from lily.errors import InputError
 from lily.evaluation.comparison import Comparison, examine
 from lily.evaluation.reference import Reference, align
 from lily.evaluation.spectrogram import picture_of, save_pair
-from lily.events import (
+from lily.inference.events import (
     Compared,
     ComparisonResult,
     Event,
     Finished,
-    Notice,
     Planned,
     StopEarly,
     UpsampleResult,
 )
-from lily.measure import refuse_longer
+from lily.inference.options import refuse_longer
 from lily.ui.cache import Cache
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lily.checkpoints.resolve import BUNDLED
 from lily.errors import ConfigError
-from lily.resolve import BUNDLED
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from lily.config import Config, InferenceConfig, build
+from lily.checkpoints.events import LoadEvent, Notice, Tell
+from lily.config.presets import Config, InferenceConfig, build
 from lily.errors import ConfigError, HubUnreachable, InputError, LilyError
-from lily.events import Event, LoadEvent, Notice, UpsampleOptions
-from lily.hub import Tell
+from lily.inference.events import Event, UpsampleOptions
 from lily.ui.background import follow
 
 log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What the page needs of ``lily.engine.InferenceEngine``."""
+    """What the page needs of ``lily.inference.engine.InferenceEngine``."""
 
     def stream(
         self, audio_path: str | Path, output_dir: str | Path, options: UpsampleOptions

@@ -164,10 +164,10 @@ def costs_of(tapes: Path, out: Path) -> dict[str, float]:
     import torch
 
     from lily import InferenceEngine, load_config
-    from lily.events import UpsampleOptions
-    from lily.interleave import together
+    from lily.inference.events import UpsampleOptions
+    from lily.inference.interleave import together
+    from lily.inference.vocode import VoicedStream
     from lily.model.latent_diffusion import LatentDiffusion
-    from lily.voice import VoicedStream
 
     torch.set_num_threads(1)
     spent = {"predict_v": 0.0, "low_posterior": 0.0, "decode": 0.0, "_block": 0.0}

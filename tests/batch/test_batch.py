@@ -22,12 +22,12 @@ from lily.batch.places import delivered, names_below, read_bytes
 from lily.batch.plan import Plan, Request
 from lily.batch.run import DiskFull, Progress, run
 from lily.batch.work import ThisProcess
+from lily.checkpoints.model_folder import read_folder_config
 from lily.cli import main
 from lily.cli.batch import standing
-from lily.engine import InferenceEngine
 from lily.errors import InputError
-from lily.events import UpsampleOptions as Options
-from lily.weights import read_folder_config
+from lily.inference.engine import InferenceEngine
+from lily.inference.events import UpsampleOptions as Options
 
 OPTIONS = Options(seed=3, steps=1, cutoff_hz=4000.0)
 
@@ -335,7 +335,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(engine, tapes, tmp_pa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("lily.takes.AudioWriter.write", full)
+        patched.setattr("lily.inference.output.AudioWriter.write", full)
         with pytest.raises(DiskFull, match="run the same command again"):
             batch(engine, tapes, tmp_path / "out")
     assert not results(tmp_path / "out") and not list((tmp_path / "out/.lily/work").iterdir())

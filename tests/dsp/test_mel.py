@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lily.config import MelConfig
+from lily.config.presets import MelConfig
 from lily.dsp.mel import LOG_FLOOR, LogMel, MelStream
 
 

@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lily.dsp.bandwidth import FULL_BAND_HZ
+from lily.audio.resample import Resampler
 from lily.dsp.chunks import crossfade_weights, plan_chunks
-from lily.dsp.cutoffs import Cutoffs
-from lily.dsp.resample import Resampler
+from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs
 from lily.dsp.splice import Splicer
 
 RATE = 48_000

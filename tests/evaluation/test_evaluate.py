@@ -6,14 +6,14 @@ import pytest
 import soundfile
 import torch
 
-from lily.config import load_config
-from lily.engine import InferenceEngine
+from lily.checkpoints.model_folder import save_model_folder
+from lily.config.presets import load_config
 from lily.evaluation.cases import Case, degrade_for
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import plot, summarise
 from lily.evaluation.run import CONTROLS, SYSTEMS, Settings, evaluate
+from lily.inference.engine import InferenceEngine
 from lily.training.train import _build
-from lily.weights import save_model_folder
 
 
 def recording(seed: int, seconds: float = 2.5) -> torch.Tensor:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hubserver import HubServer
 
-from lily.config import load_config
+from lily.checkpoints.model_folder import save_model_folder
+from lily.config.presets import load_config
 from lily.model.latent_diffusion import LatentDiffusion
-from lily.weights import save_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import LilyError
-from lily.resolve import resolve_config, with_weights
 
 
 def tell(event: object) -> None:

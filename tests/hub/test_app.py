@@ -15,7 +15,7 @@ from browser import CHROMIUM, DONE, RUN_SECONDS, fetch, start, wait_until_up
 from fakes import write_recording
 from hubserver import HubServer
 
-from lily.resolve import bundled_folder
+from lily.checkpoints.resolve import bundled_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "somebody/lily"

@@ -55,11 +55,11 @@ def test_a_space_is_whole_and_serves_the_model(folder, hub, publish):
     assert done.returncode == 0, done.stderr
     space = hub.repos["space", SPACE]
     _, tree = space.commits[-1]
-    assert {"app.py", "lily/engine.py", "lily/ui/widgets/chunk_map.js"} <= set(tree)
+    assert {"app.py", "lily/inference/engine.py", "lily/ui/widgets/chunk_map.js"} <= set(tree)
     assert {
         "configs/lily-mini.yaml",
         "lily/assets/lily-mini/model.safetensors",
-        "lily/zero.py",
+        "lily/inference/zerogpu.py",
     } <= set(tree)
     assert not any("__pycache__" in path for path in tree)
     requirements = tree["requirements.txt"].data.decode()

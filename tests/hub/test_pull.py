@@ -13,8 +13,8 @@ import torch
 from hubserver import HubServer
 from safetensors.torch import load, load_file, save
 
-from lily.resolve import bundled_folder
-from lily.weights import is_of_encoder
+from lily.checkpoints.model_folder import is_of_encoder
+from lily.checkpoints.resolve import bundled_folder
 
 PULL = Path(__file__).with_name("pull.py")
 NAME = "somebody/lily-tiny"
@@ -151,7 +151,7 @@ def preset(folder: Path, tmp_path: Path, extra: str = "") -> Path:
     """A YAML whose weights are the model on the Hub."""
     import yaml
 
-    from lily.config import load_config
+    from lily.config.presets import load_config
 
     path = tmp_path / "mine.yaml"
     weights = {"repo": NAME, **yaml.safe_load(extra or "{}")}
@@ -181,7 +181,7 @@ def checkpoint(folder: Path) -> bytes:
 
 
 def test_a_presets_checkpoint_is_converted_once_and_kept(hub, folder, pull, tmp_path):
-    pytest.importorskip("lily.convert")
+    pytest.importorskip("lily.checkpoints.convert_audiosr")
     data = checkpoint(folder)
     hub.put(NAME, {"sub/audiosr.safetensors": data})
     path = preset(folder, tmp_path, "checkpoint: sub/audiosr.safetensors")
@@ -200,7 +200,7 @@ def test_a_presets_checkpoint_is_converted_once_and_kept(hub, folder, pull, tmp_
 def test_a_checkpoint_that_is_no_audiosr_is_one_sentence_and_leaves_nothing(
     hub, folder, pull, tmp_path
 ):
-    pytest.importorskip("lily.convert")
+    pytest.importorskip("lily.checkpoints.convert_audiosr")
     hub.put(NAME, {"lora.safetensors": save({"lora.up": torch.zeros(2)})})
     path = preset(folder, tmp_path, "checkpoint: lora.safetensors")
     assert "lora.up" in sentence(pull("--preset", str(path)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lily.config import load_config
+from lily.config.presets import load_config
 from lily.errors import ConfigError
 from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian, fold, unfold
 from lily.model.layers import group_norm

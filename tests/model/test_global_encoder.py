@@ -9,7 +9,7 @@ import pytest
 import scipy.fft
 import torch
 
-from lily.config import GlobalEncoderConfig
+from lily.config.presets import GlobalEncoderConfig
 from lily.model.global_encoder import (
     HINT_FALL,
     STRIDE,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lily.config import load_config, preset_names
+from lily.config.presets import load_config, preset_names
 from lily.model.attention import SpatialTransformer
 from lily.model.global_encoder import GlobalContext
 from lily.model.latent_diffusion import LatentDiffusion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lily.config import HifiganConfig, IstftVocoderConfig
+from lily.config.presets import HifiganConfig, IstftVocoderConfig
 from lily.model.vocoder import HALO, make_vocoder
 
 MELS, HOP = 32, 480

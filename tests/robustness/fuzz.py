@@ -27,16 +27,16 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from malformed import Case, cases  # noqa: E402
 
-from lily.config import load_config  # noqa: E402
-from lily.dsp import sandbox  # noqa: E402
-from lily.dsp.audio import read_blocks  # noqa: E402
+from lily.audio import sandbox  # noqa: E402
+from lily.audio.read import read_blocks  # noqa: E402
+from lily.checkpoints.model_folder import read_folder_config, save_model_folder  # noqa: E402
+from lily.config.presets import load_config  # noqa: E402
 from lily.dsp.blocks import drained  # noqa: E402
-from lily.engine import InferenceEngine  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
-from lily.events import UpsampleOptions  # noqa: E402
+from lily.inference.analyze import measure  # noqa: E402
+from lily.inference.engine import InferenceEngine  # noqa: E402
+from lily.inference.events import UpsampleOptions  # noqa: E402
 from lily.model.latent_diffusion import LatentDiffusion  # noqa: E402
-from lily.survey import measure  # noqa: E402
-from lily.weights import read_folder_config, save_model_folder  # noqa: E402
 
 LONGEST_SENTENCE = 400  # characters: what a person reads
 

@@ -26,9 +26,9 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import lily.engine  # noqa: E402, F401  what a run imports, once
+import lily.inference.engine  # noqa: E402, F401  what a run imports, once
+from lily.audio.temp_files import YOUNGEST  # noqa: E402
 from lily.cli import main as lily_main  # noqa: E402
-from lily.dsp.leftovers import YOUNGEST  # noqa: E402
 
 SECONDS, RATE = 20, 16_000  # of stereo: five chunks a channel of the bundled model
 LOOK_EVERY = 0.005  # seconds

@@ -33,9 +33,9 @@ from fuzz import complaint, tiny_folder  # noqa: E402
 from live import PATIENCE, App, ask, file_data, running, until_empty, upload  # noqa: E402
 from malformed import CONTAINERS, cases, whole  # noqa: E402
 
-from lily.engine import InferenceEngine  # noqa: E402
+from lily.checkpoints.model_folder import read_folder_config  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
-from lily.weights import read_folder_config  # noqa: E402
+from lily.inference.engine import InferenceEngine  # noqa: E402
 
 KEEP_SECONDS = 20  # how long the app keeps files in this test
 # What the log must not hold: a surprise of ours, or an exception that is not Gradio's own refusal.

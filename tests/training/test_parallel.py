@@ -12,16 +12,16 @@ import pytest
 import soundfile
 import torch
 
-from lily.config import load_config
+from lily.checkpoints.model_folder import load_model, read_folder_config
+from lily.config.presets import load_config
 from lily.training.loop import read_checkpoint
-from lily.weights import load_model, read_folder_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
 
-from lily.config import load_config
+from lily.config.presets import load_config
 from lily.training.train import train
 
 for event in train(load_config("tiny"), Path(sys.argv[1]), Path(sys.argv[2]), workers=1):

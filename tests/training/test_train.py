@@ -10,24 +10,24 @@ import pytest
 import soundfile
 import torch
 
-from lily.cli import main
-from lily.config import load_config, mel_config, training_config
-from lily.dsp.mel import LOG_FLOOR
-from lily.errors import InputError, TrainingError
-from lily.resolve import with_weights
-from lily.training.dataset import find_recordings, plan_albums, split_by_source
-from lily.training.loop import read_checkpoint
-from lily.training.losses import POWER_FLOOR, RESOLUTIONS, energy_distance, log_spectra
-from lily.training.parallel import World, launched_precision
-from lily.training.stages import STAGES
-from lily.training.train import _build, prepare, shortened, train
-from lily.weights import (
+from lily.checkpoints.model_folder import (
     is_of_encoder,
     load_model,
     read_folder_config,
     read_tensors,
     save_model_folder,
 )
+from lily.checkpoints.resolve import with_weights
+from lily.cli import main
+from lily.config.presets import load_config, mel_config, training_config
+from lily.dsp.mel import LOG_FLOOR
+from lily.errors import InputError, TrainingError
+from lily.training.dataset import find_recordings, plan_albums, split_by_source
+from lily.training.loop import read_checkpoint
+from lily.training.losses import POWER_FLOOR, RESOLUTIONS, energy_distance, log_spectra
+from lily.training.parallel import World, launched_precision
+from lily.training.stages import STAGES
+from lily.training.train import _build, prepare, shortened, train
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_the_ends_are_mirrored_as_torch_does(randn):
 
 
 def test_the_floor_is_what_silence_reads_as():
-    from lily.config import MelConfig
+    from lily.config.presets import MelConfig
     from lily.dsp.mel import LogMel
 
     assert LogMel(MelConfig())(torch.zeros(1, 48_000)).max() == pytest.approx(LOG_FLOOR)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from lily.errors import InputError
-from lily.events import (
+from lily.inference.events import (
     ChunksDone,
     Compared,
     ComparisonResult,

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from test_report import result
 
-from lily.events import ComparisonResult
+from lily.inference.events import ComparisonResult
 from lily.ui.mixes import FOLDER, KEPT, MIXES, WAITING, Mixes
 
 

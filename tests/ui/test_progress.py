@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lily.events import ChunksDone, ContextRead, Measured, Planned, Reading, Sampling
+from lily.inference.events import ChunksDone, ContextRead, Measured, Planned, Reading, Sampling
 from lily.ui.progress import DONE, Progress, clock_time, idle
 
 THREE = Planned(((0.0, 5.12), (4.48, 9.6), (8.96, 14.08)), 4, "ddim", 1.0, 7, True)

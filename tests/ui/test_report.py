@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lily.events import Law, UpsampleResult
+from lily.certify.check import Law
+from lily.inference.events import UpsampleResult
 from lily.ui.report import command, facts, figures
 from lily.ui.request import Request
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lily.errors import ConfigError, InputError
-from lily.measure import cutoffs_of, cutoffs_text
+from lily.inference.options import cutoffs_of, cutoffs_text
 from lily.ui.request import request_of
 from lily.ui.settings import Settings
 

@@ -13,8 +13,9 @@ import soundfile
 from fakes import BOUNDS, FakeEngine, write_recording
 from fuzz import tiny_engine
 
+from lily.checkpoints.events import Downloading
 from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
-from lily.events import Downloading, UpsampleOptions
+from lily.inference.events import UpsampleOptions
 from lily.ui.cache import Cache
 from lily.ui.request import Request
 from lily.ui.run import Run, Snapshot

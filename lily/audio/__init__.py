@@ -1,0 +1,1 @@
+"""Audio files: decode, resample, write."""

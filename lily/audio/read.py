@@ -1,0 +1,113 @@
+"""Decide what counts as a recording: any file libsndfile or FFmpeg decodes, read as a stream.
+
+Samples keep their native rate and become float32 (``lily.audio.decoder``). Files that cannot be
+decoded are refused with a reason. Decoding runs in a child process (``lily.audio.sandbox``), so a
+file that crashes its decoder raises an error instead of ending the program. Every pass over a file
+gives the same samples.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lily.audio.decoder import BLOCK_FRAMES, AudioInfo
+from lily.audio.resample import Resampler
+from lily.audio.sandbox import decoded
+from lily.audio.write import AudioWriter
+from lily.errors import InputError
+
+__all__ = ["AudioInfo", "AudioWriter", "probe", "read_audio", "read_blocks"]
+
+LOUDEST = 2.0**32  # full scale is 1.0, but of 32-bit integers that nobody scaled
+
+
+def probe(path: str | os.PathLike[str]) -> AudioInfo:
+    """Tell rate, channels, length and format of a file without reading it all.
+
+    Raises InputError if it is missing, a folder, empty, not audio or outside the limits.
+    """
+    info, pieces = decoded(_existing(path))
+    pieces.close()
+    return info
+
+
+def read_blocks(path: str | os.PathLike[str], block_frames: int = BLOCK_FRAMES) -> Iterator[Tensor]:
+    """Decode a file into blocks (C, n) float32 at its own rate, never holding more than a block.
+
+    All blocks but the last have `block_frames` samples. A damaged or cut file gives what its
+    decoder still yields. Raises InputError at once as `probe` does; while reading, if there are no
+    samples or one is not a finite number.
+    """
+    name = _existing(path)
+    info, pieces = decoded(name)
+    return _checked(name, info, _rebatch(pieces, block_frames))
+
+
+def read_audio(path: str | os.PathLike[str], sample_rate: int = 48_000) -> Tensor:
+    """Read a whole file (C, T) at `sample_rate`. Raises InputError as `read_blocks` does."""
+    name = _existing(path)
+    info, pieces = decoded(name)
+    resampler = Resampler(info.sample_rate, sample_rate)
+    blocks = [resampler.push(block) for block in _checked(name, info, _rebatch(pieces))]
+    return torch.cat([*blocks, resampler.flush()], dim=-1)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give an audio file.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, which can be read once; give a file.")
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); give the path of an audio file."
+        ) from error
+    if size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes); give an audio file.")
+    return path
+
+
+def _checked(path: Path, info: AudioInfo, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Pass blocks on; raise InputError at the first bad sample or if there were none at all."""
+    frames = 0
+    for block in blocks:
+        sound = (block.abs() <= LOUDEST).all(dim=0)  # false for what is not a number, too
+        if not sound.all():
+            place = int((~sound).nonzero()[0])
+            second = (frames + place) / info.sample_rate
+            finite = bool(block[:, place].isfinite().all())
+            what = "too large to be sound" if finite else "not a finite number"
+            raise InputError(
+                f"{path.name} has a sample that is {what} at {second:.3f} s; export it again from "
+                "its source."
+            )
+        frames += block.shape[-1]
+        yield block
+    if frames == 0:
+        raise InputError(f"{path.name} holds no samples; give a recording with sound in it.")
+
+
+def _rebatch(pieces: Iterable[np.ndarray], block_frames: int = BLOCK_FRAMES) -> Iterator[Tensor]:
+    """Join pieces (C, n) of any length into blocks of `block_frames`; the last may be shorter."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += piece.shape[-1]
+        if count < block_frames:
+            continue
+        joined = np.concatenate(waiting, axis=-1)
+        whole = count - count % block_frames
+        for start in range(0, whole, block_frames):
+            yield torch.from_numpy(joined[:, start : start + block_frames].copy())
+        waiting, count = [joined[:, whole:]], count - whole
+    if count:
+        yield torch.from_numpy(np.concatenate(waiting, axis=-1))

@@ -1,0 +1,1 @@
+"""Find where the bandwidth of a recording ends."""

@@ -1,0 +1,180 @@
+"""Decide what is said of a recording before a second is spent on it: a finding, and what to do.
+
+The band may be full already, end with the recording's own sample rate, with a codec's shelf, with a
+rate it was once kept at (an up-sampled fake), with a filter, or change on the way. A codec is known
+by the file's own word or by the holes it leaves: cells of 375 Hz and 43 ms, empty while something
+above them sounds. Holes of 1 % below the end are seldom left by filters and rounding; a codec that
+fills its holes with noise (AAC, Opus, Vorbis) leaves too few to be told from samples alone.
+Clipping is a plateau that is entered steeply; it is counted before any resampling, which would
+round it. Frequencies are in Hz, times in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lily.audio.read import AudioInfo
+from lily.bandwidth.meter import BandwidthMeter
+from lily.dsp.cutoffs import FULL_BAND_HZ
+
+SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
+OWN_RATE = 0.9  # x Nyquist: from here on a recording ends where its sample rate does
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)  # what recordings are kept at
+HOLES = 0.01  # share of cells: of low-passed clips nine in ten stay under 0.003
+CLIPPED_PEAKS = 10  # fewer plateaus may be chance
+PLATEAU = 3  # samples of the same value
+NEAR_EXTREME = 0.98  # x the largest value: a plateau counts from here on
+ENTRY = 0.02  # x the largest value, a sample: a bass's rounded peak is entered more gently
+DC = 10 ** (-50 / 20)  # an offset from here on is worth a word
+NAMED_PIECES = 4  # the rest is counted
+LOSSY = {  # by the subtypes of libsndfile and FFmpeg
+    "MPEG_LAYER_I": "MP1",
+    "MPEG_LAYER_II": "MP2",
+    "MPEG_LAYER_III": "MP3",
+    "MP3FLOAT": "MP3",
+    "AMRNB": "AMR",
+    "AMRWB": "AMR-WB",
+    "WMAV1": "WMA",
+    "WMAV2": "WMA",
+    "LIBOPUS": "Opus",
+    "OPUS": "Opus",
+    "VORBIS": "Vorbis",
+    "GSM610": "GSM",
+    "EAC3": "E-AC-3",
+    "AC3": "AC-3",
+} | {name: name for name in ("AAC", "MP3", "MP2", "DTS", "GSM", "ATRAC3", "ULAW", "ALAW")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a recording is, found before anything is computed."""
+
+    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy" or "changing"
+    kind: str
+    pieces: tuple[tuple[float, float], ...]  # (start in seconds, where its band ends in Hz)
+    codec: str  # by the file's own word, empty where it is none that loses
+    holes: float  # share of empty time-frequency cells below the end that have sound above them
+    clipped: int  # peaks, 0 where they are too few to tell
+    dc: float  # largest offset of a channel, full scale 1.0
+    text: str = ""  # what was found and what is done about it, in a sentence or two
+
+
+class ClippingMeter:
+    """Count clipped peaks in a stream of blocks (C, n) at the rate they were recorded at."""
+
+    def __init__(self) -> None:
+        self.peaks = 0
+        self._extreme = 0.0
+        self._rest: Tensor | None = None  # (C, PLATEAU): what a plateau may begin in
+
+    def push(self, block: Tensor) -> None:
+        """Take a block (C, n)."""
+        joined = block if self._rest is None else torch.cat([self._rest, block], dim=-1)
+        self._rest = joined[:, -PLATEAU:].clone()
+        if joined.shape[-1] <= PLATEAU:
+            return
+        loudest = float(joined.abs().max())
+        if NEAR_EXTREME * loudest > self._extreme:  # what was counted lies below the top
+            self.peaks = 0
+        self._extreme = max(self._extreme, loudest)
+        count = joined.shape[-1] - PLATEAU
+        before, first = joined[:, :count], joined[:, 1 : count + 1]
+        high = first.abs() >= NEAR_EXTREME * self._extreme
+        flat = high & ((first - before) * first.sign() >= ENTRY * self._extreme)
+        for later in range(2, PLATEAU + 1):
+            flat &= joined[:, later : later + count] == first
+        if self._extreme > SILENT_PEAK:
+            self.peaks += int(flat.sum())
+
+
+def find(
+    info: AudioInfo, meter: BandwidthMeter, clipped: int, means: Tensor, peak: float
+) -> Finding:
+    """Say what a recording is; ``means`` (C, 1) is its DC, ``peak`` its level around it."""
+    whole, pieces = meter.result(), meter.pieces()
+    nyquist = info.sample_rate / 2
+    codec = LOSSY.get(info.subtype, "")
+    dc = float(means.abs().max()) if means.numel() else 0.0
+    holes = meter.holes(whole.cutoff_hz)
+    if peak < SILENT_PEAK:
+        kind = "silent"
+    elif len(pieces) > 1:
+        kind = "changing"
+    elif whole.full:
+        kind = "full"
+    elif codec or holes >= HOLES:
+        kind = "lossy"
+    elif whole.cutoff_hz >= OWN_RATE * nyquist:
+        kind = "own rate"
+    elif whole.steep and _rate_of(whole.cutoff_hz):
+        kind = "up-sampled"
+    else:
+        kind = "low-passed"
+    return Finding(kind, pieces, codec, holes, clipped if clipped >= CLIPPED_PEAKS else 0, dc)
+
+
+def worded(found: Finding, sample_rate: int, lowest_hz: float, because: str = "") -> Finding:
+    """Put into words what was found and what is done: filling from ``lowest_hz``.
+
+    ``because`` says who chose that, where it is not the finding.
+    """
+    does = _does(found, lowest_hz, because)
+    said = [f"{_what(found, sample_rate)}{':' if does else ''} {does}".rstrip() + "."]
+    if found.clipped:
+        said.append(f"It is clipped at {found.clipped} peaks, which is not repaired.")
+    if found.dc >= DC and found.kind != "silent":
+        said.append(f"Its DC offset of {20 * math.log10(found.dc):.0f} dBFS is kept.")
+    return replace(found, text=" ".join(said))
+
+
+def _rate_of(cutoff_hz: float) -> int:
+    """The sample rate a wall at ``cutoff_hz`` looks like, or 0."""
+    fits = [rate for rate in RATES if OWN_RATE * rate / 2 <= cutoff_hz <= rate / 2]
+    return fits[0] if fits else 0
+
+
+def _what(found: Finding, sample_rate: int) -> str:
+    hz = found.pieces[0][1]
+    end, rate = _khz(hz), f"{sample_rate / 1000:g} kHz"
+    return {
+        "silent": "The recording is silent",
+        "full": f"Nothing to gain: the band is already full up to {end}",
+        "own rate": f"The band ends with the recording's own rate of {rate}",
+        "up-sampled": (
+            f"Up-sampled: a {rate} file that ends at {end}, as one of "
+            f"{_rate_of(hz) / 1000:g} kHz does"
+        ),
+        "low-passed": f"Low-passed: a {rate} file that ends at {end}",
+        "lossy": f"Lossy source ({found.codec or 'holes as codecs leave them'}, shelf at {end})",
+        "changing": f"The bandwidth changes ({_steps(found.pieces)})",
+    }[found.kind]
+
+
+def _does(found: Finding, lowest_hz: float, because: str) -> str:
+    if because:
+        return f"filling from {_khz(lowest_hz)} {because}"
+    if found.kind in ("silent", "full"):
+        return ""
+    if found.kind == "changing":
+        wide = any(hz >= FULL_BAND_HZ for _, hz in found.pieces)
+        return "filling each part from its own end" + (", wide parts stay as they are" * wide)
+    return f"filling from {_khz(lowest_hz)}"
+
+
+def _steps(pieces: tuple[tuple[float, float], ...]) -> str:
+    """``4.0 kHz, from 1:02 on 20.0 kHz``."""
+    named = [_khz(pieces[0][1])]
+    named += [
+        f"from {int(start) // 60}:{int(start) % 60:02d} on {_khz(hz)}"
+        for start, hz in pieces[1:NAMED_PIECES]
+    ]
+    more = len(pieces) - NAMED_PIECES
+    return ", ".join(named) + (f", and {more} more" if more > 0 else "")
+
+
+def _khz(hz: float) -> str:
+    return f"{hz / 1000:.1f} kHz"

@@ -1,0 +1,1 @@
+"""Measure what an output keeps of its input: null test, level, true peak, seams."""

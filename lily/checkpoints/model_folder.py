@@ -1,0 +1,216 @@
+"""Weights in and out as safetensors: strict, or an error that names the first problem.
+
+A model folder holds ``config.json`` (the preset's model part, frozen), ``model.safetensors`` and
+``README.md`` (the card). A folder that names a ``base_model`` is an adapter: it holds the encoder's
+tensors alone and lies on that model's. The only importer of safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lily.config.presets import Config, validate
+from lily.errors import ConfigError, WeightsError
+from lily.model.latent_diffusion import ENCODER_PREFIX, LatentDiffusion
+
+FORMAT = 1  # of a model folder
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FROZEN = ("name", "preprocessing", "model", "inference", "base_model")  # what a folder keeps
+ENCODER_SEED = 0  # an absent encoder is made of this seed, the same on every machine
+Shapes = Mapping[str, torch.Size]
+
+
+def read_folder_config(folder: Path) -> Config:
+    """The configuration frozen in a model folder, with its weights set to that folder."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG}.") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict) or config.get("lily_format") != FORMAT:
+        found = config.get("lily_format") if isinstance(config, dict) else None
+        raise WeightsError(f"{path} has format {found!r}; this version of Lily reads {FORMAT}.")
+    config.pop("lily_format")
+    try:
+        return {**validate(config, path.name), "weights": {"folder": str(folder)}}
+    except (ConfigError, AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiffusion:
+    """Build the configuration's model and load its folder strictly, in float32 for inference.
+
+    A folder with no tensor of the encoder gives an encoder in its neutral start. Raises
+    WeightsError naming the file and the first missing, unknown or misshapen tensors.
+    """
+    check_weights(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ENCODER_SEED)
+        model = LatentDiffusion(**config["model"]["params"])
+    tensors = {}
+    for path in weights_files(config):
+        tensors |= read_tensors(path)  # an adapter's tensors take the place of its base's
+    kept = {key: value for key, value in model.state_dict().items() if key not in tensors}
+    model.load_state_dict(tensors | kept, strict=True)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def weights_files(config: Config) -> list[Path]:
+    """The files of a configuration whose weights are on this machine: a base, then its adapter."""
+    weights = config["weights"]
+    folders = [weights["base"], weights["folder"]] if "base" in weights else [weights["folder"]]
+    return [Path(folder) / WEIGHTS for folder in folders]
+
+
+def weights_sha256(config: Config) -> tuple[str, ...]:
+    """SHA-256 of each of ``weights_files``: what the Hub tells of large files."""
+    digests = []
+    for path in weights_files(config):
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        digests.append(digest.hexdigest())
+    return tuple(digests)
+
+
+def check_weights(config: Config) -> None:
+    """Compare names and shapes with the configuration's model, from the files' headers alone.
+
+    The encoder's own tensors may be absent, all of them, as they are from AudioSR's checkpoints:
+    it starts neutral then. Raises WeightsError naming the file and the first missing, unknown or
+    misshapen tensors.
+    """
+    expected = {key: value.shape for key, value in expected_tensors(config).items()}
+    encoder = {key: shape for key, shape in expected.items() if is_of_encoder(key)}
+    rest = {key: shape for key, shape in expected.items() if key not in encoder}
+    *base, path = weights_files(config)
+    found = read_shapes(path)
+    if base:
+        check_tensors(found, encoder, path)
+        path, found = base[0], read_shapes(base[0])
+    # AudioSR's own checkpoints have no encoder: all of it may be absent, never a part.
+    check_tensors(found, rest if not found.keys() & encoder.keys() else expected, path)
+
+
+def expected_tensors(config: Config) -> dict[str, Tensor]:
+    """Names and shapes of everything a configuration's model saves, on the meta device."""
+    with torch.device("meta"):
+        return LatentDiffusion(**config["model"]["params"]).state_dict()
+
+
+def is_of_encoder(name: str) -> bool:
+    """Whether a tensor is the Global Audio Encoder's own: what AudioSR's checkpoints lack."""
+    return name.startswith(ENCODER_PREFIX) or ".global_" in name
+
+
+def encoder_is_trained(config: Config) -> bool:
+    """Whether a configuration whose weights are here has a trained encoder, from its files alone.
+
+    Untrained, every output projection is zero and changes no bit of the output.
+    """
+    trained: dict[str, bool] = {}
+    for path in weights_files(config):
+        with _open(path) as file:
+            for key in file.keys():  # noqa: SIM118  not a mapping
+                if is_of_encoder(key) and key.endswith(".global_out.weight"):
+                    trained[key] = bool(file.get_tensor(key).any())
+    return any(trained.values())
+
+
+def read_shapes(path: Path) -> dict[str, torch.Size]:
+    """Names and shapes of a safetensors file, without its data; raises WeightsError."""
+    with _open(path) as file:
+        return {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path.parent} has no {path.name}; give a model folder.") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not safetensors: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file; raises WeightsError if it is damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not safetensors: {error}") from error
+
+
+def check_tensors(found: Shapes, expected: Shapes, path: Path) -> None:
+    """Raise WeightsError unless names and shapes are exactly those expected."""
+    missing = sorted(expected.keys() - found.keys())
+    unknown = sorted(found.keys() - expected.keys())
+    shapes = [
+        f"{key} is {tuple(found[key])}, expected {tuple(expected[key])}"
+        for key in sorted(expected.keys() & found.keys())
+        if found[key] != expected[key]
+    ]
+    for problem, names in (("missing", missing), ("unknown", unknown), ("misshapen", shapes)):
+        if names:
+            raise WeightsError(
+                f"{path}: {len(names)} {problem} tensors, first {', '.join(names[:3])}."
+            )
+
+
+def save_model_folder(
+    model: LatentDiffusion, config: Config, folder: Path, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write ``config.json`` and ``model.safetensors``; each is complete or not there."""
+    _save(model.state_dict(), config, folder, dtype)
+
+
+def save_adapter_folder(
+    model: LatentDiffusion,
+    config: Config,
+    folder: Path,
+    base_model: str,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a model folder that holds the encoder alone, to lie on ``base_model``.
+
+    ``base_model`` is a preset's name, a folder or ``owner/name[@revision]``; it gives every tensor
+    that the encoder and its conditioning do not have.
+    """
+    state = {key: value for key, value in model.state_dict().items() if is_of_encoder(key)}
+    _save(state, {**config, "base_model": base_model}, folder, dtype)
+
+
+def _save(state: dict[str, Tensor], config: Config, folder: Path, dtype: torch.dtype) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: value.detach().to("cpu", dtype if value.ndim else value.dtype).contiguous()
+        for key, value in state.items()
+    }
+    partial = folder / (WEIGHTS + ".part")
+    save_file(state, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors makes it private; a model folder is for sharing
+    os.replace(partial, folder / WEIGHTS)
+    write_config(config, folder)
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write ``config.json``: the configuration's part that a folder needs, frozen."""
+    frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
+    partial = folder / (CONFIG + ".part")
+    partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, folder / CONFIG)

@@ -1,0 +1,136 @@
+"""Find the model a person names: a preset, a YAML, a model folder or ``owner/name`` on the Hub.
+
+``resolve_config`` says what the model is, ``with_weights`` brings its tensors to this machine:
+downloaded, verified, and where they are AudioSR's own checkpoint, converted once and kept in
+huggingface_hub's cache of assets.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+from lily.checkpoints.events import Preparing, Tell, silent
+from lily.checkpoints.model_folder import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
+from lily.config.model_id import HubId, WeightsConfig, hub_id
+from lily.config.presets import Config, build, load_config, preset_names
+from lily.errors import HubUnreachable, WeightsError
+
+BUNDLED = "lily-mini"  # it ships with Lily and runs with no download
+UNTRAINED = "This model's encoder is untrained: on and off give the same samples."
+
+
+def resolve_config(
+    name: str | None = None, weights: str | None = None, tell: Tell = silent
+) -> Config:
+    """A preset by name or path; or, from ``weights``, any model by name, folder or Hub id.
+
+    A model on the Hub is asked for its ``config.json`` only. Raises ConfigError and WeightsError.
+    """
+    if weights is None:
+        return load_config(name or BUNDLED)
+    if Path(weights).is_dir():
+        return read_folder_config(Path(weights))
+    if weights in preset_names():
+        return load_config(weights)
+    model = hub_id(weights)
+    if model is None:
+        raise WeightsError(
+            f"{weights} is no folder, no preset ({', '.join(preset_names())}) and no owner/name on "
+            "the Hub; give one of these."
+        )
+    from lily.checkpoints.hub import (
+        fetch,  # here and below: what runs without the Hub does not wait for it
+    )
+
+    folder, commit = fetch(model, [CONFIG], tell)
+    return {**read_folder_config(folder), "weights": {"repo": model.repo, "revision": commit}}
+
+
+def with_weights(config: Config, tell: Tell = silent) -> Config:
+    """The configuration with ``weights`` naming a folder on this machine, fetched if need be.
+
+    Raises WeightsError, and HubUnreachable if the Hub is needed and does not answer.
+    """
+    section = config.get("weights")
+    if section is None:
+        raise WeightsError(f"Preset {config.get('name')!r} names no weights; give --weights.")
+    source = build(WeightsConfig, section, "weights")
+    here = {"folder": source.folder or str(_folder(config, source, tell))}
+    if "base_model" in config:
+        here["base"] = source.base or _base(str(config["base_model"]), tell)
+    return {**config, "weights": here}
+
+
+def bundled_folder(name: str) -> Path:
+    """Where a model that ships with Lily lies."""
+    return Path(__file__).resolve().parents[1] / "assets" / name
+
+
+def encoder_note(config: Config) -> str:
+    """Why a model's encoder has no effect, in a sentence; empty if it has, or is not known yet."""
+    if not config["model"]["params"]["unet_config"]["params"].get("use_global_encoder"):
+        return "This model has no global encoder."
+    source = build(WeightsConfig, config.get("weights", {}), "weights")
+    if source.repo is not None:
+        return ""
+    return "" if encoder_is_trained(with_weights(config)) else UNTRAINED
+
+
+def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:
+    if source.bundled is not None:
+        return bundled_folder(source.bundled)
+    from lily.checkpoints.hub import fetch, record_commit
+
+    model = HubId(str(source.repo), source.revision)
+    name = str(config.get("name", "model"))
+    if source.checkpoint is not None:
+        return _converted(config, name, model, source.checkpoint, tell)
+    folder, commit = fetch(model, [CONFIG, WEIGHTS], tell)
+    record_commit(name, model, commit, tell)
+    return folder
+
+
+def _base(name: str, tell: Tell) -> str:
+    """The folder of an adapter's base."""
+    config = resolve_config(weights=name, tell=tell)
+    if "base_model" in config:
+        raise WeightsError(f"base_model {name} is itself an adapter; name the model it lies on.")
+    return with_weights(config, tell)["weights"]["folder"]
+
+
+def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: Tell) -> Path:
+    """The model folder made of a checkpoint: in the cache by the checkpoint's SHA-256."""
+    from lily.checkpoints.hub import assets, fetch, listing, record_commit, tell_cached
+
+    stem = PurePosixPath(checkpoint).stem
+    try:
+        found = listing(model)
+    except HubUnreachable:
+        made = sorted(assets(model).glob(f"{stem}-*/{CONFIG}"), key=lambda p: p.stat().st_mtime)
+        if not made:
+            raise
+        tell_cached(name, tell)
+        return made[-1].parent
+    found.require(checkpoint)
+    record_commit(name, model, found.commit, tell)
+    folder = assets(model) / f"{stem}-{found.sha256.get(checkpoint, found.commit)[:16]}"
+    if not (folder / CONFIG).is_file():
+        root, _ = fetch(model, [checkpoint], tell)
+        tell(Preparing(f"Converting {checkpoint}, once"))
+        _convert(root / checkpoint, folder, config)
+    return folder
+
+
+def _convert(checkpoint: Path, folder: Path, config: Config) -> None:
+    """Make a model folder of AudioSR's checkpoint, complete or not at all."""
+    from lily.checkpoints.convert_audiosr import DTYPES, examine, write_folder
+
+    partial = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    try:
+        opened, account = examine(checkpoint, config)
+        write_folder(opened, account, config, partial, DTYPES["fp32"])
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Presets: YAML files in configs/, checked and typed."""

@@ -1,0 +1,299 @@
+"""Measure a model on this machine: seconds by stage, real-time factor, evaluations, peak memory.
+
+What is measured is the engine itself on a recording made from a seed; the stages are told apart by
+hooks on the networks, so nothing is run that a user's run would not. Ratios (encoder on against
+off) come from rounds that alternate in one process, as medians: a shared machine changes its speed
+by the minute.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lily.audio.read import AudioWriter
+from lily.dsp.filters import StreamingFir, lowpass_kernel
+from lily.errors import InputError
+from lily.inference.engine import InferenceEngine
+from lily.inference.events import Finished, Measured, Planned, UpsampleOptions, UpsampleResult
+from lily.inference.memory import predict
+
+CUTOFF_HZ = 8_000.0  # where the recording ends: a usual case, and every preset fills it in
+SAMPLE_RATE = 48_000
+SEED = 0
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What is measured, beyond the options of the runs themselves."""
+
+    seconds: float = 20.48  # of audio a round
+    channels: int = 1
+    rounds: int = 3  # of each of encoder on and off, alternating
+    growth: tuple[float, ...] = ()  # durations in seconds, one run each
+    start: bool = True  # also a process of its own: from its start to the finished file
+
+
+def bench(
+    engine: InferenceEngine, options: UpsampleOptions, settings: BenchSettings
+) -> dict[str, Any]:
+    """Run the rounds; returns one JSON-able object. Raises InputError for settings of no use."""
+    if settings.rounds < 1 or settings.seconds <= 0 or settings.channels < 1:
+        raise InputError("Give at least one round, one channel and a duration above 0 seconds.")
+    if len(settings.growth) == 1:
+        raise InputError("A growth exponent needs at least two durations.")
+    chosen = engine.completed(replace(options, encoder=False, seed=options.seed or SEED))
+    has_encoder = engine.model.unet.global_encoder is not None
+    facts: dict[str, Any] = {
+        "machine": machine(engine.device),
+        "versions": versions(),
+        "model": engine.name,
+        "device": str(engine.device),
+        "precision": str(engine.precision).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "steps": chosen.steps,
+        "sampler": chosen.sampler,
+        "guidance": chosen.guidance,
+        "audio": {"seconds": settings.seconds, "channels": settings.channels},
+    }
+    with tempfile.TemporaryDirectory(prefix="lily-bench-") as name:
+        folder = Path(name)
+        recording = write_recording(folder / "noise.wav", settings.seconds, settings.channels)
+        one(engine, recording, folder, chosen)  # what only the first run pays is no round's
+        runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for _ in range(settings.rounds):
+            for encoder in (False, True) if has_encoder else (False,):
+                asked = replace(chosen, encoder=encoder)
+                runs[encoder].append(one(engine, recording, folder, asked))
+        facts["rounds"] = {
+            ("on" if encoder else "off"): middle(rows) for encoder, rows in runs.items() if rows
+        }
+        if has_encoder:
+            facts["encoder"] = encoder_costs(engine, runs[True], runs[False])
+        facts["growth"] = growth(engine, folder, replace(chosen, encoder=has_encoder), settings)
+    guided = (chosen.guidance or 1.0) > 1.0
+    foreseen = predict(engine.config, engine.precision, engine.settings.batch, guided)
+    facts["predicted_mib"] = {name: size // MEBIBYTE for name, size in foreseen.items()}
+    facts["peak_memory_mib"] = peak_memory(engine.device) // MEBIBYTE
+    return facts
+
+
+def one(
+    engine: InferenceEngine, recording: Path, folder: Path, options: UpsampleOptions
+) -> dict[str, Any]:
+    """One run of the engine: its seconds, in all and by stage, and the U-Net's evaluations."""
+    clock = StageClock(engine)
+    began, at = time.perf_counter(), {}
+    with clock.watching(), tempfile.TemporaryDirectory(dir=folder) as output:
+        for event in engine.stream(recording, output, options):
+            if isinstance(event, Measured | Planned):
+                at[type(event)] = time.perf_counter() - began
+            elif isinstance(event, Finished):
+                result = event.result
+    seconds = time.perf_counter() - began
+    if Planned not in at:
+        raise InputError("The recording was left as it is: there is nothing to measure.")
+    stages = {"measure": at[Measured], "read": at[Planned] - at[Measured], **clock.seconds}
+    stages["rest"] = seconds - sum(stages.values())  # low-pass, log-mel, blend, splice, write
+    return {"result": result, "seconds": seconds, "stages": stages, **clock.counted()}
+
+
+class StageClock:
+    """Seconds inside each network of pass 3, and how many rows the U-Net evaluated."""
+
+    def __init__(
+        self, engine: InferenceEngine, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        first = engine.model.first_stage_model
+        self.parts: dict[str, nn.Module] = {
+            "vae_encode": first.encoder,
+            "unet": engine.model.unet,
+            "vae_decode": first.decoder,
+            "vocoder": first.vocoder,
+        }
+        self.device, self.clock = engine.device, clock
+        self.seconds = dict.fromkeys(self.parts, 0.0)
+        self._began = 0.0
+        self._calls, self._rows = 0, 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Listen to the networks for as long as the block runs."""
+        hooks = []
+        for name, part in self.parts.items():
+            hooks.append(part.register_forward_pre_hook(self._before))
+            hooks.append(part.register_forward_hook(self._after(name)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def counted(self) -> dict[str, int]:
+        """How often the U-Net was called, and for how many rows in all."""
+        return {"evaluations": self._calls, "evaluated_rows": self._rows}
+
+    def _before(self, _module: nn.Module, _inputs: object) -> None:
+        self._began = self._now()
+
+    def _after(self, name: str) -> Any:
+        def stop(_module: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
+            self.seconds[name] += self._now() - self._began
+            if name == "unet":
+                self._calls += 1
+                self._rows += inputs[0].shape[0]
+
+        return stop
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.clock()
+
+
+def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians of a kind's rounds; counts are the same in every round."""
+    result: UpsampleResult = rows[0]["result"]
+    seconds = statistics.median(row["seconds"] for row in rows)
+    stages = {
+        name: statistics.median(row["stages"][name] for row in rows) for name in rows[0]["stages"]
+    }
+    return {
+        "seconds": round(seconds, 3),
+        "fastest": round(min(row["seconds"] for row in rows), 3),
+        "real_time_factor": round(seconds / result.seconds, 4),
+        "chunks": result.chunks,
+        "evaluations": rows[0]["evaluations"],
+        "evaluated_rows": rows[0]["evaluated_rows"],
+        "stages": {name: round(value, 4) for name, value in stages.items()},
+        "shares": {name: round(value / seconds, 4) for name, value in stages.items()},
+    }
+
+
+def encoder_costs(
+    engine: InferenceEngine, on: Sequence[dict[str, Any]], off: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the encoder adds to a whole run, from rounds side by side, and to memory at an hour."""
+    ratios = [a["seconds"] / b["seconds"] - 1 for a, b in zip(on, off, strict=True)]
+    return {
+        "time_overhead": round(statistics.median(ratios), 4),
+        "rounds": [round(ratio, 4) for ratio in ratios],
+        "trained": engine.model.encoder_is_trained,
+    }
+
+
+def growth(
+    engine: InferenceEngine, folder: Path, options: UpsampleOptions, settings: BenchSettings
+) -> dict[str, Any]:
+    """Seconds of runs of growing duration, and the exponent of the power law through them."""
+    rows = []
+    for seconds in settings.growth:
+        recording = write_recording(folder / f"{seconds:g}.wav", seconds, settings.channels)
+        taken = one(engine, recording, folder, options)["seconds"]
+        recording.unlink()
+        rows.append({"seconds": seconds, "compute_seconds": round(taken, 2)})
+    if not rows:
+        return {}
+    exponent = slope(
+        [math.log(row["seconds"]) for row in rows],
+        [math.log(max(row["compute_seconds"], 1e-3)) for row in rows],
+    )
+    return {"runs": rows, "exponent": round(exponent, 4)}
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """The slope of the least-squares line.
+
+    >>> slope([0, 1, 2], [1, 3, 5])
+    2.0
+    """
+    return statistics.linear_regression(x, y).slope
+
+
+def start_to_finish(arguments: Sequence[str]) -> dict[str, float]:
+    """Seconds of a process of its own for 5 s of audio: from its start to the finished file.
+
+    ``arguments`` are those of ``lily upsample`` that choose the model. All of the output is there
+    by then, so its first sample came no later. Raises InputError if the process fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="lily-bench-") as name:
+        recording = write_recording(Path(name) / "noise.wav", 5.0, 1)
+        command = [sys.executable, "-m", "lily", "upsample", str(recording), "-o", f"{name}/out"]
+        began = time.perf_counter()
+        run = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - began
+    if run.returncode:
+        raise InputError(f"The run in a process of its own failed: {run.stderr.strip()[-300:]}")
+    return {"audio_seconds": 5.0, "seconds": round(seconds, 3)}
+
+
+def write_recording(path: Path, seconds: float, channels: int) -> Path:
+    """Write noise that ends at 8 kHz, drawn from a seed block by block; any length."""
+    generator = torch.Generator().manual_seed(SEED)
+    fir = StreamingFir(lowpass_kernel(0.97 * CUTOFF_HZ, 1.03 * CUTOFF_HZ, SAMPLE_RATE))
+    left = round(seconds * SAMPLE_RATE)
+    with AudioWriter(path, SAMPLE_RATE, channels) as writer:
+        while left > 0:
+            count = min(left, 10 * SAMPLE_RATE)
+            noise = torch.randn(channels, count, generator=generator) * 0.1
+            writer.write(fir.push(noise))
+            left -= count
+        writer.write(fir.flush())
+    return path
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def versions() -> dict[str, str]:
+    """What was measured with."""
+    names = ("torch", "torchaudio", "numpy", "scipy")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: what a GPU's tensors held at most; on a CPU, the whole process with its libraries."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows, where nothing else here needs it either
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,1 @@
+"""The inference engine: analyze, read the context, generate, write."""

@@ -1,0 +1,1 @@
+"""Publish a model and a Space on the Hub."""

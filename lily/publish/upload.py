@@ -1,0 +1,165 @@
+"""Put a model folder on the Hub, with its card, and on request a Space that serves it.
+
+What is uploaded is checked as loading checks it: a folder that would not load is not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
+
+from lily.checkpoints.events import Notice, Tell, silent
+from lily.checkpoints.hub import host
+from lily.checkpoints.model_folder import CONFIG, WEIGHTS, check_weights, read_folder_config
+from lily.checkpoints.resolve import with_weights
+from lily.config.model_id import HubId, hub_id
+from lily.errors import PublishError
+from lily.publish.model_card import (
+    EVALUATION,
+    UNSTATED,
+    evaluation_results,
+    model_card,
+    read_evaluation,
+)
+
+T = TypeVar("T")
+SHOWN = (".ogg", ".png")  # what a card lets one hear and see
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = ("app.py", "lily", "configs", "requirements.txt", "README.md", "LICENSE")
+# sdk_version installs gradio, and tests are not run there.
+LEFT_OUT = ("gradio", "pytest")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where things are now."""
+
+    model: str
+    space: str = ""
+
+
+def publish(
+    folder: Path, name: str, *, private: bool = False, space: str | None = None, tell: Tell = silent
+) -> Published:
+    """Upload a model folder as ``name``, ``owner/name``, and a Space for it; returns addresses.
+
+    Raises WeightsError for a folder that would not load, PublishError for what the Hub refuses.
+    """
+    for wanted in (name, space):
+        if wanted is not None and hub_id(wanted) != HubId(wanted):
+            raise PublishError(f"{wanted} is no name on the Hub; give owner/name.")
+    files = space_files(name) if space else {}  # before anything is uploaded
+    config = read_folder_config(folder)
+    check_weights(with_weights(config, tell))
+    card = model_card(folder, name, config, space)
+    _tell_gaps(folder, str(card), tell)
+    adds = {
+        CONFIG: folder / CONFIG,
+        WEIGHTS: folder / WEIGHTS,
+        "README.md": str(card).encode(),
+        **({EVALUATION: folder / EVALUATION} if (folder / EVALUATION).is_file() else {}),
+        **{path.name: path for path in sorted(folder.iterdir()) if path.suffix in SHOWN},
+    }
+    model_url = _upload(name, "model", adds, private)
+    if not space:
+        return Published(model_url)
+    space_url = _upload(space, "space", files, private)
+    _asked(space, lambda: HfApi().add_space_variable(space, "LILY_MODEL", name))
+    if private:
+        tell(Notice(f"{name} is private: give the Space {space} a secret HF_TOKEN that reads it."))
+    return Published(model_url, space_url)
+
+
+def space_files(name: str) -> dict[str, Path | bytes]:
+    """What a Space for the model ``name`` consists of: path there to file here, or content.
+
+    Raises PublishError where Lily is not a clone.
+    """
+    absent = [part for part in SPACE if not (ROOT / part).exists()]
+    if absent:
+        raise PublishError(
+            f"A Space is made of a clone of Lily, and {ROOT} has no {absent[0]}; run this there."
+        )
+    files: dict[str, Path | bytes] = {}
+    for part in SPACE:
+        paths = [ROOT / part] if (ROOT / part).is_file() else sorted((ROOT / part).rglob("*"))
+        for path in paths:
+            if path.is_file() and "__pycache__" not in path.parts:
+                files[path.relative_to(ROOT).as_posix()] = path
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(LEFT_OUT)]
+    files["requirements.txt"] = ("\n".join(kept) + "\n").encode()
+    card = RepoCard((ROOT / "README.md").read_text(encoding="utf-8"))
+    card.data["models"] = [name]
+    card.text = (
+        f"\n# Lily\n\nServes [{name}](https://huggingface.co/{name}): any audio in, 48 kHz out. "
+        "What lies above the recording's cutoff is generated, not recovered.\n"
+    )
+    files["README.md"] = str(card).encode()
+    return files
+
+
+def _tell_gaps(folder: Path, card: str, tell: Tell) -> None:
+    """Say what a stranger will miss in the card, to the one who can still add it."""
+    if "license: unknown" in card:
+        tell(Notice(f"{folder}/README.md names no licence; the card says unknown."))
+    if UNSTATED in card:
+        tell(Notice(f"{folder}/README.md has no section on training data; the card says so."))
+    evaluation = read_evaluation(folder)
+    if evaluation is not None and not evaluation_results(evaluation):
+        tell(
+            Notice(
+                f"{folder}/{EVALUATION} has a layout that is not known; the card has no figures."
+            )
+        )
+
+
+def _upload(name: str, kind: str, files: dict[str, Path | bytes], private: bool) -> str:
+    """Make the repository if need be and commit the files; the commit is all or nothing."""
+    api = HfApi()
+    sdk = "gradio" if kind == "space" else None
+    url = _asked(
+        name,
+        lambda: api.create_repo(
+            name, repo_type=kind, private=private or None, exist_ok=True, space_sdk=sdk
+        ),
+    )
+    operations = [CommitOperationAdd(path, source) for path, source in files.items()]
+    _asked(
+        name,
+        lambda: api.create_commit(
+            name, operations, commit_message="Publish with Lily", repo_type=kind
+        ),
+    )
+    return str(url)
+
+
+def _asked(name: str, request: Callable[[], T]) -> T:
+    """Make a request of the Hub; raises PublishError saying what to do where it is refused."""
+    try:
+        return request()
+    except OfflineModeIsEnabled as error:
+        raise PublishError("HF_HUB_OFFLINE is set; unset it to publish.") from error
+    except (HfHubHTTPError, httpx.HTTPError, RuntimeError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, HfHubHTTPError):
+            status = cause.response.status_code
+            if status in (401, 403):
+                raise PublishError(
+                    f"{host()} does not let this token write {name} ({status}): log in with "
+                    "`hf auth login` or set HF_TOKEN to one with write access."
+                ) from error
+            detail = str(cause.server_message or cause).split("\n")[0]
+            raise PublishError(f"{host()} refused {name} ({status}): {detail}") from error
+        if isinstance(cause, httpx.HTTPError):
+            raise PublishError(
+                f"{host()} does not answer, so {name} was not published; check the connection or "
+                "HF_ENDPOINT."
+            ) from error
+        raise

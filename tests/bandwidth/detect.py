@@ -1,0 +1,241 @@
+"""Print how well bandwidths, pieces and codecs are found, as the tables of docs/method.md.
+
+    python tests/dsp/detect.py FOLDER [--joins N]
+
+FOLDER holds recordings at 48 kHz, whole bands; a CREDITS.tsv in it (columns ``file`` and
+``bandwidth_hz``) tells where each ends, else each is measured alone. Joins put 10 to 20 s of one
+recording, or of several, behind each other, some parts made narrow by one of Lily's own
+degradations; seeded, so that the figures can be had again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from lily.audio.read import AudioInfo, read_audio
+from lily.bandwidth.diagnosis import find
+from lily.bandwidth.meter import BandwidthMeter
+from lily.dsp.codec import CodecSpec, mp3, random_codec, round_trip
+from lily.dsp.degrade import IIR_FAMILIES, LowpassSpec, apply_lowpass, random_lowpass
+from lily.dsp.filters import filter_whole, lowpass_kernel
+
+RATE = 48_000
+NARROW_HZ = (3_000.0, 13_000.0)
+NEAR_SECONDS = 3.0  # a border is found if one is told this near
+DISTINCT = 1.2  # ratio of two ends from which a border is expected between them
+Recordings = dict[Path, float]  # where each ends, Hz
+Narrowed = tuple[Tensor, float]
+
+
+def meter_of(x: Tensor) -> BandwidthMeter:
+    meter = BandwidthMeter()
+    for block in x.split(65_536, dim=-1):
+        meter.push(block)
+    return meter
+
+
+def recordings(folder: Path) -> Recordings:
+    table = folder / "CREDITS.tsv"
+    if table.exists():
+        with table.open(encoding="utf-8") as lines:
+            rows = csv.DictReader(lines, delimiter="\t")
+            return {folder / row["file"]: float(row["bandwidth_hz"]) for row in rows}
+    paths = sorted(p for p in folder.rglob("*") if p.suffix in {".wav", ".flac", ".ogg"})
+    return {path: meter_of(read_audio(path)).result().cutoff_hz for path in paths}
+
+
+def rounded(x: Tensor, generator: torch.Generator, peak_db: float = -20.0) -> Tensor:
+    gain = 10 ** (peak_db / 20) / float(x.abs().max().clamp(min=1e-9))
+    dither = torch.rand(2, *x.shape, generator=generator)
+    return (x * gain * 2**15 + dither[0] - dither[1]).round() / (gain * 2**15)
+
+
+def resampled(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    hz = round(rng.uniform(*NARROW_HZ) / 50) * 50.0
+    return apply_lowpass(x, LowpassSpec("resample", 2, hz), RATE), hz
+
+
+def resampled_16(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    low, hz = resampled(x, rng, generator)
+    return rounded(low, generator), hz
+
+
+def steep(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    hz = rng.uniform(*NARROW_HZ)
+    return filter_whole(x, lowpass_kernel(0.97 * hz, 1.03 * hz, RATE)), hz
+
+
+def butterworth(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    hz = rng.uniform(*NARROW_HZ)
+    return apply_lowpass(x, LowpassSpec("butter", 8, hz), RATE), hz
+
+
+def any_filter(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    spec = random_lowpass(generator, NARROW_HZ, IIR_FAMILIES)
+    return apply_lowpass(x, spec, RATE), spec.cutoff_hz
+
+
+def any_codec(x: Tensor, rng: random.Random, generator: torch.Generator) -> Narrowed:
+    made = round_trip(x, random_codec(generator))
+    return made, meter_of(made).result().cutoff_hz
+
+
+KINDS: dict[str, Callable[[Tensor, random.Random, torch.Generator], Narrowed]] = {
+    "resampled": resampled,
+    "resampled, 16 bits at -20 dBFS": resampled_16,
+    "steep low-pass": steep,
+    "Butterworth 8, both ways": butterworth,
+    "codec, low rate": any_codec,
+    "any IIR, order 2 to 10, both ways": any_filter,
+}
+
+
+def untouched(folder: Recordings) -> None:
+    alone, low, false, hours = 0, [], 0, 0.0
+    for path, hz in folder.items():
+        x = read_audio(path)
+        meter = meter_of(x)
+        found = meter.pieces()
+        hours += x.shape[-1] / RATE / 3600
+        alone += len(found) == 1
+        false += len(found) - 1
+        low += [meter.result().cutoff_hz / hz]
+    print(
+        f"untouched: {alone} of {len(folder)} are one piece, {false / hours:.1f} false borders an "
+        f"hour ({hours:.2f} h); cutoff / bandwidth {min(low):.3f} to {max(low):.3f}"
+    )
+
+
+def parts(folder: Recordings, kind: str, rng: random.Random, g: torch.Generator) -> Iterator:
+    """Signal and end in Hz of the two or three parts of one join, and whether it is narrow."""
+    order = rng.choice(["wn", "nw", "wnw", "nwn"])
+    paths = rng.choices(list(folder), k=3)
+    same = rng.random() < 0.5
+    whole = read_audio(paths[0])
+    if same and whole.shape[-1] < 8 * RATE * len(order):
+        order = order[:2]
+    for index, what in enumerate(order):
+        if same:
+            length = whole.shape[-1] // len(order)
+            x, hz = whole[:, index * length : (index + 1) * length], folder[paths[0]]
+        else:
+            x = read_audio(paths[index])[:, : int(rng.uniform(10, 20) * RATE)]
+            hz = folder[paths[index]]
+        if what == "n":
+            x, hz = KINDS[kind](x, rng, g)
+        yield x, hz, what == "n"
+
+
+def joins(folder: Recordings, kind: str, count: int) -> None:
+    rng, g = random.Random(kind), torch.Generator().manual_seed(7)
+    expected = extra = 0
+    errors: list[float] = []
+    narrow: list[float] = []
+    wide: list[float] = []
+    hours = 0.0
+    for _ in range(count):
+        truth, signals, place = [], [], 0.0
+        for x, hz, is_narrow in parts(folder, kind, rng, g):
+            if not truth or max(hz, truth[-1][1]) > DISTINCT * min(hz, truth[-1][1]):
+                truth.append((place, hz, is_narrow))
+            place += x.shape[-1] / RATE
+            signals.append(x)
+        found = meter_of(torch.cat(signals, dim=-1)).pieces()
+        hours += place / 3600
+        told = [start for start, _ in found[1:]]
+        expected += len(truth) - 1
+        for start, _, _ in truth[1:]:
+            nearest = min(told, key=lambda second: abs(second - start), default=None)
+            if nearest is not None and abs(nearest - start) < NEAR_SECONDS:
+                told.remove(nearest)
+                errors.append(abs(nearest - start))
+        extra += len(told)
+        if len(found) == len(truth):
+            for (_, hz, is_narrow), (_, told_hz) in zip(truth, found, strict=True):
+                (narrow if is_narrow else wide).append(told_hz / hz)
+    median, most = np.median(errors), np.quantile(errors, 0.95)
+    close = np.mean(np.abs(np.array(narrow) - 1) <= 0.05)
+    under = f"{np.sum(np.array(wide) < 0.95)} of {len(wide)}, lowest {min(wide):.2f}"
+    print(
+        f"| {kind} | {len(errors)} of {expected} | {median:.2f}, {most:.2f} | {extra / hours:.1f} "
+        f"| {close:.0%} of {len(narrow)} | {under} |",
+        flush=True,
+    )
+
+
+def aac(x: Tensor, kbps: float) -> Tensor:
+    """AAC there and back through FFmpeg (C, T), C = 1; its delay stays."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=RATE)
+        stream.layout, stream.bit_rate = "mono", int(kbps * 1000)
+        frame = av.AudioFrame.from_ndarray(x.numpy(), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while (piece := fifo.read(1024, partial=True)) is not None:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        return torch.from_numpy(
+            np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)
+        )
+
+
+def codecs(folder: Recordings, count: int) -> None:
+    """What is said of PCM that went through a codec, as if it were a WAV."""
+    rng, g = random.Random(5), torch.Generator().manual_seed(0)
+    made: dict[str, Callable[[Tensor], Tensor]] = {
+        "as it is": lambda x: x,
+        "resampled, 16 bits": lambda x: resampled_16(x, rng, g)[0],
+        "MP3 64 kbit/s": lambda x: round_trip(x, mp3(64)),
+        "MP3 128 kbit/s": lambda x: round_trip(x, mp3(128)),
+        "AAC 48 kbit/s": lambda x: aac(x, 48),
+        "AAC 64 kbit/s": lambda x: aac(x, 64),
+        "Opus, about 16 kbit/s": lambda x: round_trip(x, CodecSpec("opus", 0.95)),
+        "Vorbis, quality 1 of 10": lambda x: round_trip(x, CodecSpec("vorbis", 0.9)),
+    }
+    chosen = rng.sample(list(folder), min(count, len(folder)))
+    for name, make in made.items():
+        kinds: dict[str, int] = {}
+        lossy, ends = 0, []
+        for path in chosen:
+            x = make(read_audio(path)[:1])
+            meter, info = meter_of(x), AudioInfo(RATE, 1, x.shape[-1], "WAV", "PCM_16")
+            found = find(info, meter, 0, x.mean(dim=1, keepdim=True), float(x.abs().max()))
+            kinds[found.kind] = kinds.get(found.kind, 0) + 1
+            lossy += found.holes >= 0.01
+            ends.append(meter.result().cutoff_hz)
+        told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: -k[1]))
+        print(
+            f"| {name} | {np.median(ends) / 1000:.1f} kHz | {lossy} of {len(chosen)} | {told} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--joins", type=int, default=100, help="of each kind")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = recordings(options.folder)
+    untouched(folder)
+    for kind in KINDS:
+        joins(folder, kind, options.joins)
+    codecs(folder, options.joins)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Laws of the pieces: a change is told where both sides prove it, and nowhere else."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lily.audio.read import read_audio
+from lily.bandwidth.meter import BandwidthMeter
+from lily.dsp.codec import mp3, round_trip
+from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.ui.examples import EXAMPLES
+
+RATE = 48_000
+
+
+def music(seed: int, seconds: float, slope_db: float = -6.0) -> torch.Tensor:
+    """Noise (1, T) in bursts and pauses, falling by ``slope_db`` an octave, full band."""
+    generator = torch.Generator().manual_seed(seed)
+    length = int(seconds * RATE)
+    spectrum = torch.fft.rfft(torch.randn(1, length, generator=generator).double())
+    octaves = torch.log2(torch.linspace(0, RATE / 2, spectrum.shape[-1]).clamp(min=100.0) / 100)
+    shaped = torch.fft.irfft(spectrum * 10 ** (slope_db * octaves / 20), n=length)
+    bursts = torch.rand(1, 1, max(2, int(seconds * 4)), generator=generator)
+    bursts = bursts * (torch.rand(bursts.shape, generator=generator) > 0.3)
+    x = shaped * torch.nn.functional.interpolate(bursts, length, mode="linear")[0].square()
+    return (0.5 * x / x.abs().max()).float()
+
+
+def low(x: torch.Tensor, cutoff_hz: float) -> torch.Tensor:
+    return filter_whole(x, lowpass_kernel(0.97 * cutoff_hz, 1.03 * cutoff_hz, RATE))
+
+
+def meter_of(x: torch.Tensor, block: int = 50_000, **options: float) -> BandwidthMeter:
+    meter = BandwidthMeter(**options)
+    for piece in x.split(block, dim=-1):
+        meter.push(piece)
+    return meter
+
+
+def pieces(*parts: torch.Tensor, **options: float) -> list[tuple[float, float]]:
+    return list(meter_of(torch.cat(parts, dim=-1), **options).pieces())
+
+
+def assert_told(found: list, truth: list[tuple[float, float]]) -> None:
+    assert len(found) == len(truth)
+    for (start, hz), (true_start, true_hz) in zip(found, truth, strict=True):
+        assert start == pytest.approx(true_start, abs=1.5)  # half of a pause and a slot
+        assert hz == pytest.approx(true_hz, rel=0.05)
+
+
+@pytest.mark.parametrize("cutoff_hz", [3_000.0, 5_500.0, 11_000.0])
+@pytest.mark.parametrize("order", ["wn", "nw", "wnw", "nwn"])
+def test_narrow_and_wide_parts_are_told_apart(order: str, cutoff_hz: float) -> None:
+    parts = [music(seed, 10.0) for seed in range(len(order))]
+    parts = [low(x, cutoff_hz) if what == "n" else x for x, what in zip(parts, order, strict=True)]
+    ends = [cutoff_hz if what == "n" else 24_000.0 for what in order]
+    assert_told(pieces(*parts), [(10.0 * i, hz) for i, hz in enumerate(ends)])
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 1_000),
+    cutoff_hz=st.floats(2_500, 12_000),
+    level_db=st.floats(-25, 0),
+    slope_db=st.floats(-6, 0),
+    seconds=st.floats(8, 20),
+    narrow_first=st.booleans(),
+)
+def test_a_change_is_found_at_any_place_and_level(
+    seed: int,
+    cutoff_hz: float,
+    level_db: float,
+    slope_db: float,
+    seconds: float,
+    narrow_first: bool,
+) -> None:
+    narrow = low(music(seed, seconds, slope_db), cutoff_hz) * 10 ** (level_db / 20)
+    wide = music(seed + 1, 20 - seconds / 2, slope_db)
+    parts, ends = [wide, narrow], [24_000.0, cutoff_hz]
+    if narrow_first:
+        parts, ends = parts[::-1], ends[::-1]
+    assert_told(pieces(*parts), [(0.0, ends[0]), (parts[0].shape[-1] / RATE, ends[1])])
+
+
+def test_a_quiet_wide_part_is_not_taken_for_missing_highs() -> None:
+    loud, quiet = low(music(1, 10.0), 8_000), 0.02 * music(2, 10.0)
+    assert_told(pieces(loud, quiet), [(0.0, 8_000.0), (10.0, 24_000.0)])
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1_000), slope_db=st.floats(-12, 0), wall=st.booleans())
+def test_an_untouched_recording_is_one_piece(seed: int, slope_db: float, wall: bool) -> None:
+    x = music(seed, 15.0, slope_db)
+    meter = meter_of(low(x, 9_000) if wall else x)
+    assert meter.pieces() == ((0.0, meter.result().cutoff_hz),)
+
+
+def test_pauses_quiet_passages_and_basses_are_no_pieces() -> None:
+    wide = music(3, 10.0)
+    hiss = 2e-5 * torch.randn(1, 9 * RATE, generator=torch.Generator().manual_seed(4))
+    time = torch.arange(9 * RATE) / RATE
+    bass = sum(0.2 / k * torch.sin(2 * torch.pi * 110 * k * time) for k in range(1, 12))[None]
+    for passage in (torch.zeros(1, 9 * RATE), hiss, 0.003 * music(5, 9.0), bass + hiss):
+        assert len(pieces(wide, passage, wide)) == 1
+
+
+def test_a_click_and_a_short_narrow_part_change_nothing() -> None:
+    narrow = low(music(6, 16.0), 5_000)
+    narrow[:, 8 * RATE] = 0.9
+    assert len(pieces(narrow, music(7, 10.0))) == 2
+    assert len(pieces(music(8, 10.0), low(music(9, 3.0), 5_000), music(10, 10.0))) == 1
+
+
+def test_an_mp3_among_untouched_parts_is_found() -> None:
+    wide = music(11, 10.0, 0.0)
+    found = pieces(wide, round_trip(wide, mp3(32)), wide)
+    alone = meter_of(round_trip(wide, mp3(32))).result().cutoff_hz
+    assert_told(found, [(0.0, 24_000.0), (10.0, alone), (20.0, 24_000.0)])
+
+
+def test_block_sizes_and_channels_change_nothing() -> None:
+    x = torch.cat([music(12, 9.0), low(music(13, 9.0), 6_000)], dim=-1)
+    expected = pieces(x, block=1 << 20)
+    assert len(expected) == 2
+    assert pieces(x, block=777) == expected
+    assert pieces(torch.cat([0 * x, x])) == expected
+
+
+def test_what_is_kept_of_an_hour_is_a_few_megabytes() -> None:
+    meter = meter_of(music(14, 20.0))
+    an_hour = (meter._slots.slots().nbytes + sum(x.nbytes for x in meter._reach._stored)) * 180
+    assert an_hour < 6e6
+
+
+@pytest.mark.parametrize("narrow_first", [False, True])
+@pytest.mark.parametrize("seconds", [8.0, 9.137, 10.41])
+def test_a_border_lies_where_the_sound_changes(seconds: float, narrow_first: bool) -> None:
+    generator = torch.Generator().manual_seed(round(1_000 * seconds))
+    before, after = (
+        0.1 * torch.randn(1, round(s * RATE), generator=generator) for s in (seconds, 9)
+    )
+    parts = [low(before, 4_000.0), after] if narrow_first else [before, low(after, 4_000.0)]
+    (_, (start, _)) = pieces(*parts)
+    assert start == pytest.approx(seconds, abs=0.025)  # a frame's hop; the pieces fade over 20 ms
+
+
+def test_the_example_that_changes_is_cut_where_it_does() -> None:
+    (_, (start, hz)) = meter_of(read_audio(EXAMPLES["Try changing band"])).pieces()
+    assert start == pytest.approx(7.0, abs=0.025) and hz == pytest.approx(4_000, rel=0.05)

@@ -1,0 +1,161 @@
+"""The command line as a stranger meets it: JSON on one stream, sentences on the other, exit 2."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import soundfile
+import torch
+from test_engine import make_folder
+
+from lily.checkpoints.model_folder import save_model_folder
+from lily.cli import main
+from lily.config.presets import load_config
+from lily.model.latent_diffusion import LatentDiffusion
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    config = load_config("tiny")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model_folder(LatentDiffusion(**config["model"]["params"]), config, path)
+    return path
+
+
+@pytest.fixture
+def recording(tmp_path):
+    samples = 0.1 * torch.randn(2, 20_000, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "phone call.wav"
+    soundfile.write(path, samples.T.numpy(), 8_000)
+    return path
+
+
+def test_upsample_prints_one_json_object_a_file(folder, recording, tmp_path, capsys):
+    arguments = ["upsample", recording, "-o", tmp_path / "out", "--weights", folder]
+    assert main([*map(str, arguments), "--seed", "5", "--steps", "1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["sample_rate"] == 48_000 and facts["samples"] == 120_000
+    assert facts["channels"] == 2 and facts["seed"] == 5 and facts["encoder"] == "on"
+    assert {"output", "cutoff_hz", "chunks", "real_time_factor", "model"} <= facts.keys()
+    assert soundfile.info(facts["output"]).frames == 120_000
+
+
+def test_a_bad_file_among_good_ones_costs_only_itself(folder, recording, tmp_path, capsys):
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio")
+    arguments = ["upsample", bad, recording, "-o", tmp_path / "out", "--weights", folder]
+    assert main([*map(str, arguments), "--steps", "1", "--json"]) == 2
+    streams = capsys.readouterr()
+    assert "bad.wav" in streams.err and "Traceback" not in streams.err
+    assert json.loads(streams.out)["samples"] == 120_000
+    names = {"phone call.wav", "phone call.certificate.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--weights", "/nowhere"], "no folder"),
+        (["--preset", "lily-maxi"], "lily-mini"),
+        (["--steps", "100000"], "steps"),
+        (["--device", "abacus"], "abacus"),
+        (["--precision", "fp7"], "fp7"),
+    ],
+)
+def test_wrong_options_end_in_a_sentence_and_exit_2(
+    folder, recording, tmp_path, capsys, extra, said
+):
+    arguments = ["upsample", str(recording), "-o", str(tmp_path / "out")]
+    weights = [] if "--weights" in extra or "--preset" in extra else ["--weights", str(folder)]
+    assert main([*arguments, *weights, *extra]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_inputs_with_one_name_are_refused_before_anything_runs(recording, tmp_path, capsys):
+    twin = tmp_path / "phone call.flac"
+    assert main(["upsample", str(recording), str(twin), "-o", str(tmp_path)]) == 2
+    assert "phone call" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny model whose conditioning has a say."""
+    return make_folder(tmp_path_factory.mktemp("trained"))
+
+
+def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
+    trained, recording, tmp_path, capsys
+):
+    common = ["--weights", trained, "--seed", 5, "--steps", 2, "--json"]
+    out = tmp_path / "both"
+    reference = ["--reference", recording]
+    assert main([str(a) for a in ["compare", recording, "-o", out, *common, *reference]]) == 0
+    told = json.loads(capsys.readouterr().out)
+    names = {f"phone call.{kind}" for kind in ("off.wav", "on.wav", "diff.wav", "json")}
+    names |= {f"phone call.{kind}.png" for kind in ("off", "on", "diff")}
+    names |= {f"phone call.{kind}.certificate.json" for kind in ("off", "on")}
+    assert {p.name for p in out.iterdir()} == names | {"phone call.reference.wav"}
+    assert told["seed"] == 5 and told["samples"] == 120_000
+    assert len(told["chunks"]) > 1 and all(c["difference_db"] >= -60 for c in told["chunks"])
+    assert told["distances"]["off"]["lsd_lf"] < told["distances"]["off"]["lsd_hf"]
+    for encoder in ("off", "on"):
+        alone = ["upsample", recording, "-o", tmp_path / encoder, *common, "--encoder", encoder]
+        assert main([str(a) for a in alone]) == 0
+        written = (tmp_path / encoder / "phone call.wav").read_bytes()
+        assert written == (out / f"phone call.{encoder}.wav").read_bytes()
+
+
+def test_the_same_comparison_twice_writes_identical_files(trained, recording, tmp_path):
+    for name in ("a", "b"):
+        arguments = ["compare", recording, "-o", tmp_path / name, "--weights", trained, "--seed", 1]
+        assert main([*map(str, arguments), "--steps", "1"]) == 0
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(files) == 9
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_comparing_with_an_untrained_encoder_says_why_not(folder, recording, tmp_path, capsys):
+    arguments = ["compare", recording, "-o", tmp_path / "o", "--weights", folder]
+    assert main(list(map(str, arguments))) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_info_reports_the_design_counts(capsys):
+    assert main(["info", "--preset", "audiosr-basic", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == {
+        "unet_base": 258_195_088,
+        "encoder": 549_280,
+        "conditioning": 29_152_000,
+        "encoder_total": 29_701_280,
+        "unet": 287_896_368,
+        "vae": 223_535_569,
+        "vocoder": 190_281_889,
+    }
+
+
+def test_info_profiles_the_encoder_with_bounded_memory(monkeypatch, capsys):
+    monkeypatch.setattr("lily.evaluation.describe.PROFILE_SECONDS", (10, 60))
+    assert main(["info", "--preset", "tiny", "--profile", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["profile"]
+    assert [row["seconds"] for row in rows] == [10, 60]
+    assert rows[0]["largest_activation_bytes"] == rows[1]["largest_activation_bytes"]
+
+
+def test_train_on_a_folder_without_audio_is_one_sentence(tmp_path, capsys):
+    arguments = ["train", "--preset", "tiny", "--data", tmp_path, "--out", tmp_path / "run"]
+    assert main(list(map(str, arguments))) == 2
+    assert "holds no audio" in capsys.readouterr().err
+
+
+def test_a_cutoff_that_makes_no_sense_is_told_with_what_does(capsys):
+    for text in ("abc", "0:4000,5", "0:x"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["upsample", "a.wav", "-o", "out", "--cutoff", text])
+        assert stopped.value.code == 2
+        assert "give Hz, such as 8000, or pieces" in capsys.readouterr().err
