@@ -1,3 +1,3 @@
-"""Say which Lily this is; pyproject.toml says the same."""
+"""The version of Lily; pyproject.toml reads it from here."""
 
 VERSION = "0.1.0"
