@@ -1,4 +1,4 @@
-"""Start the page: settings in, page out, launch. Nothing else is decided here."""
+"""Start the page: read the settings, build the page, launch it. Nothing else is decided here."""
 
 from __future__ import annotations
 
@@ -8,36 +8,41 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-# Read by Gradio when it is imported: the page sends nothing to anyone, and its files lie in a
-# folder of their own, which is tidied.
+# Gradio reads these when it is imported. The page reports nothing to anyone, and its files lie in a
+# folder of their own, which lily.ui.cache keeps within its limits.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "lily-page"))
 
-from starlette.middleware import Middleware
+SESSIONS = 64  # Gradio keeps 0.1 MB of settings for each visitor; a copy that is dropped is rebuilt
 
-from lily.checkpoints.resolve import BUNDLED, encoder_note
-from lily.errors import LilyError
-from lily.inference.zerogpu import engine_maker
-from lily.ui.examples import FOLDER
-from lily.ui.guard import Guard
-from lily.ui.models import made_ready, offered
-from lily.ui.page import build_page, cache_of
-from lily.ui.settings import Settings
-from lily.ui.shelf import EngineShelf
-from lily.ui.theme import CSS, theme
-
-SESSIONS = 64  # Gradio copies the page's settings, 0.1 MB, for each; a copy lost is made again
+log = logging.getLogger("lily")
 
 
 def main() -> None:
     """Serve the page until it is stopped."""
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    log.setLevel(logging.INFO)
+    log.info("Loading; this takes some seconds.")  # torch and Gradio are imported below
+
+    from starlette.middleware import Middleware
+
+    from lily.checkpoints.resolve import BUNDLED, encoder_note
+    from lily.inference.zerogpu import engine_maker
+    from lily.ui.examples import FOLDER
+    from lily.ui.guard import Guard
+    from lily.ui.models import made_ready, offered
+    from lily.ui.page import build_page, cache_of
+    from lily.ui.settings import Settings
+    from lily.ui.shelf import EngineShelf
+    from lily.ui.theme import CSS, theme
+
     settings = Settings.from_environment(os.environ)
     models, notice = offered(settings.model)
     shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
     cache, most_bytes = cache_of(settings), settings.max_mb * 1_000_000
     cache.watch()
-    build_page(shelf, settings, cache, notice).launch(
+    page = build_page(shelf, settings, cache, notice)
+    _, address, _ = page.launch(
         server_name=settings.server_name,
         server_port=settings.port,
         max_file_size=most_bytes,
@@ -49,11 +54,17 @@ def main() -> None:
         allowed_paths=[str(FOLDER)],  # the examples, which may lie in an installed package
         mcp_server=find_spec("mcp") is not None,  # /upsample and /compare as tools
         run_history=False,  # recordings are the visitor's own
+        quiet=True,  # or Gradio advises a public link
+        prevent_thread_lock=True,
     )
+    log.info("The page is ready at %s (Ctrl+C stops it).", address)
+    page.block_thread()
 
 
 if __name__ == "__main__":
+    from lily.errors import LilyError
+
     try:
         main()
-    except LilyError as error:
+    except (LilyError, OSError) as error:  # a port in use, a folder that cannot be written
         raise SystemExit(f"lily: {error}") from error
