@@ -21,14 +21,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("lily", "configs", "setup.py", "pyproject.toml", "requirements.txt")
 READ = ("README.md", "LICENSE")  # by pyproject.toml
-    "lily",
-    "configs",
-    "setup.py",
-    "pyproject.toml",
-    "requirements.txt",
-    "README.md",
-    "LICENSE",
-)
 NO_ISOLATION = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation")  # no network
 
 
