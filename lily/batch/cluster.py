@@ -1,38 +1,35 @@
-"""Spread a batch over Ray: actors that hold an engine each, on this machine or on a cluster.
+"""Run a batch on Ray, on this machine or on a cluster: one engine per actor.
 
-Only this file imports Ray. Recordings are handed out in bundles whose rows share batches. What a
-lost worker had is tried again, each recording alone, so that one that brings workers down is found.
-A recording larger than a worker's fair share is split: one worker owns it, the others sample its
-rows, which depend on nothing but themselves. Every worker has the same number of threads.
+Only this module imports Ray. Ray places the actors by the CPUs, GPUs and memory that each asks for.
+A worker gets a bundle of recordings, which share its batches. If its process dies, a new worker
+takes its place and the recordings of that bundle are tried again one at a time, so that a recording
+that kills workers is identified and given up alone.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from lily.batch.bundles import Bundle, Queue
 from lily.batch.plan import Job, Request
-from lily.batch.sizing import sized
 from lily.batch.work import Advanced, Delivered, Report, failed, work
 from lily.checkpoints.model_folder import WEIGHTS
 from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
-from lily.inference.sample import Row, Sampled
-from lily.model.attention import ContextCache
 
 try:
     import ray
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import RayError, RayTaskError
 except ImportError as error:
     raise InputError(
         "--ray needs Ray, which is not installed here; pip install 'lily-audio[cluster]'."
@@ -40,16 +37,20 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-BUNDLES_AHEAD = 2  # a worker's: the next is there when one ends
-PATIENCE = 60.0  # seconds until it is told that workers are being waited for
-TRIES = 3  # after which a recording that was lost with its worker is given up
-SPLIT_BYTES = 4 << 20  # smaller recordings are never split: they take seconds
-STORE_BYTES = 256 << 20  # Ray's shared memory, for contexts and rows of split recordings
+BUNDLE_FILES = 8  # enough to fill batches with short clips, and all that one lost worker loses
+BUNDLE_BYTES = 32 << 20  # a long recording is a bundle of its own
+SHARES = 4  # a bundle is at most this fraction of a worker's share of the rest: all end together
+LOSSES = 3  # workers that one recording may cost
+STARTS = 3  # workers in a row that may die while they load the model
+PATIENCE = 60.0  # seconds without an answer, after which the wait is reported
+ENGINE_BYTES = 1 << 30  # torch, decoders and one batch; measured 0.7 GiB with lily-mini
+WEIGHT_COPIES = 2  # of the weights in memory while they are loaded
+STORE_BYTES = 256 << 20  # Ray's shared memory on this machine; reports are all that passes it
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a worker needs to know to load the same model on its own machine."""
+    """What a worker needs to load the same model on its own machine."""
 
     preset: str
     weights: str | None
@@ -61,247 +62,220 @@ class Model:
 class Worker:
     """An engine in a process of its own; Ray runs one call at a time."""
 
-    def __init__(self, model: Model, threads: int) -> None:
+    def load(self, model: Model, threads: int) -> None:
+        """Load the model; not in ``__init__``, so that errors arrive as what they are."""
         torch.set_num_threads(threads)
         config = with_weights(resolve_config(model.preset, model.weights))
         self.engine = InferenceEngine(config, model.device, model.precision, model.low_memory)
-        self._contexts: dict[Any, ContextCache] = {}
 
-    def ready(self) -> int:
-        """Answers once the model is loaded: rows of a batch."""
-        return self.engine.sampler.wanted
-
-    def work(self, jobs: list[Job], request: Request, helpers: list[Any]) -> Iterator[Report]:
-        """Fill in a bundle; ``helpers`` are workers that sample rows meanwhile."""
-        sampler = Spread(self.engine, helpers) if helpers else None
-        yield from work(self.engine, jobs, request, sampler)
-
-    def sample(self, rows: list[Row], contexts: list[Any]) -> list[Tensor]:
-        """The log-mels (B, T, M) of each take; ``contexts`` stand for those left out of rows."""
-        self._contexts = {
-            ref: self._contexts.get(ref) or ray.get(ref) for ref in dict.fromkeys(contexts) if ref
-        }
-        device = self.engine.device
-        known = tuple(on_device(self._contexts[ref], device) if ref else None for ref in contexts)
-        whole = [replace(row, contexts=known) for row in rows]
-        made = [step.log_mels for step in self.engine.sampler.run(whole)]
-        return [log_mels for log_mels in made if log_mels is not None]
+    def work(self, jobs: list[Job], request: Request) -> Iterator[Report]:
+        """Restore a bundle of recordings."""
+        yield from work(self.engine, jobs, request)
 
 
-def on_device(cache: ContextCache, device: torch.device) -> ContextCache:
-    """A context's keys and values where the networks are."""
-    return replace(
-        cache,
-        keys=tuple(key.to(device) for key in cache.keys),
-        values=tuple(value.to(device) for value in cache.values),
-    )
+@dataclass
+class Queue:
+    """Recordings without a worker; those whose worker died come first, each as its own bundle."""
+
+    jobs: Iterator[Job]
+    size: int  # bytes of the recordings that have not been handed out
+    workers: int
+    retries: deque[Job] = field(default_factory=deque)
+
+    def bundle(self) -> list[Job]:
+        """The next recordings for one worker; empty if none are left."""
+        if self.retries:
+            return [self.retries.popleft()]
+        limit = min(BUNDLE_BYTES, self.size // (SHARES * self.workers))
+        taken: list[Job] = []
+        for job in self.jobs:
+            taken.append(job)
+            self.size -= job.size
+            if len(taken) == BUNDLE_FILES or sum(j.size for j in taken) >= limit:
+                break
+        return taken
 
 
-class Spread:
-    """Samples the rows of one recording on several workers at once, each in its own batches."""
+@dataclass
+class Call:
+    """What a worker is doing: loading the model, or a bundle, of which ``jobs`` are left."""
 
-    def __init__(self, engine: InferenceEngine, helpers: Sequence[Any]) -> None:
-        self.engine, self.helpers = engine, list(helpers)
-        self._refs: dict[int, Any] = {}
-
-    @property
-    def wanted(self) -> int:
-        """Rows that keep every worker busy."""
-        return self.engine.sampler.wanted * (1 + len(self.helpers))
-
-    def run(self, rows: list[Row]) -> Iterator[Sampled]:
-        """Sample rows of one recording, take by take; what a lost helper had is done here."""
-        each = self.engine.sampler.wanted
-        own, rest = rows[:each], [rows[n : n + each] for n in range(each, len(rows), each)]
-        asked = [
-            (helper, part, helper.sample.remote(*self._without_contexts(part)))
-            for helper, part in zip(self.helpers, rest, strict=False)
-        ]
-        parts = [self._here(own)]
-        for helper, part, answer in asked:
-            try:
-                parts.append(ray.get(answer))
-            except RayActorError:
-                self.helpers.remove(helper)
-                parts.append(self._here(part))
-        for part in rest[len(asked) :]:  # more than there are helpers left
-            parts.append(self._here(part))
-        manner = rows[0].manner
-        for take in range(len(manner.takes)):
-            yield Sampled(take, manner.steps, torch.cat([part[take] for part in parts]))
-
-    def _here(self, rows: list[Row]) -> list[Tensor]:
-        made = [step.log_mels for step in self.engine.sampler.run(rows)]
-        return [log_mels for log_mels in made if log_mels is not None]
-
-    def _without_contexts(self, rows: list[Row]) -> tuple[list[Row], list[Any]]:
-        """Rows without their contexts, which are many megabytes and cross once."""
-        cpu = torch.device("cpu")
-        refs = []
-        for cache in rows[0].contexts:
-            if cache is not None and id(cache) not in self._refs:
-                self._refs = {id(cache): ray.put(on_device(cache, cpu)), **self._refs}
-            refs.append(None if cache is None else self._refs[id(cache)])
-        return [replace(row, contexts=()) for row in rows], refs
+    worker: Any
+    jobs: dict[str, Job] | None = None
+    alone: bool = False
 
 
 class Cluster:
-    """Ray's workers as those of a batch."""
+    """Ray actors as the workers of a batch."""
 
-    largest_first = True
+    largest_first = True  # so that no long recording is left for the end
 
     def __init__(
         self, model: Model, address: str, workers: int | None = None, threads: int | None = None
     ) -> None:
-        """``address`` is a cluster's; empty starts Ray on this machine, until the end."""
-        self.model, self.address = model, address
-        self.asked = workers, threads
-        self._actors: list[Any] = []
+        """``address`` is a cluster's host:port; empty starts Ray on this machine.
+
+        ``workers`` defaults to one per GPU or, without GPUs, to one per ``threads`` CPU cores, of
+        which as many start as memory holds; ``threads`` (CPU threads of each) defaults to 1.
+        """
+        self.model, self.address, self.asked = model, address, workers
+        self.threads = threads or 1
+        self._idle: list[Any] = []
+        self._calls: dict[Any, Call] = {}  # by the reference that Ray returned for it
+        self._starts = 0  # since a worker was ready
 
     def __enter__(self) -> Cluster:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
-        if self.address:
-            try:
-                _answers(self.address)
-                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
-            except (OSError, RayError, ValueError) as error:
-                raise InputError(f"No Ray cluster answers at {self.address}: {error}") from error
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=STORE_BYTES,
-            )
-        config = with_weights(resolve_config(self.model.preset, self.model.weights))
-        weights = (Path(config["weights"]["folder"]) / WEIGHTS).stat().st_size
-        self.sizing = sized(_machines(), weights, *self.asked)
-        self._actors = [self._actor() for _ in range(self.sizing.workers)]
+        _connect(self.address)
         try:
-            self._wait_until_ready()
-        except RayError as error:
+            self._options = self._resources()
+            for _ in range(self.workers):
+                self._start()
+            while not self._idle:  # before the output folder is touched
+                self._loaded(*self._next())
+        except BaseException:
             self.__exit__()
-            raise InputError(f"A worker cannot load the model: {_last_line(error)}") from error
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
-        ray.shutdown()
-
-    def _wait_until_ready(self) -> None:
-        """Wait until every worker has loaded the model, and say so where that takes long."""
-        waiting = [actor.ready.remote() for actor in self._actors]
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=PATIENCE)
-            ray.get(ready)
-            if waiting:
-                log.warning(
-                    "Still waiting for %d of %d workers, each with %d CPU cores and %g GPUs: they "
-                    "load the model, or others use the cluster.",
-                    len(waiting),
-                    len(self._actors),
-                    self.sizing.threads,
-                    self.sizing.gpus,
-                )
-
-    def _actor(self) -> Any:
-        size = self.sizing
-        made = ray.remote(
-            num_cpus=size.threads,
-            num_gpus=size.gpus,
-            memory=size.memory or None,
-            max_restarts=-1,
-            max_task_retries=0,
-        )(Worker)
-        return made.remote(self.model, size.threads)
+        ray.shutdown()  # ends the actors of this driver, on a cluster too
 
     def work(self, jobs: Iterable[Job], request: Request, size: int) -> Iterator[Report]:
-        """Fill in every job's recording; reports each once."""
-        jobs = iter(jobs)
-        rest: list[Job] = []
-        for job in jobs:
-            if job.size < max(SPLIT_BYTES, size / len(self._actors)) or len(self._actors) < 2:
-                rest.append(job)
-                break
-            owner, *helpers = self._actors
-            size -= job.size
-            yield from self._gathered(Queue(iter([job])), request, [owner], helpers)
-        queue = Queue(_chained(rest, jobs), size, len(self._actors))
-        yield from self._gathered(queue, request, self._actors, [])
-
-    def _gathered(
-        self, queue: Queue, request: Request, actors: list[Any], helpers: list[Any]
-    ) -> Iterator[Report]:
-        """Keep the actors busy until the queue is empty."""
-        under_way: dict[Any, Bundle] = {}
-        busy = [0] * len(actors)
-        while True:
-            for worker in sorted(range(len(actors)), key=busy.__getitem__) * BUNDLES_AHEAD:
-                alone = bool(queue.lost)
-                # What was lost waits for a worker that has nothing else, which then gets nothing
-                # else: if it takes its worker down, no other recording goes with it.
-                if busy[worker] >= (1 if alone else BUNDLES_AHEAD):
-                    continue
-                if bundle := [queue.lost.popleft()] if alone else queue.bundle():
-                    call = actors[worker].work.options(num_returns="streaming")
-                    reports = call.remote(bundle, request, helpers)
-                    jobs = {job.input: job for job in bundle}
-                    under_way[reports] = Bundle(worker, jobs, alone)
-                    busy[worker] += BUNDLES_AHEAD if alone else 1
-            if not under_way:
-                return
-            ready, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
-            for reports in ready:
-                bundle = under_way[reports]
-                try:
-                    report = ray.get(next(reports))
-                except StopIteration:
-                    report = None
-                except RayError as error:
-                    yield from self._lost(queue, bundle, error)
-                    report = None
-                if report is None:
-                    del under_way[reports]
-                    busy[bundle.worker] -= BUNDLES_AHEAD if bundle.alone else 1
-                    continue
-                if isinstance(report, Delivered):
-                    bundle.jobs.pop(report.row["input"], None)
-                yield report
-
-    def _lost(self, queue: Queue, bundle: Bundle, error: RayError) -> Iterator[Report]:
-        """Queue what a lost worker had not reported once more; give up what is lost each time."""
-        for job in bundle.jobs.values():
-            queue.tries[job.input] = queue.tries.get(job.input, 0) + bundle.alone
-            if bundle.alone and not isinstance(error, RayActorError):  # its own, or it would work
-                yield Delivered(failed(job, LilyError(_last_line(error))))
-            elif queue.tries[job.input] < TRIES:
-                yield Advanced(job.input, 0.0)
-                queue.lost.append(job)
+        """Restore every recording; each ends in one ``Delivered``."""
+        queue = Queue(iter(jobs), size, self.workers)
+        losses: Counter[str] = Counter()
+        bundle = queue.bundle()
+        while bundle or any(call.jobs is not None for call in self._calls.values()):
+            if bundle and self._idle:
+                self._assign(bundle, request, alone=bundle[0].input in losses)
+                bundle = queue.bundle()
+                continue
+            reference, call = self._next()
+            if call.jobs is None:
+                self._loaded(reference, call)
             else:
-                reason = LilyError(
-                    f"Its worker was lost {TRIES} times; it may need more memory than there is."
+                yield from self._reports(reference, call, queue, losses)
+            bundle = bundle or queue.bundle()
+
+    def _resources(self) -> dict[str, Any]:
+        """What each actor asks Ray for; sets the number of workers."""
+        total = ray.cluster_resources()
+        gpus = 0 if self.model.device == "cpu" else int(total.get("GPU", 0))
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes())
+        if not 1 <= self.threads <= largest:
+            raise InputError(
+                f"--threads {self.threads}: a worker can have 1 to {largest} CPU threads here."
+            )
+        self.workers = self.asked or gpus or max(1, int(total.get("CPU", 1)) // self.threads)
+        resources: dict[str, Any] = {"num_cpus": self.threads, "max_restarts": 0}
+        if gpus:
+            resources["num_gpus"] = 1 / math.ceil(self.workers / gpus)
+        if self.asked is None:
+            config = with_weights(resolve_config(self.model.preset, self.model.weights))
+            weights = (Path(config["weights"]["folder"]) / WEIGHTS).stat().st_size
+            resources["memory"] = ENGINE_BYTES + WEIGHT_COPIES * weights
+        return resources
+
+    def _start(self) -> None:
+        """Create an actor. Ray's own restarts are off: calls to a restarting actor would fail."""
+        worker = ray.remote(**self._options)(Worker).remote()
+        self._calls[worker.load.remote(self.model, self.threads)] = Call(worker)
+
+    def _next(self) -> tuple[Any, Call]:
+        """Wait for news of a worker."""
+        while True:
+            ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=PATIENCE)
+            if ready:
+                return ready[0], self._calls[ready[0]]
+            if all(call.jobs is None for call in self._calls.values()):
+                log.warning(
+                    "Waiting for workers, each with %d CPU cores, %.2g GPUs and %.1f GB: they load "
+                    "the model, or the cluster is busy.",
+                    self.threads,
+                    self._options.get("num_gpus", 0),
+                    self._options.get("memory", 0) / 1e9,
                 )
-                yield Delivered(failed(job, reason))
+
+    def _loaded(self, reference: Any, call: Call) -> None:
+        del self._calls[reference]
+        try:
+            ray.get(reference)
+        except RayTaskError as error:
+            raise InputError(f"A worker cannot load the model: {_last_line(error)}") from error
+        except RayError as error:
+            self._starts += 1
+            if self._starts == STARTS:
+                raise InputError(
+                    f"{STARTS} workers in a row died while loading the model; they may need more "
+                    f"memory than there is: {_last_line(error)}"
+                ) from error
+            self._start()
+        else:
+            self._starts = 0
+            self._idle.append(call.worker)
+
+    def _assign(self, bundle: list[Job], request: Request, alone: bool) -> None:
+        worker = self._idle.pop()
+        reports = worker.work.options(num_returns="streaming").remote(bundle, request)
+        self._calls[reports] = Call(worker, {job.input: job for job in bundle}, alone)
+
+    def _reports(
+        self, reports: Any, call: Call, queue: Queue, losses: Counter[str]
+    ) -> Iterator[Report]:
+        """Pass on the next report of a bundle, or deal with its end."""
+        assert call.jobs is not None
+        try:
+            report = ray.get(next(reports))
+        except StopIteration:
+            self._idle.append(call.worker)
+            del self._calls[reports]
+            return
+        except RayError as error:
+            del self._calls[reports]
+            worker_lives = isinstance(error, RayTaskError)
+            if worker_lives:
+                self._idle.append(call.worker)
+            else:
+                ray.kill(call.worker)  # in case only the connection was lost
+                self._start()
+            for job in call.jobs.values():
+                losses[job.input] += call.alone
+                if not call.alone or (not worker_lives and losses[job.input] < LOSSES):
+                    yield Advanced(job.input, 0.0)
+                    queue.retries.append(job)
+                    continue
+                reason = _last_line(error)
+                if not worker_lives:
+                    reason = f"Its worker died {LOSSES} times; it may need more memory than is free"
+                yield Delivered(failed(job, LilyError(f"{reason.removesuffix('.')}.")))
+            return
+        if isinstance(report, Delivered):
+            call.jobs.pop(report.row["input"], None)
+        yield report
 
 
-def _machines() -> list[dict[str, float]]:
-    """What each of the cluster's machines has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _connect(address: str) -> None:
+    """Join the cluster at an address, or start Ray on this machine until the batch ends."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing to Ray's makers
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address:
+        ray.init(
+            address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **options
+        )
+        return
+    try:
+        _check_listening(address)
+        ray.init(address=address, **options)
+    except (OSError, RayError, ValueError) as error:
+        raise InputError(f"No Ray cluster answers at {address}: {error}") from error
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
-
-
-def _answers(address: str) -> None:
-    """Raise OSError if nobody listens at host:port: Ray itself would ask for minutes."""
+def _check_listening(address: str) -> None:
+    """Raise OSError if nobody listens at host:port; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
-def _chained(first: list[Job], rest: Iterator[Job]) -> Iterator[Job]:
-    yield from first
-    yield from rest
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

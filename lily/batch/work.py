@@ -25,7 +25,7 @@ from lily.certify.certificate import certificate_path
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Event, Finished, Measured, UpsampleResult
-from lily.inference.interleave import Failed, Recording, Sampler, together
+from lily.inference.interleave import Failed, Recording, together
 
 # No space, over quota, read-only: no other recording will fare better.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -63,16 +63,8 @@ class ThisProcess:
         return work(self.engine, jobs, request)
 
 
-def work(
-    engine: InferenceEngine,
-    jobs: Iterable[Job],
-    request: Request,
-    sampler: Sampler | None = None,
-) -> Iterator[Report]:
-    """Fill in every job's recording; ends each in ``Delivered``.
-
-    ``sampler`` takes the place of the engine's own: where rows are sampled elsewhere.
-    """
+def work(engine: InferenceEngine, jobs: Iterable[Job], request: Request) -> Iterator[Report]:
+    """Restore every recording; each ends in one ``Delivered``."""
     lengths: dict[Job, float] = {}
 
     def told(job: Job, event: Event | Failed | Delivered) -> Report | None:
@@ -89,7 +81,7 @@ def work(
         return None
 
     recordings = ((job, _recording(engine, job, request)) for job in jobs)
-    for report in together(recordings, sampler or engine.sampler, told):
+    for report in together(recordings, engine.sampler, told):
         if report is not None:
             yield report
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -11,13 +13,14 @@ import faults
 import pytest
 from test_engine import band_limited, make_folder, write
 
+from lily.batch.plan import Job
 from lily.batch.work import Delivered
 from lily.errors import InputError
 
-pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[dev]'")
-RayActorError = ray.exceptions.RayActorError
+cluster = pytest.importorskip("lily.batch.cluster")
 FILES = 60
+MODEL = cluster.Model("lily-mini", None, "auto", "auto")
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +46,19 @@ RAY = ("--ray", "--workers", "2", "--threads", "1")
 
 @pytest.mark.parametrize("sizes", [[10] * 80, [50, 20, 10, 10, *[1] * 60], [3], []])
 def test_bundles_hold_every_job_once_and_shrink_so_that_all_workers_end_together(sizes):
-    from lily.batch.bundles import BUNDLE_FILES, SHARES, Queue
-    from lily.batch.plan import Job
-
     jobs = [Job(f"{n}.wav", f"out/{n}.wav", size) for n, size in enumerate(sizes)]
-    queue = Queue(iter(jobs), sum(sizes), workers=2)
+    queue = cluster.Queue(iter(jobs), sum(sizes), workers=2)
     left, handed = sum(sizes), []
     while bundle := queue.bundle():
         handed += bundle
-        assert len(bundle) <= BUNDLE_FILES
+        assert len(bundle) <= cluster.BUNDLE_FILES
         # Without its last job, which fills it, a bundle is within a worker's share of what is left.
-        assert sum(job.size for job in bundle[:-1]) <= left / 2 / SHARES
+        assert sum(job.size for job in bundle[:-1]) <= left / 2 / cluster.SHARES
         left -= sum(job.size for job in bundle)
     assert handed == jobs and left == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_and_doubles_nothing(place):
     out = place / "killed"
     run = faults.begin(*asked(place, "killed"), *RAY)
@@ -70,6 +71,7 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(place):
     assert faults.differences(out, place / "alone", FILES) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [("--threads", "1"), RAY], ids=["alone", "ray"])
 def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(place, ways):
     out = place / f"driver{len(ways)}"
@@ -86,6 +88,7 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(place
     assert stamps and all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told_in_a_sentence(tmp_path):
     pytest.importorskip("s3fs", reason="needs s3fs: pip install -e '.[dev]'")
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
@@ -113,7 +116,8 @@ def store(monkeypatch) -> str:
     server.stop()
 
 
-def test_a_bucket_is_read_and_written_and_a_long_recording_is_split(place, store, tmp_path):
+@pytest.mark.slow
+def test_a_bucket_is_read_and_written(place, store, tmp_path):
     import s3fs
 
     folder = tmp_path / "mixed"
@@ -142,95 +146,110 @@ def folder_of(path: Path) -> Path:
     return path
 
 
-def test_sizes_follow_memory_and_cores():
-    from lily.batch.sizing import sized
+class FakeWorker:
+    """A worker whose process dies when it begins one of the recordings named ``deadly``."""
 
-    machine = {"CPU": 16.0, "memory": 64.0 * 2**30}
-    assert sized([machine], 28 << 20, None, None).workers == 16
-    large = sized([machine], 2700 << 20, None, None)
-    assert large.workers == 8 and large.threads == 2  # what memory holds, all cores in use
-    graphics = sized([{**machine, "GPU": 4.0}], 2700 << 20, None, None)
-    assert (graphics.workers, graphics.gpus, graphics.threads) == (4, 1.0, 4)
-    shared = sized([{**machine, "GPU": 1.0}], 28 << 20, 4, None)
-    assert (shared.workers, shared.gpus) == (4, 0.25)
-    with pytest.raises(InputError, match="do not fit"):
-        sized([machine], 0, 16, 2)
+    def __init__(self, deadly: set[str]) -> None:
+        self.deadly, self.alive = deadly, True
+        self.load = mock.Mock(remote=lambda *_: object())
+        self.work = mock.Mock()
+        self.work.options.return_value.remote = lambda jobs, request: self._reports(jobs)
 
-
-def test_a_worker_lies_within_one_machine():
-    from lily.batch.sizing import sized
-
-    memory = 64.0 * 2**30
-    head = {"CPU": 32.0, "memory": memory}
-    nodes = [head, *[{"CPU": 8.0, "GPU": 1.0, "memory": memory}] * 2]
-    mixed = sized(nodes, 2700 << 20, None, None)
-    assert (mixed.workers, mixed.threads, mixed.gpus) == (2, 8, 1.0)  # the head has no GPU
-    odd = sized([{"CPU": 5.0, "memory": memory}] * 2, 28 << 20, 3, None)
-    assert (odd.workers, odd.threads) == (3, 2)  # with 3 threads each, one node holds one only
-    with pytest.raises(InputError, match="do not fit the cluster's 5, 5 CPU cores"):
-        sized([{"CPU": 5.0, "memory": memory}] * 2, 28 << 20, 3, 3)
+    def _reports(self, jobs):
+        for job in jobs:
+            self.alive &= job.input not in self.deadly
+            if not self.alive:
+                raise ray.exceptions.RayActorError()
+            yield Delivered({"input": job.input, "status": "done"})
 
 
-class FakeCall:
-    """One call of a fake worker: its recordings one after another, unless the worker is lost."""
+class FakeRay:
+    """As much of Ray as the driver uses."""
 
-    def __init__(self, names, waiting, deadly):
-        self.names, self.waiting, self.deadly, self.lost = names, waiting, deadly, False
-        waiting.append(self)
+    def __init__(self, deadly: set[str], cpus: int = 2, gpus: int = 0) -> None:
+        self.deadly, self.resources = deadly, {"CPU": cpus, "GPU": gpus}
+        self.asked, self.shutdown = {}, lambda: None
 
-    def __next__(self):
-        if not self.lost and self.names and self.names[0] == self.deadly:
-            for call in self.waiting:  # the worker takes all that wait for it along
-                call.lost = True
-            self.waiting.clear()
-        if self.lost:
-            return RayActorError()
-        if not self.names:
-            self.waiting.remove(self)
-            raise StopIteration
-        return Delivered({"input": self.names.pop(0), "status": "done"})
+    def remote(self, **options):
+        self.asked = options
+        return lambda _: mock.Mock(remote=lambda: FakeWorker(self.deadly))
+
+    def cluster_resources(self):
+        return self.resources
+
+    def nodes(self):
+        return [{"Resources": self.resources}]
+
+    def wait(self, calls, **_):
+        return calls[:1], []
+
+    def get(self, report):
+        return report
+
+    def kill(self, worker):
+        assert not worker.alive
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("deadly", [0, 7, 8, 15])
-def test_only_the_recording_that_brings_workers_down_is_given_up(monkeypatch, workers, deadly):
-    from lily.batch import cluster
-    from lily.batch.bundles import Queue
-    from lily.batch.plan import Job
-
+@pytest.mark.parametrize("deadly", [set(), {0}, {7}, {8, 15}])
+def test_only_recordings_that_kill_their_workers_are_given_up(monkeypatch, workers, deadly):
+    names = {f"{n}.wav" for n in deadly}
+    monkeypatch.setattr(cluster, "ray", FakeRay(names))
+    monkeypatch.setattr(cluster, "_connect", lambda address: None)
     jobs = [Job(f"{n}.wav", f"{n}.wav", 1) for n in range(16)]
-    actors = []
-    for _ in range(workers):
-        waiting = []
-        actor = mock.Mock(waiting=waiting)
-        actor.work.options.return_value.remote = lambda jobs, *_, waiting=waiting: FakeCall(
-            [job.input for job in jobs], waiting, f"{deadly}.wav"
-        )
-        actors.append(actor)
-
-    def wait(calls, **_):
-        ready = [c for c in calls if c.lost] or [c for c in calls if c.waiting[0] is c]
-        return ready[:1], []
-
-    def get(report):
-        if isinstance(report, Exception):
-            raise report
-        return report
-
-    monkeypatch.setattr(cluster, "ray", mock.Mock(wait=wait, get=get))
-    queue = Queue(iter(jobs), len(jobs), workers)
-    told = list(
-        cluster.Cluster._gathered(mock.Mock(_lost=lost_of(cluster)), queue, None, actors, [])
-    )
-    rows = [report.row for report in told if isinstance(report, Delivered)]
+    with cluster.Cluster(MODEL, "", workers) as ray_workers:
+        reports = list(ray_workers.work(jobs, None, 16))
+    rows = [report.row for report in reports if isinstance(report, Delivered)]
     assert sorted(row["input"] for row in rows) == sorted(job.input for job in jobs)
-    assert [row["input"] for row in rows if row["status"] != "done"] == [f"{deadly}.wav"]
+    assert {row["input"] for row in rows if row["status"] != "done"} == names
 
 
-def lost_of(cluster):
-    return lambda *arguments: cluster.Cluster._lost(None, *arguments)
+def test_workers_ask_ray_for_what_they_need(monkeypatch):
+    monkeypatch.setattr(cluster, "_connect", lambda address: None)
+
+    def asked(fake, *options, device="auto"):
+        monkeypatch.setattr(cluster, "ray", fake)
+        with cluster.Cluster(replace(MODEL, device=device), "", *options) as ray_workers:
+            return ray_workers.workers, fake.asked
+
+    count, options = asked(FakeRay(set(), cpus=16), None, 2)
+    assert count == 8 and options["num_cpus"] == 2 and options["memory"] > 1 << 30
+    assert asked(FakeRay(set(), cpus=16, gpus=4))[1]["num_gpus"] == 1
+    assert asked(FakeRay(set(), cpus=16, gpus=4), device="cpu")[0] == 16
+    count, options = asked(FakeRay(set(), cpus=16, gpus=4), 6)
+    assert count == 6 and options["num_gpus"] == 0.5 and "memory" not in options
+    with pytest.raises(InputError, match="1 to 16 CPU threads"):
+        asked(FakeRay(set(), cpus=16), None, 17)
 
 
+@pytest.mark.slow
+def test_a_worker_that_starts_slowly_after_a_loss_costs_no_recording(monkeypatch):
+    class Slow:
+        """Loading takes longer than all the recordings; the third one kills its first worker."""
+
+        def load(self, model, threads):
+            import time
+
+            time.sleep(4.0)
+
+        def work(self, jobs, request):
+            for job in jobs:
+                if job.input == "2.wav" and not os.path.exists(request):
+                    open(request, "w").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield Delivered({"input": job.input, "status": "done"})
+
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(cluster, "Worker", Slow)
+        jobs = [Job(f"{n}.wav", f"{n}.wav", 1) for n in range(5)]
+        with cluster.Cluster(MODEL, "", 1) as ray_workers:
+            reports = list(ray_workers.work(jobs, f"{folder}/killed", 5))
+    rows = [report.row for report in reports if isinstance(report, Delivered)]
+    assert sorted(row["input"] for row in rows) == [job.input for job in jobs]
+    assert all(row["status"] == "done" for row in rows)
+
+
+@pytest.mark.slow
 def test_no_cluster_at_an_address_is_a_sentence(place):
     run = faults.begin(*asked(place, "nobody"), "--ray", "127.0.0.1:1")
     code, said = faults.finished(run)
