@@ -1,9 +1,10 @@
-"""Decide to a frame where a change of the band lies, which slots tell to a quarter of a second.
+"""Locate a bandwidth change to one frame, where segments are known to a quarter of a second.
 
-Kept of every frame is how high it reaches at each of eight levels, 8 bytes for 21 ms at 48 kHz,
-1.4 MB an hour. In the slot that holds both sides, the frames that reach above the narrow side's
-end, at the lowest level at which the narrow side itself does not, are wide; the border lies at the
-last of them, or the first. Without it a slot's worth of highs would be missing beside a change.
+Per frame, the highest frequency that reaches each of eight levels is kept: 8 bytes for 21 ms at
+48 kHz, 1.4 MB an hour. Within the interval that holds both segments, a frame belongs to the wide
+one if it reaches above the narrow segment's cutoff at the lowest level at which the narrow segment
+itself does not. Without this step, up to a quarter of a second of highs would be missing at a
+change, which is audible.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from torch import Tensor
 # In a bin, full scale 0: the lowest is what `lily/bandwidth/segments.py` calls audible.
 LEVELS_DB = tuple(range(-100, -20, 10))
 STEPS = 256  # of a byte, up to the highest bin
-NEARBY = 8  # slots of the narrow side that say how high it reaches: 2 s
+NEARBY = 8  # intervals of the narrow segment that show how high it reaches: 2 s
 QUIET_SHARE = 0.98  # of its frames; clicks may be among them
-MARGIN = 1.1  # x the narrow side's end: what a gentle filter leaves above it is its own
+MARGIN = 1.1  # x the narrow cutoff: what a gentle filter leaves above it belongs to the segment
 
 
-class FrameReach:
-    """Collect how high frames reach, and place borders by it."""
+class BoundaryLocator:
+    """Collect how high each frame reaches, and locate segment boundaries from it."""
 
-    def __init__(self, bin_hz: float, bins: int, per_slot: int) -> None:
-        """``per_slot`` frames make a slot."""
-        self._per_slot = per_slot
+    def __init__(self, bin_hz: float, bins: int, per_interval: int) -> None:
+        """``per_interval`` is the number of frames in an interval of ``IntervalSpectra``."""
+        self._per_interval = per_interval
         self._levels = 10 ** (torch.tensor(LEVELS_DB, dtype=torch.float64) / 10)
         self._width = -(-bins // STEPS)  # bins of a step
         self._step_hz = bin_hz * self._width
         self._stored: list[np.ndarray] = [np.zeros((0, len(LEVELS_DB)), "u1")]
 
     def add(self, power: Tensor) -> None:
-        """Take the next frames' powers (L, F)."""
+        """Append frames of power (L, F)."""
         short = -power.shape[1] % self._width
         loudest = torch.nn.functional.pad(power, (0, short)).unflatten(1, (-1, self._width)).amax(2)
         from_above = loudest.flip(1).cummax(dim=1).values  # (L, steps), rising
@@ -40,23 +41,25 @@ class FrameReach:
         reach = loudest.shape[1] - 1 - torch.searchsorted(from_above, levels)
         self._stored.append(reach.clamp(min=0).numpy().astype("u1"))
 
-    def border(self, slot: int, before_hz: float, after_hz: float) -> float:
-        """Where the band changes, in frames from the start; ``slot`` is the first one after.
+    def locate(self, interval: int, before_hz: float, after_hz: float) -> float:
+        """Return the boundary in frames from the start.
 
-        It is the slot's own start where no frame tells, in a pause say.
+        ``interval`` is the first one after the change; its start is returned where no frame tells,
+        for example in a pause.
         """
         self._stored = [np.concatenate(self._stored)]
         (reach,) = self._stored
-        first, count, ends = slot * self._per_slot, self._per_slot, after_hz < before_hz
-        end = MARGIN * min(before_hz, after_hz) / self._step_hz
+        first, count = interval * self._per_interval, self._per_interval
+        narrowing = after_hz < before_hz
+        cutoff = MARGIN * min(before_hz, after_hz) / self._step_hz
         near = NEARBY * count
-        narrow = reach[first : first + near] if ends else reach[max(0, first - near) : first]
-        mixed = reach[max(0, first - count) : first] if ends else reach[first : first + count]
-        quiet = (narrow <= end).mean(axis=0) >= QUIET_SHARE if len(narrow) else np.zeros(1, bool)
+        narrow = reach[first : first + near] if narrowing else reach[max(0, first - near) : first]
+        mixed = reach[max(0, first - count) : first] if narrowing else reach[first : first + count]
+        quiet = (narrow <= cutoff).mean(axis=0) >= QUIET_SHARE if len(narrow) else np.zeros(1, bool)
         if not quiet.any():
             return float(first)
-        wide = np.flatnonzero(mixed[:, quiet.argmax()] > end)
+        wide = np.flatnonzero(mixed[:, quiet.argmax()] > cutoff)
         if not len(wide):
             return float(first)
-        # Frames overlap by half: a border that one reaches and the next does not is at its middle.
-        return float(first - len(mixed) + wide[-1] + 1 if ends else first + wide[0] + 1)
+        # Frames overlap by half: a change that one reaches and the next does not is at its middle.
+        return float(first - len(mixed) + wide[-1] + 1 if narrowing else first + wide[0] + 1)

@@ -1,18 +1,19 @@
-"""Decide what is said of a recording before a second is spent on it: a finding, and what to do.
+"""Diagnose a recording before anything is generated: what limits its bandwidth, and what to do.
 
-The band may be full already, end with the recording's own sample rate, with a codec's shelf, with a
-rate it was once kept at (an up-sampled fake), with a filter, or change on the way. A codec is known
-by the file's own word or by the holes it leaves: cells of 375 Hz and 43 ms, empty while something
-above them sounds. Holes of 1 % below the end are seldom left by filters and rounding; a codec that
-fills its holes with noise (AAC, Opus, Vorbis) leaves too few to be told from samples alone.
-Clipping is a plateau that is entered steeply; it is counted before any resampling, which would
-round it. Frequencies are in Hz, times in seconds.
+The band may be full already, end with the recording's own sample rate, with a codec's low-pass,
+with a lower sample rate it once had (up-sampled), with a filter, or change during the recording. A
+codec is known from the file's format or from the holes it leaves: cells of 375 Hz and 43 ms, empty
+while there is sound above them. Filters and rounding seldom leave holes in 1 % of the cells below
+the cutoff; a codec that fills its holes with noise (AAC, Opus, Vorbis) leaves too few to be
+detected from samples alone. Clipping is a plateau that is entered steeply; it is counted before any
+resampling, which would round it. Frequencies are in Hz, times in seconds.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,17 +22,25 @@ from lily.audio.read import AudioInfo
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.cutoffs import FULL_BAND_HZ
 
-SILENT_PEAK = 10 ** (-100 / 20)  # below -100 dBFS there is nothing to fill in
-OWN_RATE = 0.9  # x Nyquist: from here on a recording ends where its sample rate does
-RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)  # what recordings are kept at
-HOLES = 0.01  # share of cells: of low-passed clips nine in ten stay under 0.003
-CLIPPED_PEAKS = 10  # fewer plateaus may be chance
+SILENT_PEAK = 10 ** (-100 / 20)  # -100 dBFS: below it there is nothing to fill in
+OWN_RATE = 0.9  # x Nyquist, from which a cutoff is that of the sample rate
+RATES = (
+    8_000,
+    11_025,
+    12_000,
+    16_000,
+    22_050,
+    24_000,
+    32_000,
+)  # common rates under 44.1 kHz
+HOLES = 0.01  # share of cells; nine in ten low-passed clips stay under 0.003
+CLIPPED_PEAKS = 10  # fewer plateaus may be coincidence
 PLATEAU = 3  # samples of the same value
-NEAR_EXTREME = 0.98  # x the largest value: a plateau counts from here on
-ENTRY = 0.02  # x the largest value, a sample: a bass's rounded peak is entered more gently
-DC = 10 ** (-50 / 20)  # an offset from here on is worth a word
-NAMED_PIECES = 4  # the rest is counted
-LOSSY = {  # by the subtypes of libsndfile and FFmpeg
+NEAR_EXTREME = 0.98  # x the largest value, from which a plateau counts
+ENTRY = 0.02  # x the largest value per sample: rounded peaks of a bass are entered more gently
+DC = 10 ** (-50 / 20)  # an offset from which it is mentioned
+NAMED_SEGMENTS = 4  # the rest is counted
+LOSSY = {  # subtypes of libsndfile and codec names of FFmpeg
     "MPEG_LAYER_I": "MP1",
     "MPEG_LAYER_II": "MP2",
     "MPEG_LAYER_III": "MP3",
@@ -50,35 +59,40 @@ LOSSY = {  # by the subtypes of libsndfile and FFmpeg
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a recording is, found before anything is computed."""
+class Diagnosis:
+    """What limits a recording's bandwidth."""
 
     # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy" or "changing"
     kind: str
-    pieces: tuple[tuple[float, float], ...]  # (start in seconds, where its band ends in Hz)
-    codec: str  # by the file's own word, empty where it is none that loses
-    holes: float  # share of empty time-frequency cells below the end that have sound above them
-    clipped: int  # peaks, 0 where they are too few to tell
-    dc: float  # largest offset of a channel, full scale 1.0
-    text: str = ""  # what was found and what is done about it, in a sentence or two
+    segments: tuple[tuple[float, float], ...]  # (start in seconds, cutoff in Hz)
+    codec: str  # from the file's format; empty if it is lossless
+    holes: float  # share of empty time-frequency cells below the cutoff with sound above them
+    clipped: int  # clipped peaks; 0 if too few to be sure
+    dc: float  # largest DC offset of a channel, full scale 1.0
+    text: str = ""  # the finding and what is done about it, in a sentence or two
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON; segments keep their public name, ``pieces``."""
+        fields = asdict(self)
+        return {"kind": fields.pop("kind"), "pieces": fields.pop("segments"), **fields}
 
 
 class ClippingMeter:
-    """Count clipped peaks in a stream of blocks (C, n) at the rate they were recorded at."""
+    """Count clipped peaks in a stream of blocks (C, n) at the recording's own sample rate."""
 
     def __init__(self) -> None:
         self.peaks = 0
         self._extreme = 0.0
-        self._rest: Tensor | None = None  # (C, PLATEAU): what a plateau may begin in
+        self._rest: Tensor | None = None  # (C, PLATEAU), in which a plateau may begin
 
     def push(self, block: Tensor) -> None:
-        """Take a block (C, n)."""
+        """Add a block (C, n)."""
         joined = block if self._rest is None else torch.cat([self._rest, block], dim=-1)
         self._rest = joined[:, -PLATEAU:].clone()
         if joined.shape[-1] <= PLATEAU:
             return
         loudest = float(joined.abs().max())
-        if NEAR_EXTREME * loudest > self._extreme:  # what was counted lies below the top
+        if NEAR_EXTREME * loudest > self._extreme:  # what was counted so far lies below the peak
             self.peaks = 0
         self._extreme = max(self._extreme, loudest)
         count = joined.shape[-1] - PLATEAU
@@ -91,18 +105,21 @@ class ClippingMeter:
             self.peaks += int(flat.sum())
 
 
-def find(
+def diagnose(
     info: AudioInfo, meter: BandwidthMeter, clipped: int, means: Tensor, peak: float
-) -> Finding:
-    """Say what a recording is; ``means`` (C, 1) is its DC, ``peak`` its level around it."""
-    whole, pieces = meter.result(), meter.pieces()
+) -> Diagnosis:
+    """Diagnose a recording from its meters.
+
+    ``means`` (C, 1) is its DC, ``peak`` its peak without DC.
+    """
+    whole, segments = meter.result(), meter.segments()
     nyquist = info.sample_rate / 2
     codec = LOSSY.get(info.subtype, "")
     dc = float(means.abs().max()) if means.numel() else 0.0
     holes = meter.holes(whole.cutoff_hz)
     if peak < SILENT_PEAK:
         kind = "silent"
-    elif len(pieces) > 1:
+    elif len(segments) > 1:
         kind = "changing"
     elif whole.full:
         kind = "full"
@@ -114,13 +131,13 @@ def find(
         kind = "up-sampled"
     else:
         kind = "low-passed"
-    return Finding(kind, pieces, codec, holes, clipped if clipped >= CLIPPED_PEAKS else 0, dc)
+    return Diagnosis(kind, segments, codec, holes, clipped if clipped >= CLIPPED_PEAKS else 0, dc)
 
 
-def worded(found: Finding, sample_rate: int, lowest_hz: float, because: str = "") -> Finding:
-    """Put into words what was found and what is done: filling from ``lowest_hz``.
+def describe(found: Diagnosis, sample_rate: int, lowest_hz: float, because: str = "") -> Diagnosis:
+    """Add the diagnosis in words, and what is done: filling from ``lowest_hz``.
 
-    ``because`` says who chose that, where it is not the finding.
+    ``because`` gives the reason where the cutoff was not detected.
     """
     does = _does(found, lowest_hz, because)
     said = [f"{_what(found, sample_rate)}{':' if does else ''} {does}".rstrip() + "."]
@@ -132,13 +149,13 @@ def worded(found: Finding, sample_rate: int, lowest_hz: float, because: str = ""
 
 
 def _rate_of(cutoff_hz: float) -> int:
-    """The sample rate a wall at ``cutoff_hz`` looks like, or 0."""
+    """Return the common sample rate whose Nyquist frequency explains ``cutoff_hz``, or 0."""
     fits = [rate for rate in RATES if OWN_RATE * rate / 2 <= cutoff_hz <= rate / 2]
     return fits[0] if fits else 0
 
 
-def _what(found: Finding, sample_rate: int) -> str:
-    hz = found.pieces[0][1]
+def _what(found: Diagnosis, sample_rate: int) -> str:
+    hz = found.segments[0][1]
     end, rate = _khz(hz), f"{sample_rate / 1000:g} kHz"
     return {
         "silent": "The recording is silent",
@@ -150,29 +167,29 @@ def _what(found: Finding, sample_rate: int) -> str:
         ),
         "low-passed": f"Low-passed: a {rate} file that ends at {end}",
         "lossy": f"Lossy source ({found.codec or 'holes as codecs leave them'}, shelf at {end})",
-        "changing": f"The bandwidth changes ({_steps(found.pieces)})",
+        "changing": f"The bandwidth changes ({_steps(found.segments)})",
     }[found.kind]
 
 
-def _does(found: Finding, lowest_hz: float, because: str) -> str:
+def _does(found: Diagnosis, lowest_hz: float, because: str) -> str:
     if because:
         return f"filling from {_khz(lowest_hz)} {because}"
     if found.kind in ("silent", "full"):
         return ""
     if found.kind == "changing":
-        wide = any(hz >= FULL_BAND_HZ for _, hz in found.pieces)
+        wide = any(hz >= FULL_BAND_HZ for _, hz in found.segments)
         return "filling each part from its own end" + (", wide parts stay as they are" * wide)
     return f"filling from {_khz(lowest_hz)}"
 
 
-def _steps(pieces: tuple[tuple[float, float], ...]) -> str:
+def _steps(segments: tuple[tuple[float, float], ...]) -> str:
     """``4.0 kHz, from 1:02 on 20.0 kHz``."""
-    named = [_khz(pieces[0][1])]
+    named = [_khz(segments[0][1])]
     named += [
         f"from {int(start) // 60}:{int(start) % 60:02d} on {_khz(hz)}"
-        for start, hz in pieces[1:NAMED_PIECES]
+        for start, hz in segments[1:NAMED_SEGMENTS]
     ]
-    more = len(pieces) - NAMED_PIECES
+    more = len(segments) - NAMED_SEGMENTS
     return ", ".join(named) + (f", and {more} more" if more > 0 else "")
 
 

@@ -95,7 +95,7 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "message": result.message,
         "certificate": None if result.certificate is None else str(result.certificate),
         "laws": [asdict(law) for law in result.laws],
-        "finding": result.finding and asdict(result.finding),
+        "finding": result.finding and result.finding.to_dict(),
         "resumed": result.resumed,
     }
 

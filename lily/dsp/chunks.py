@@ -1,8 +1,8 @@
-"""Decide how a recording is cut into chunks and how neighbours are blended: integers only.
+"""The chunk plan of a recording, and the cross-fade weights between chunks.
 
 The unit is the latent frame (8 mel frames, 0.08 s). Every chunk has the same length, so that the
-shapes which reach the networks never depend on the recording; starts are multiples of `align`, so
-that the U-Net's strides fall on the same frames in every chunk.
+networks' input shapes do not depend on the recording; starts are multiples of `align`, so that the
+U-Net's strides fall on the same frames in every chunk.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Chunk:
 
 
 def plan_chunks(total: int, length: int, overlap: int, align: int = 8) -> list[Chunk]:
-    """Cover [0, total) with as few chunks of `length` as overlaps of at least `overlap` allow.
+    """Cover [0, total) with as few chunks of `length` as an overlap of at least `overlap` allows.
 
     The last chunk is shifted back to the first aligned start that reaches the end, so it overlaps
     its neighbour by more instead of holding mostly padding.
@@ -52,7 +52,7 @@ def plan_chunks(total: int, length: int, overlap: int, align: int = 8) -> list[C
 def crossfade_weights(
     chunks: Sequence[Chunk], fade: int, frames_per_unit: int = 8, overlap: int | None = None
 ) -> list[Tensor]:
-    """Give each chunk its weights (length * frames_per_unit,), in mel frames, summing to one.
+    """Return each chunk's weights (length * frames_per_unit,), in mel frames, summing to one.
 
     Each pair of neighbours shares a linear cross-fade of `fade` units in the middle of the last
     `overlap` units of the earlier chunk; the rest of the overlap is guard, where a chunk's edge has
@@ -81,7 +81,7 @@ def crossfade_weights(
 
 
 def _rise(centres: Tensor, earlier: Chunk, overlap: int, fade: int, frames_per_unit: int) -> Tensor:
-    """Go from 0 to 1 where `earlier` hands over to its successor, at mel frame centres."""
+    """Rise from 0 to 1 over the cross-fade after `earlier`, at mel frame centres."""
     middle = (earlier.stop - overlap / 2) * frames_per_unit
     width = fade * frames_per_unit
     if width == 0:

@@ -1,9 +1,10 @@
-"""Decide how a cutoff that changes within a recording is followed: one filter a piece, cross-faded.
+"""Cutoffs that change within a recording, and filters that follow them.
 
-A recording is a few pieces, each with its own cutoff: an edited archive, a call, a tape. Every
-distinct cutoff has its own linear-phase filter over the whole stream; at a border the two filtered
-signals are cross-faded over 20 ms, with weights that sum to one. A constant cutoff is one piece and
-gives the bits of the one filter. Places are samples at the stream's rate, frequencies in Hz.
+A recording has a few segments, each with its own cutoff: an edited archive, a call, a tape. Every
+distinct cutoff has its own linear-phase filter over the whole stream; at a boundary the two
+filtered signals are cross-faded over 20 ms, with weights that sum to one. A constant cutoff is one
+segment and gives exactly the samples of the one filter. Positions are samples at the stream's rate,
+frequencies in Hz.
 """
 
 from __future__ import annotations
@@ -17,54 +18,57 @@ from torch import Tensor
 from lily.dsp.filters import StreamingFir
 from lily.errors import InputError
 
-FULL_BAND_HZ = 20_000.0  # a cutoff from here on leaves nothing that ears would miss
-FADE = 960  # samples: 20 ms at 48 kHz, short against a word and long against any filter here
+FULL_BAND_HZ = 20_000.0  # from this cutoff on, nothing audible is missing
+FADE = 960  # samples: 20 ms at 48 kHz, shorter than a word and longer than any filter here
 
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Where the band ends, piece by piece: ``starts`` in samples, the first 0, and ``hz``."""
+    """The cutoff of each segment: ``starts`` in samples, the first 0, and ``hz``."""
 
     starts: tuple[int, ...]
     hz: tuple[float, ...]
 
     @classmethod
     def constant(cls, hz: float) -> Cutoffs:
-        """One cutoff for the whole recording."""
+        """Return one cutoff for the whole recording."""
         return cls((0,), (hz,))
 
     @classmethod
-    def from_seconds(cls, pieces: Sequence[tuple[float, float]], sample_rate: int) -> Cutoffs:
-        """Pieces as (start in seconds, Hz); raises InputError unless they start at 0 and rise."""
-        starts = tuple(round(second * sample_rate) for second, _ in pieces)
+    def from_seconds(cls, segments: Sequence[tuple[float, float]], sample_rate: int) -> Cutoffs:
+        """Convert segments of (start in seconds, Hz).
+
+        Raises InputError unless the first starts at 0 and starts rise.
+        """
+        starts = tuple(round(second * sample_rate) for second, _ in segments)
         if (
             not starts
             or starts[0] != 0
             or any(b <= a for a, b in zip(starts, starts[1:], strict=False))
         ):
             raise InputError(
-                "Cutoffs that change are given as pieces with rising starts, the first at 0 s; "
-                f"got starts at {', '.join(f'{second:g}' for second, _ in pieces) or 'no time'}."
+                "Cutoffs that change are given as segments with rising starts, the first at 0 s; "
+                f"got starts at {', '.join(f'{second:g}' for second, _ in segments) or 'no time'}."
             )
-        return cls(starts, tuple(float(hz) for _, hz in pieces))
+        return cls(starts, tuple(float(hz) for _, hz in segments))
 
     @property
     def lowest_hz(self) -> float:
-        """The lowest cutoff: below it every piece is the recording."""
+        """The lowest cutoff: below it every segment holds the recording."""
         return min(self.hz)
 
     @property
     def full(self) -> bool:
-        """Whether no piece leaves anything to fill in."""
+        """Whether no segment has anything to fill in."""
         return self.lowest_hz >= FULL_BAND_HZ
 
     def at(self, places: Tensor) -> Tensor:
-        """The cutoff in Hz (N,) at ``places`` (N,) in samples."""
+        """Return the cutoff in Hz (N,) at ``places`` (N,) in samples."""
         index = torch.searchsorted(torch.tensor(self.starts), places, right=True) - 1
         return torch.tensor(self.hz, dtype=torch.float64)[index.clamp(min=0)]
 
     def weights(self, hz: float, start: int, count: int) -> Tensor:
-        """How much (count,) of the pieces with this cutoff is heard from sample ``start`` on."""
+        """Return the weight (count,) of the segments with this cutoff, from sample ``start`` on."""
         places = torch.arange(start, start + count, dtype=torch.float64)
         total = torch.zeros(count, dtype=torch.float64)
         edges = [*self.starts, None]
@@ -75,7 +79,7 @@ class Cutoffs:
 
 
 def _ramp(places: Tensor, edge: int | None) -> Tensor:
-    """0 before an edge and 1 after it; the recording's start and end are no edges."""
+    """Rise from 0 to 1 at a boundary; the recording's start and end are not faded."""
     if edge is None:
         return torch.zeros_like(places)
     if edge == 0:
@@ -84,10 +88,10 @@ def _ramp(places: Tensor, edge: int | None) -> Tensor:
 
 
 class PiecewiseFir:
-    """Filter a stream of blocks (C, n) with a kernel made for each piece's cutoff.
+    """Filter a stream of blocks (C, n) with one kernel per distinct cutoff.
 
-    ``kernel`` makes an odd kernel (taps,) from a cutoff in Hz. As StreamingFir, what is pushed and
-    flushed, joined, has the length of the stream, delay taken out.
+    ``kernel`` makes an odd kernel (taps,) from a cutoff in Hz. As with StreamingFir, the output of
+    all pushes and the flush has the length of the stream, with the delay removed.
     """
 
     def __init__(self, cutoffs: Cutoffs, kernel: Callable[[float], Tensor]) -> None:
@@ -98,7 +102,7 @@ class PiecewiseFir:
         self._place = 0
 
     def push(self, block: Tensor) -> Tensor:
-        """Take a block (C, n) and return the output (C, m) that is final by now; m may be 0."""
+        """Filter a block (C, n); return the output (C, m) that is final so far, m may be 0."""
         return self._blend([fir.push(block) for fir in self._firs])
 
     def flush(self) -> Tensor:

@@ -1,9 +1,9 @@
-"""Decide how Lily filters: linear-phase Kaiser FIR kernels, applied to streams of blocks.
+"""Linear-phase Kaiser FIR filters, applied to streams of blocks.
 
-Frequencies are in Hz, signals are (C, n) float32, kernels are odd so that their delay is a whole
-number of samples and can be taken out exactly. Source: J. F. Kaiser, "Nonrecursive digital filter
-design using the I0-sinh window function" (1974). Written out: `scipy.signal`, which the tests hold
-it to, takes longer to import than a short recording to fill in.
+Frequencies are in Hz, signals are (C, n) float32. Kernels are odd, so that their delay is a whole
+number of samples and can be removed exactly. Source: J. F. Kaiser, "Nonrecursive digital filter
+design using the I0-sinh window function" (1974). The kernels are those of `scipy.signal.firwin`,
+which the tests compare them with; importing `scipy.signal` takes seconds.
 """
 
 import math
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lily.errors import InputError
 
-# One FFT covers this many kernel lengths: past 4 the time per sample hardly falls any more.
+# One FFT covers this many kernel lengths: beyond 4 the time per sample hardly falls.
 FFT_PER_KERNEL = 4
-MIN_FFT = 16_384  # a third of a second at 48 kHz; shorter ones pay more for calls than for sums
+MIN_FFT = 16_384  # a third of a second at 48 kHz; for shorter ones call overhead dominates
 
 
 def lowpass_kernel(
@@ -23,8 +23,8 @@ def lowpass_kernel(
 ) -> Tensor:
     """Design a linear-phase low-pass (taps,), float64, odd taps, that is flat up to `pass_hz`.
 
-    Ripple below `pass_hz` and gain above `stop_hz` are both under -`attenuation_db`, which is more
-    than 50: Kaiser's shape below that has another formula. Raises InputError unless
+    Ripple below `pass_hz` and gain above `stop_hz` are both under -`attenuation_db`, which must
+    exceed 50: below, Kaiser's beta has another formula. Raises InputError unless
     0 < pass_hz < stop_hz <= sample_rate / 2.
     """
     nyquist = sample_rate / 2
@@ -33,11 +33,11 @@ def lowpass_kernel(
             f"A filter passing {pass_hz:g} Hz and stopping {stop_hz:g} Hz cannot be made at "
             f"{sample_rate} Hz; give 0 < pass < stop <= {nyquist:g} Hz."
         )
-    # Kaiser's estimates: the window's length for a transition, its shape for an attenuation.
+    # Kaiser's estimates of the window's length for a transition and beta for an attenuation.
     width = math.pi * (stop_hz - pass_hz) / nyquist
     taps = math.ceil((attenuation_db - 7.95) / 2.285 / width + 1) | 1
     beta = 0.1102 * (attenuation_db - 8.7)
-    # Where half the transition would leave the band, the centre is still below Nyquist.
+    # The centre of the transition, as a fraction of Nyquist.
     centre = (pass_hz + stop_hz) / 2 / nyquist
     places = torch.arange(taps, dtype=torch.float64) - taps // 2
     window = torch.kaiser_window(taps, periodic=False, beta=beta, dtype=torch.float64)
@@ -58,12 +58,12 @@ def highpass_kernel(
 
 
 class StreamingFir:
-    """Filter a stream of blocks (C, n) with one odd kernel (taps,), delay taken out.
+    """Filter a stream of blocks (C, n) with one odd kernel (taps,), delay removed.
 
-    Everything pushed and flushed, joined, is the 'same' convolution of the whole signal with zeros
-    around it. The FFT blocks are cut at fixed places of the stream, so the size of the blocks that
-    are pushed does not change one bit. Sums are in float64: a long kernel's error stays below the
-    last bit of float32. After `flush` the filter is as new.
+    The outputs of all pushes and the flush, joined, are the 'same' convolution of the whole signal,
+    padded with zeros. FFT blocks are cut at fixed positions of the stream, so the sizes of the
+    pushed blocks do not change a single bit. Sums are in float64: the error of a long kernel stays
+    below the last bit of float32. After `flush` the filter is reset.
     """
 
     def __init__(self, kernel: Tensor) -> None:
@@ -73,13 +73,13 @@ class StreamingFir:
         self._half = kernel.numel() // 2
         size = max(MIN_FFT, 1 << (FFT_PER_KERNEL * kernel.numel() - 1).bit_length())
         self._fft_size = size
-        self._hop = size - 2 * self._half  # samples that one FFT yields free of wrap-around
+        self._hop = size - 2 * self._half  # output samples of one FFT that are free of wrap-around
         self._spectrum = torch.fft.rfft(self._kernel, n=size)
-        self._buffer: Tensor | None = None  # (C, n) float64, begins `half` before the next output
-        self._owed = 0  # samples pushed whose output has not left yet
+        self._buffer: Tensor | None = None  # (C, n) float64, starts `half` before the next output
+        self._owed = 0  # samples pushed whose output has not been returned yet
 
     def push(self, block: Tensor) -> Tensor:
-        """Take a block (C, n) and return the output (C, m) that is final by now; m may be 0."""
+        """Filter a block (C, n); return the output (C, m) that is final so far, m may be 0."""
         block = block.double()
         if self._buffer is None:
             self._buffer = block.new_zeros(block.shape[0], self._half)
@@ -94,9 +94,9 @@ class StreamingFir:
         return joined.float()
 
     def flush(self) -> Tensor:
-        """Return the rest (C, m), so that the total length out is the total length in.
+        """Return the rest (C, m): the total output is as long as the total input.
 
-        Raises InputError if nothing was pushed, as the number of channels is then unknown.
+        Raises InputError if nothing was pushed, as the number of channels is unknown.
         """
         if self._buffer is None:
             raise InputError("Nothing was pushed into the filter; push at least one block.")
@@ -115,16 +115,16 @@ class StreamingFir:
 
 
 def filter_whole(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter a whole signal (C, T) -> (C, T), the same bits as `StreamingFir`."""
+    """Filter a whole signal (C, T) -> (C, T), bit-identical to `StreamingFir`."""
     fir = StreamingFir(kernel)
     return torch.cat([fir.push(x), fir.flush()], dim=-1)
 
 
 def band_limit_kernel(cutoff_hz: float, sample_rate: int) -> Tensor:
-    """The low-pass (taps,) before the networks, in training as in inference.
+    """Return the low-pass (taps,) before the networks, in training as in inference.
 
-    It makes sure that they never see what lies above the cutoff; half an amplitude is left there.
-    A cutoff at which the low-pass would begin beyond Nyquist limits nothing.
+    It keeps the networks from seeing what lies above the cutoff, where its gain is one half. With a
+    cutoff whose passband would reach Nyquist it is the identity.
     """
     nyquist = sample_rate / 2
     if 0.95 * cutoff_hz >= nyquist:

@@ -1,4 +1,4 @@
-"""The log-mel: one front end for data, loss, encoder and inference.
+"""The log-mel front end, shared by data, loss, encoder and inference.
 
 Natural log of the magnitude mel, floor ln 1e-5, frames of 2048 samples every 480 at 48 kHz, the
 first centred on sample 240; the recording's ends are mirrored by 784 samples so that L = T / hop.
@@ -18,17 +18,17 @@ from torch.nn import functional as F
 from lily.config.presets import MelConfig
 
 FLOOR = 1e-5  # AudioSR clamps the mel here before the log
-LOG_FLOOR = -11.512925464970229  # ln FLOOR: what silence reads as
+LOG_FLOOR = -11.512925464970229  # ln FLOOR: the log-mel of silence
 
 
 class LogMel:
-    """Turn samples into log-mel frames; the filter bank and window are made once per device."""
+    """Compute log-mel frames; the filter bank and window are made once per device."""
 
     def __init__(self, config: MelConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
-        self.edge = (config.n_fft - config.hop) // 2  # samples of real or mirrored neighbours
+        self.edge = (config.n_fft - config.hop) // 2  # samples added on each side
         with warnings.catch_warnings():
-            # AudioSR's lowest mels are narrower than a bin: some are empty, and known to be.
+            # AudioSR's lowest mels are narrower than a bin, so some are empty; that is expected.
             warnings.filterwarnings("ignore", "At least one mel filterbank")
             self.basis = AF.melscale_fbanks(
                 config.n_fft // 2 + 1,
@@ -42,12 +42,12 @@ class LogMel:
         self.window = torch.hann_window(config.n_fft, device=device)
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Samples (..., L * hop + 2 * edge), neighbours included, to log-mel (..., L, M)."""
+        """Convert samples (..., L * hop + 2 * edge), edges included, to log-mel (..., L, M)."""
         mel = self.magnitudes(samples) @ self.basis
         return mel.clamp(min=FLOOR).log()
 
     def magnitudes(self, samples: Tensor) -> Tensor:
-        """Samples (..., L * hop + 2 * edge) to the spectrum's magnitudes (..., L, F)."""
+        """Convert samples (..., L * hop + 2 * edge) to spectral magnitudes (..., L, F)."""
         lead = samples.shape[:-1]
         spectrum = torch.stft(
             samples.reshape(-1, samples.shape[-1]),
@@ -60,9 +60,9 @@ class LogMel:
         return spectrum.transpose(-1, -2).reshape(*lead, -1, spectrum.shape[-2])
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """A whole recording (..., T) to log-mel (..., ceil(T / hop), M).
+        """Convert a whole recording (..., T) to log-mel (..., ceil(T / hop), M).
 
-        Recordings shorter than the mirrored edge are continued with silence instead.
+        Recordings shorter than the mirrored edge are padded with silence instead.
         """
         length = samples.shape[-1]
         samples = F.pad(samples, (0, -length % self.config.hop))
@@ -74,7 +74,7 @@ class LogMel:
         return self.frames(F.pad(samples, (self.edge, self.edge)))
 
     def first_bin_above(self, frequency_hz: float) -> int:
-        """The first mel bin whose filter lies wholly above ``frequency_hz``."""
+        """Return the first mel bin whose filter lies wholly above ``frequency_hz``."""
         width = self.config.sample_rate / self.config.n_fft
         below = self.basis[: int(frequency_hz / width) + 1].sum(dim=0) > 0
         empty_low = self.basis.sum(dim=0) == 0
@@ -83,52 +83,52 @@ class LogMel:
 
 
 class MelStream:
-    """The same log-mel for a recording that arrives in blocks; memory is one window and a block."""
+    """Compute the same log-mel for a stream of blocks; memory is one window and a block."""
 
     def __init__(self, mel: LogMel) -> None:
         self.mel = mel
-        self._held: Tensor | None = None
+        self._buffer: Tensor | None = None
         self._started = False
 
     def push(self, block: Tensor) -> Tensor:
-        """Samples (C, n) in, the log-mel frames (C, l, M) that are complete out."""
-        self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
+        """Add samples (C, n); return the log-mel frames (C, l, M) that are complete."""
+        self._buffer = block if self._buffer is None else torch.cat([self._buffer, block], dim=-1)
         edge = self.mel.edge
         if not self._started:
-            if self._held.shape[-1] <= edge + self.mel.config.hop:
+            if self._buffer.shape[-1] <= edge + self.mel.config.hop:
                 return self._none()
-            mirrored = self._held[:, 1 : edge + 1].flip(-1)
-            self._held = torch.cat([mirrored, self._held], dim=-1)
+            mirrored = self._buffer[:, 1 : edge + 1].flip(-1)
+            self._buffer = torch.cat([mirrored, self._buffer], dim=-1)
             self._started = True
-        # One window more than needed stays back: the end is mirrored in flush().
-        ready = (self._held.shape[-1] - 2 * edge - self.mel.config.n_fft) // self.mel.config.hop
+        # One window more than needed is kept: flush() mirrors the end.
+        ready = (self._buffer.shape[-1] - 2 * edge - self.mel.config.n_fft) // self.mel.config.hop
         return self._take(ready) if ready > 0 else self._none()
 
     def flush(self) -> Tensor:
-        """The last frames (C, l, M); a fraction of a hop counts as a whole frame."""
-        if self._held is None:
+        """Return the last frames (C, l, M); a fraction of a hop counts as a whole frame."""
+        if self._buffer is None:
             raise ValueError("flush() before the first push()")
         if not self._started:
-            return self.mel(self._held)
+            return self.mel(self._buffer)
         edge, hop = self.mel.edge, self.mel.config.hop
-        held = F.pad(self._held, (0, -(self._held.shape[-1] - edge) % hop))
+        held = F.pad(self._buffer, (0, -(self._buffer.shape[-1] - edge) % hop))
         mirrored = held[:, -edge - 1 : -1].flip(-1)
-        self._held = torch.cat([held, mirrored], dim=-1)
-        return self._take((self._held.shape[-1] - 2 * edge) // hop)
+        self._buffer = torch.cat([held, mirrored], dim=-1)
+        return self._take((self._buffer.shape[-1] - 2 * edge) // hop)
 
     def over(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Push every block and flush: the frames (C, l, M) as they become complete."""
+        """Push every block and flush; yield the frames (C, l, M) as they become complete."""
         for block in blocks:
             yield self.push(block)
         yield self.flush()
 
     def _take(self, count: int) -> Tensor:
         hop, edge = self.mel.config.hop, self.mel.edge
-        assert self._held is not None
-        frames = self.mel.frames(self._held[:, : count * hop + 2 * edge])
-        self._held = self._held[:, count * hop :]
+        assert self._buffer is not None
+        frames = self.mel.frames(self._buffer[:, : count * hop + 2 * edge])
+        self._buffer = self._buffer[:, count * hop :]
         return frames
 
     def _none(self) -> Tensor:
-        assert self._held is not None
-        return self._held.new_zeros(self._held.shape[0], 0, self.mel.config.n_mels)
+        assert self._buffer is not None
+        return self._buffer.new_zeros(self._buffer.shape[0], 0, self.mel.config.n_mels)

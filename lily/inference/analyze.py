@@ -17,7 +17,7 @@ from torch import Tensor
 from lily.audio.read import probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash
-from lily.bandwidth.diagnosis import ClippingMeter, find, worded
+from lily.bandwidth.diagnosis import ClippingMeter, describe, diagnose
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp import audiosr
 from lily.dsp.cutoffs import Cutoffs
@@ -72,8 +72,8 @@ def measure(
     means = (sums / max(samples, 1)).float()
     peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
     peak = float(peaks.max())
-    finding = find(info, meter, clipping.peaks, means, peak)
-    cutoffs = Cutoffs.from_seconds(given or finding.pieces, sample_rate)
+    finding = diagnose(info, meter, clipping.peaks, means, peak)
+    cutoffs = Cutoffs.from_seconds(given or finding.segments, sample_rate)
     because = "as asked" if given else ""
     return Measurement(
         name=path.name,
@@ -84,7 +84,7 @@ def measure(
         peaks=peaks,
         cutoffs=cutoffs,
         full_band=leaves_nothing(given, cutoffs),
-        finding=worded(finding, info.sample_rate, cutoffs.lowest_hz, because),
+        finding=describe(finding, info.sample_rate, cutoffs.lowest_hz, because),
         sha256=digest.hexdigest(),
     )
 
@@ -114,7 +114,7 @@ def prepare(
         prepared=prepared,
         cutoffs=cutoffs,
         full_band=False,
-        finding=worded(measured.finding, measured.info.sample_rate, cutoffs.lowest_hz, because),
+        finding=describe(measured.finding, measured.info.sample_rate, cutoffs.lowest_hz, because),
     )
 
 

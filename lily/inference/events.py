@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lily.bandwidth.diagnosis import Finding
+from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import Law
 
 PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/inference/profiles.py
@@ -52,7 +52,7 @@ class Measured:
     seconds: float
     cutoff_hz: float
     full_band: bool
-    finding: Finding | None = None
+    finding: Diagnosis | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class UpsampleResult:
     resumed: int = 0  # of the chunks, those that an earlier run had finished
     certificate: Path | None = None  # beside the file
     laws: tuple[Law, ...] = ()  # what the certificate says
-    finding: Finding | None = None
+    finding: Diagnosis | None = None
 
     @property
     def real_time_factor(self) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lily.audio.read import AudioInfo
-from lily.bandwidth.diagnosis import Finding
+from lily.bandwidth.diagnosis import Diagnosis
 from lily.dsp.audiosr import Prepared
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.splice import Splicer
@@ -38,7 +38,7 @@ class Measurement:
     peaks: Tensor  # (C, 1): the largest distance from it
     cutoffs: Cutoffs
     full_band: bool
-    finding: Finding
+    finding: Diagnosis
     sha256: str  # of the recording as its file holds it: lily/audio/sample_hash.py
     prepared: Prepared | None = None  # by AudioSR's rules, where the profile asks for it
 

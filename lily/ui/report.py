@@ -88,7 +88,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "subtype": result.subtype,
         "message": result.message,
         "laws": [asdict(law) for law in result.laws],
-        "finding": result.finding and asdict(result.finding),
+        "finding": result.finding and result.finding.to_dict(),
         "resumed": result.resumed,
     }
 

@@ -1,11 +1,11 @@
-"""Print how well bandwidths, pieces and codecs are found, as the tables of docs/method.md.
+"""Print how well cutoffs, segments and codecs are detected, as the tables of docs/method.md.
 
-    python tests/dsp/detect.py FOLDER [--joins N]
+    python tests/bandwidth/detect.py FOLDER [--joins N]
 
-FOLDER holds recordings at 48 kHz, whole bands; a CREDITS.tsv in it (columns ``file`` and
-``bandwidth_hz``) tells where each ends, else each is measured alone. Joins put 10 to 20 s of one
-recording, or of several, behind each other, some parts made narrow by one of Lily's own
-degradations; seeded, so that the figures can be had again.
+FOLDER holds full-band recordings at 48 kHz. A CREDITS.tsv in it (columns ``file`` and
+``bandwidth_hz``) gives the bandwidth of each; without it, each is measured alone. Joins put 10 to
+20 s of one recording, or of several, behind each other, some parts made narrow by one of Lily's own
+degradations. All draws are seeded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lily.audio.read import AudioInfo, read_audio
-from lily.bandwidth.diagnosis import find
+from lily.bandwidth.diagnosis import diagnose
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.codec import CodecSpec, mp3, random_codec, round_trip
 from lily.dsp.degrade import IIR_FAMILIES, LowpassSpec, apply_lowpass, random_lowpass
@@ -31,9 +31,9 @@ from lily.dsp.filters import filter_whole, lowpass_kernel
 
 RATE = 48_000
 NARROW_HZ = (3_000.0, 13_000.0)
-NEAR_SECONDS = 3.0  # a border is found if one is told this near
-DISTINCT = 1.2  # ratio of two ends from which a border is expected between them
-Recordings = dict[Path, float]  # where each ends, Hz
+NEAR_SECONDS = 3.0  # a boundary is found if one is detected this near
+DISTINCT = 1.2  # ratio of two cutoffs from which a boundary is expected between them
+Recordings = dict[Path, float]  # bandwidth of each, Hz
 Narrowed = tuple[Tensor, float]
 
 
@@ -105,19 +105,19 @@ def untouched(folder: Recordings) -> None:
     for path, hz in folder.items():
         x = read_audio(path)
         meter = meter_of(x)
-        found = meter.pieces()
+        found = meter.segments()
         hours += x.shape[-1] / RATE / 3600
         alone += len(found) == 1
         false += len(found) - 1
         low += [meter.result().cutoff_hz / hz]
     print(
-        f"untouched: {alone} of {len(folder)} are one piece, {false / hours:.1f} false borders an "
-        f"hour ({hours:.2f} h); cutoff / bandwidth {min(low):.3f} to {max(low):.3f}"
+        f"untouched: {alone} of {len(folder)} are one segment, {false / hours:.1f} false "
+        f"boundaries an hour ({hours:.2f} h); cutoff / bandwidth {min(low):.3f} to {max(low):.3f}"
     )
 
 
 def parts(folder: Recordings, kind: str, rng: random.Random, g: torch.Generator) -> Iterator:
-    """Signal and end in Hz of the two or three parts of one join, and whether it is narrow."""
+    """Yield signal, cutoff in Hz and whether it is narrow, of the two or three parts of a join."""
     order = rng.choice(["wn", "nw", "wnw", "nwn"])
     paths = rng.choices(list(folder), k=3)
     same = rng.random() < 0.5
@@ -150,19 +150,19 @@ def joins(folder: Recordings, kind: str, count: int) -> None:
                 truth.append((place, hz, is_narrow))
             place += x.shape[-1] / RATE
             signals.append(x)
-        found = meter_of(torch.cat(signals, dim=-1)).pieces()
+        found = meter_of(torch.cat(signals, dim=-1)).segments()
         hours += place / 3600
-        told = [start for start, _ in found[1:]]
+        detected = [start for start, _ in found[1:]]
         expected += len(truth) - 1
         for start, _, _ in truth[1:]:
-            nearest = min(told, key=lambda second: abs(second - start), default=None)
+            nearest = min(detected, key=lambda second: abs(second - start), default=None)
             if nearest is not None and abs(nearest - start) < NEAR_SECONDS:
-                told.remove(nearest)
+                detected.remove(nearest)
                 errors.append(abs(nearest - start))
-        extra += len(told)
+        extra += len(detected)
         if len(found) == len(truth):
-            for (_, hz, is_narrow), (_, told_hz) in zip(truth, found, strict=True):
-                (narrow if is_narrow else wide).append(told_hz / hz)
+            for (_, hz, is_narrow), (_, found_hz) in zip(truth, found, strict=True):
+                (narrow if is_narrow else wide).append(found_hz / hz)
     median, most = np.median(errors), np.quantile(errors, 0.95)
     close = np.mean(np.abs(np.array(narrow) - 1) <= 0.05)
     under = f"{np.sum(np.array(wide) < 0.95)} of {len(wide)}, lowest {min(wide):.2f}"
@@ -174,7 +174,7 @@ def joins(folder: Recordings, kind: str, count: int) -> None:
 
 
 def aac(x: Tensor, kbps: float) -> Tensor:
-    """AAC there and back through FFmpeg (C, T), C = 1; its delay stays."""
+    """Encode to AAC and decode with FFmpeg (C, T), C = 1; the delay stays."""
     file = io.BytesIO()
     with av.open(file, "w", format="adts") as container:
         stream = container.add_stream("aac", rate=RATE)
@@ -194,7 +194,7 @@ def aac(x: Tensor, kbps: float) -> Tensor:
 
 
 def codecs(folder: Recordings, count: int) -> None:
-    """What is said of PCM that went through a codec, as if it were a WAV."""
+    """Print the diagnosis of PCM that went through a codec, read as if from a WAV."""
     rng, g = random.Random(5), torch.Generator().manual_seed(0)
     made: dict[str, Callable[[Tensor], Tensor]] = {
         "as it is": lambda x: x,
@@ -213,13 +213,13 @@ def codecs(folder: Recordings, count: int) -> None:
         for path in chosen:
             x = make(read_audio(path)[:1])
             meter, info = meter_of(x), AudioInfo(RATE, 1, x.shape[-1], "WAV", "PCM_16")
-            found = find(info, meter, 0, x.mean(dim=1, keepdim=True), float(x.abs().max()))
+            found = diagnose(info, meter, 0, x.mean(dim=1, keepdim=True), float(x.abs().max()))
             kinds[found.kind] = kinds.get(found.kind, 0) + 1
             lossy += found.holes >= 0.01
             ends.append(meter.result().cutoff_hz)
-        told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: -k[1]))
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: -k[1]))
         print(
-            f"| {name} | {np.median(ends) / 1000:.1f} kHz | {lossy} of {len(chosen)} | {told} |",
+            f"| {name} | {np.median(ends) / 1000:.1f} kHz | {lossy} of {len(chosen)} | {counts} |",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Laws of the finding: what a recording is and what is done about it, in words that hold."""
+"""Laws of the diagnosis: its kind, and what it says is done about it."""
 
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lily.audio.read import AudioInfo
 from lily.audio.resample import resample
-from lily.bandwidth.diagnosis import ClippingMeter, Finding, find, worded
+from lily.bandwidth.diagnosis import ClippingMeter, Diagnosis, describe, diagnose
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.codec import mp3, round_trip
 from lily.dsp.filters import filter_whole, lowpass_kernel
@@ -26,7 +26,7 @@ def bursts(seed: int, seconds: float = 6.0) -> torch.Tensor:
     return 0.2 * torch.randn(1, length, generator=generator) * envelope
 
 
-def finding(x: torch.Tensor, rate: int = RATE, subtype: str = "PCM_24", **how) -> Finding:
+def diagnosis(x: torch.Tensor, rate: int = RATE, subtype: str = "PCM_24", **how) -> Diagnosis:
     meter = BandwidthMeter(nyquist_hz=rate / 2)
     meter.push(x)
     clipping = ClippingMeter()
@@ -34,8 +34,8 @@ def finding(x: torch.Tensor, rate: int = RATE, subtype: str = "PCM_24", **how) -
     info = AudioInfo(rate, x.shape[0], x.shape[-1], "WAV", subtype)
     means = x.mean(dim=1, keepdim=True)
     peak = float((x - means).abs().max())
-    found = find(info, meter, clipping.peaks, means, peak)
-    return worded(found, rate, how.pop("lowest_hz", found.pieces[0][1]), **how)
+    found = diagnose(info, meter, clipping.peaks, means, peak)
+    return describe(found, rate, how.pop("lowest_hz", found.segments[0][1]), **how)
 
 
 def low(x: torch.Tensor, cutoff_hz: float, width: float = 0.03) -> torch.Tensor:
@@ -54,39 +54,39 @@ def low(x: torch.Tensor, cutoff_hz: float, width: float = 0.03) -> torch.Tensor:
         (low(bursts(4), 11_000), RATE, "MPEG_LAYER_III", "lossy", "Lossy source (MP3, shelf at"),
     ],
 )
-def test_every_kind_is_called_by_its_name(x, rate, subtype, kind, said) -> None:
+def test_every_kind_is_named(x, rate, subtype, kind, said) -> None:
     if x.shape[-1] < RATE * 6 and kind != "silent":
         x = resample(x, 8_000, RATE)
-    found = finding(x, rate, subtype)
+    found = diagnosis(x, rate, subtype)
     assert found.kind == kind
     assert said in found.text
     fills = kind not in ("full", "silent")
     assert ("filling from" in found.text) is fills
 
 
-def test_a_changing_band_is_told_with_its_times() -> None:
+def test_a_changing_band_is_described_with_its_times() -> None:
     x = torch.cat([bursts(5, 70.0), low(bursts(6, 12.0), 4_000)], dim=-1)
-    found = finding(x, lowest_hz=4_000.0)
+    found = diagnosis(x, lowest_hz=4_000.0)
     assert found.kind == "changing"
     assert "from 1:10 on 4." in found.text and "wide parts stay as they are" in found.text
 
 
-def test_who_chose_the_cutoff_is_told() -> None:
-    text = finding(bursts(7), lowest_hz=9_000.0, because="as asked").text
+def test_the_reason_of_a_given_cutoff_is_described() -> None:
+    text = diagnosis(bursts(7), lowest_hz=9_000.0, because="as asked").text
     assert text.endswith("up to 24.0 kHz: filling from 9.0 kHz as asked.")
 
 
 def test_mp3_leaves_holes_and_filters_do_not() -> None:
     x = bursts(8)
     x = 0.05 * low(x, 12_000) + low(x, 900)  # as music: the highs are the quiet part
-    filtered, coded = finding(low(x, 11_000)), finding(round_trip(x, mp3(32)))
+    filtered, coded = diagnosis(low(x, 11_000)), diagnosis(round_trip(x, mp3(32)))
     assert filtered.holes == 0.0
     assert coded.holes > 0.001
 
 
 def test_holes_alone_make_a_lossy_source() -> None:
-    found = Finding("lossy", ((0.0, 11_000.0),), "", 0.02, 0, 0.0)
-    text = worded(found, RATE, 11_000.0).text
+    found = Diagnosis("lossy", ((0.0, 11_000.0),), "", 0.02, 0, 0.0)
+    text = describe(found, RATE, 11_000.0).text
     assert text == (
         "Lossy source (holes as codecs leave them, shelf at 11.0 kHz): filling from 11.0 kHz."
     )
@@ -107,11 +107,11 @@ def test_clipping_is_counted_at_any_level_whatever_the_blocks(over_db, level, bl
     for part in x.split(block, dim=-1):
         pieced.push(part)
     assert whole.peaks > 0
-    assert pieced.peaks == pytest.approx(whole.peaks, abs=1)  # the top may come late
+    assert pieced.peaks == pytest.approx(whole.peaks, abs=1)  # the peak may come late
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_rounding_and_basses_are_no_clipping(bits: int) -> None:
+def test_rounding_and_bass_are_no_clipping(bits: int) -> None:
     time = torch.arange(4 * RATE) / RATE
     tone = 0.9 * torch.sin(2 * math.pi * 40 * time)[None]
     meter = ClippingMeter()
@@ -119,12 +119,12 @@ def test_rounding_and_basses_are_no_clipping(bits: int) -> None:
     assert meter.peaks == 0
 
 
-def test_clipping_and_an_offset_are_worth_a_word() -> None:
+def test_clipping_and_an_offset_are_mentioned() -> None:
     x = low(bursts(9) * 20, 5_000).clamp(-0.5, 0.5)
-    found = finding(0.9 * x + 0.05)
+    found = diagnosis(0.9 * x + 0.05)
     assert found.clipped and "clipped" in found.text
     assert found.dc == pytest.approx(0.05, abs=0.01) and "-26 dBFS" in found.text
-    assert "clipped" not in finding(bursts(10)).text and "DC" not in finding(bursts(10)).text
+    assert "clipped" not in diagnosis(bursts(10)).text and "DC" not in diagnosis(bursts(10)).text
 
 
 def test_a_real_mp3_names_itself(tmp_path) -> None:
@@ -135,4 +135,4 @@ def test_a_real_mp3_names_itself(tmp_path) -> None:
     info = probe(path)
     meter = BandwidthMeter()
     meter.push(low(bursts(11), 11_000))
-    assert find(info, meter, 0, torch.zeros(1, 1), 1.0).codec == "MP3"
+    assert diagnose(info, meter, 0, torch.zeros(1, 1), 1.0).codec == "MP3"

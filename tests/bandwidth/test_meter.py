@@ -1,4 +1,4 @@
-"""Laws of the bandwidth meter: it finds walls of every make and takes nothing else for one."""
+"""Laws of the bandwidth meter: it finds every kind of cutoff, and none where there is none."""
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def recording(seed: int, slope_db: float = -6.0, seconds: float = 4.0) -> torch.
 
 def measure(x: torch.Tensor, block: int = 10_000, **options: float) -> Bandwidth:
     meter = BandwidthMeter(**options)
-    for piece in x.split(block, dim=-1):
-        meter.push(piece)
+    for part in x.split(block, dim=-1):
+        meter.push(part)
     return meter.result()
 
 
@@ -54,7 +54,7 @@ def test_a_full_recording_is_full(slope_db: float) -> None:
 
 @pytest.mark.parametrize("cutoff_hz", CUTOFFS)
 @pytest.mark.parametrize("slope_db", [0.0, -6.0, -12.0])
-def test_a_steep_wall_is_found(cutoff_hz: float, slope_db: float) -> None:
+def test_a_steep_edge_is_found(cutoff_hz: float, slope_db: float) -> None:
     result = measure(steep(recording(1, slope_db), cutoff_hz))
     assert result.cutoff_hz == pytest.approx(cutoff_hz, rel=0.05)
     assert not result.full
@@ -106,14 +106,14 @@ def test_hiss_and_rain_are_content() -> None:
     assert measure(0.1 * steep(recording(7), 6_000) + hiss).cutoff_hz > 5_700
 
 
-def test_one_loud_click_opens_no_wall() -> None:
+def test_one_loud_click_moves_no_cutoff() -> None:
     x = steep(recording(8), 6_000)
     before = measure(x).cutoff_hz
     x[:, 70_000] = 0.99
     assert measure(x).cutoff_hz == pytest.approx(before, rel=0.01)
 
 
-def test_fuzz_above_the_wall_is_not_content() -> None:
+def test_codec_noise_above_the_cutoff_is_not_content() -> None:
     generator = torch.Generator().manual_seed(9)
     fuzz = torch.randn(1, 4 * RATE, generator=generator) * 3e-5
     fuzz *= (torch.arange(4 * RATE) // 4_800 % 3 == 0).float()  # a third of the time, 40 dB down
@@ -155,7 +155,7 @@ def test_block_sizes_and_level_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 96_000])
-def test_other_rates_measure_the_same_wall(rate: int) -> None:
+def test_other_rates_measure_the_same_cutoff(rate: int) -> None:
     x = resample(steep(recording(14), 3_000), RATE, rate)
     assert measure(x, sample_rate=rate).cutoff_hz == pytest.approx(3_000, rel=0.05)
     full = resample(recording(14), RATE, rate)

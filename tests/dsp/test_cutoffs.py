@@ -1,4 +1,4 @@
-"""Laws of a cutoff that changes: pieces share every sample, one piece is the plain filter."""
+"""Laws of a changing cutoff: segments share every sample, a single one is the plain filter."""
 
 import pytest
 import torch
@@ -30,38 +30,38 @@ def test_weights_sum_to_one_everywhere():
     assert torch.allclose(total, torch.ones(50_000), atol=1e-6)
 
 
-def test_one_piece_gives_the_bits_of_the_plain_filter():
+def test_one_segment_gives_the_bits_of_the_plain_filter():
     x = noise(0)
     assert torch.equal(filtered(x, Cutoffs.constant(6_000.0)), filter_whole(x, kernel(6_000.0)))
 
 
-def test_away_from_a_border_each_piece_is_its_own_filter_whatever_the_blocks():
-    x, border = noise(1), 60_000
-    cutoffs = Cutoffs((0, border), (3_000.0, 10_000.0))
+def test_away_from_a_boundary_each_segment_is_its_own_filter_whatever_the_blocks():
+    x, boundary = noise(1), 60_000
+    cutoffs = Cutoffs((0, boundary), (3_000.0, 10_000.0))
     made = filtered(x, cutoffs)
     assert made.shape == x.shape
     assert torch.equal(made, filtered(x, cutoffs, block=50_000))
     low, high = filter_whole(x, kernel(3_000.0)), filter_whole(x, kernel(10_000.0))
-    assert torch.allclose(made[:, : border - FADE], low[:, : border - FADE], atol=1e-6)
-    assert torch.allclose(made[:, border + FADE :], high[:, border + FADE :], atol=1e-6)
+    assert torch.allclose(made[:, : boundary - FADE], low[:, : boundary - FADE], atol=1e-6)
+    assert torch.allclose(made[:, boundary + FADE :], high[:, boundary + FADE :], atol=1e-6)
 
 
-def test_a_full_piece_of_the_output_is_the_recording_to_the_bit():
-    recording, generated, border = noise(2), noise(3), 60_000
-    splicer = Splicer(Cutoffs((0, border), (4_000.0, 24_000.0)), RATE, 2)
+def test_a_full_segment_of_the_output_is_the_recording_to_the_bit():
+    recording, generated, boundary = noise(2), noise(3), 60_000
+    splicer = Splicer(Cutoffs((0, boundary), (4_000.0, 24_000.0)), RATE, 2)
     made = torch.cat([splicer.push(recording, generated), splicer.flush()], dim=-1)
-    assert torch.equal(made[:, border + FADE :], recording[:, border + FADE :])
-    assert not torch.equal(made[:, : border - FADE], recording[:, : border - FADE])
+    assert torch.equal(made[:, boundary + FADE :], recording[:, boundary + FADE :])
+    assert not torch.equal(made[:, : boundary - FADE], recording[:, : boundary - FADE])
 
 
-def test_at_tells_the_piece_of_a_place():
+def test_at_gives_the_cutoff_at_a_place():
     cutoffs = Cutoffs.from_seconds([(0, 4_000), (1.5, 9_000)], RATE)
     assert cutoffs.at(torch.tensor([0, 71_999, 72_000, 10**9])).tolist() == [4e3, 4e3, 9e3, 9e3]
     assert cutoffs.lowest_hz == 4_000
     assert not cutoffs.full
 
 
-@pytest.mark.parametrize("pieces", [[], [(1.0, 4_000)], [(0, 4_000), (0, 5_000)]])
-def test_pieces_that_make_no_sense_are_refused(pieces):
+@pytest.mark.parametrize("segments", [[], [(1.0, 4_000)], [(0, 4_000), (0, 5_000)]])
+def test_segments_that_make_no_sense_are_refused(segments):
     with pytest.raises(InputError, match="the first at 0 s"):
-        Cutoffs.from_seconds(pieces, RATE)
+        Cutoffs.from_seconds(segments, RATE)

@@ -114,16 +114,16 @@ def test_a_splice_adds_nothing_below_nine_tenths_of_any_cutoff(hz, seed):
 
 @ANY
 @given(st.lists(st.tuples(st.integers(1, 9_000), cutoffs), min_size=1, max_size=5), st.data())
-def test_pieces_of_any_cutoffs_share_the_whole_and_full_ones_stay_untouched(drawn, data):
+def test_segments_of_any_cutoffs_share_the_whole_and_full_ones_stay_untouched(drawn, data):
     starts = [0, *torch.tensor([length for length, _ in drawn]).cumsum(0).tolist()]
-    pieces = Cutoffs(tuple(starts[:-1]), tuple(hz for _, hz in drawn))
-    weights = sum(pieces.weights(hz, 0, starts[-1]).double() for hz in set(pieces.hz))
+    segments = Cutoffs(tuple(starts[:-1]), tuple(hz for _, hz in drawn))
+    weights = sum(segments.weights(hz, 0, starts[-1]).double() for hz in set(segments.hz))
     assert (weights - 1).abs().max() < 1e-5
     x, made = noise(1, 2, starts[-1]), noise(2, 2, starts[-1])
-    splicer = Splicer(pieces, RATE, 2)
+    splicer = Splicer(segments, RATE, 2)
     sizes = cut(data, starts[-1])
     pairs = zip(x.split(sizes, -1), made.split(sizes, -1), strict=True)
     out = torch.cat([*(splicer.push(a, b) for a, b in pairs), splicer.flush()], dim=-1)
     assert out.shape == x.shape
-    if len(drawn) > 1 and min(pieces.hz) >= FULL_BAND_HZ:
+    if len(drawn) > 1 and min(segments.hz) >= FULL_BAND_HZ:
         assert torch.equal(out, x)

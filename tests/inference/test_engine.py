@@ -320,7 +320,7 @@ def test_a_change_is_found_and_each_piece_keeps_its_own_band(engine, tmp_path):
     path = write(tmp_path / "a.wav", recording)
     result = engine.run_inference(path, tmp_path / "o", seed=3, steps=1)
     assert result.finding.kind == "changing"
-    found = result.finding.pieces
+    found = result.finding.segments
     assert [hz for _, hz in found] == pytest.approx([4_000, 12_000, 6_000], rel=0.05)
     assert [start for start, _ in found] == pytest.approx([0, 10, 20], abs=0.5)
     assert result.cutoff_hz == min(hz for _, hz in found)
