@@ -1,4 +1,4 @@
-"""The README's calls from other programs work as they are printed, against the real app."""
+"""The calls in docs/api.md, and the command that the page prints, work against the real app."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from lily.ui.examples import EXAMPLES
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PATIENCE = 900  # seconds, not expectation: the machine may be busy
 PRINTED = "http://127.0.0.1:7860"
 
 
 def block(kind: str, word: str) -> str:
-    """The README's first block of code of a kind that has this word in it."""
-    blocks = re.findall(rf"```{kind}\n(.*?)```", README, flags=re.DOTALL)
+    """The first block of code of a kind that contains this word."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", DOCUMENT, flags=re.DOTALL)
     return next(text for text in blocks if word in text)
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A folder with the README's recording in it."""
+    """A folder with a recording in it."""
     wav = write_recording(tmp_path / "take.wav", 16_000, 1, 6.0)
     samples, rate = soundfile.read(wav)
     soundfile.write(tmp_path / "cassette.mp3", samples, rate)
     return tmp_path
 
 
-def test_the_python_client_compares(address, folder):
+def test_the_python_client_compares(address):
     script = block("python", "gradio_client").replace(PRINTED, address.rstrip("/"))
     script += "\nimport json; print(json.dumps([files, figures]))\n"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     files, figures = json.loads(done.stdout.splitlines()[-1])
@@ -52,10 +53,10 @@ def test_the_python_client_compares(address, folder):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl: apt-get install -y curl")
-def test_curl_compares(address, folder):
+def test_curl_compares(address):
     script = block("bash", "curl").replace(PRINTED, address.rstrip("/"))
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
+        ["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     files, figures = json.loads(done.stdout.split("data: ", 1)[1])
@@ -73,14 +74,13 @@ def test_the_printed_command_gives_the_samples_of_the_page(address, folder, task
     files, figures = client.predict(recording, cutoff=cutoff, api_name=task)
     assert ("--cutoff 0:3000.5,2.5:6000" in figures["command"]) == bool(cutoff)
     command = figures["command"].replace("python", sys.executable, 1)
-    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env=os.environ | {"PYTHONPATH": str(root)},  # the same number of threads
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # the same number of threads
     )
     assert done.returncode == 0, done.stderr
     for path in files:
