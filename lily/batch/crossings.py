@@ -2,7 +2,7 @@
 
 Before a result gets its name its row lies in ``.lily/`` of the output folder, until the manifest
 has it. So a result without a row there or in the manifest is someone else's, and one with a row is
-whole. A certificate gets its name in between, so that one whose result has not arrived can be told
+whole. Its metadata gets its name in between, so that one whose result has not arrived can be told
 from someone else's, and goes with the crossing. On this machine a crossing is a folder that also
 holds the result until a rename gives it its name; in an object store it is an object of its own.
 """
@@ -51,8 +51,8 @@ class Crossings:
         path.mkdir(parents=True)
         return path
 
-    def cross(self, row: Row, result: Path, certificate: Path | None, staging: Path) -> str:
-        """Bring a result and its certificate to their places.
+    def cross(self, row: Row, result: Path, metadata: Path | None, staging: Path) -> str:
+        """Bring a result and its metadata to their places.
 
         Returns the crossing, to be removed once the row is kept.
         """
@@ -61,20 +61,20 @@ class Crossings:
             crossing = joined(self.place, f"{_name(row['input'])}.json")
             remove(place)  # else a crash could leave an old result beside the new one's row
             write_bytes(crossing, content)
-            self._land(row, result, certificate)
+            self._land(row, result, metadata)
             shutil.rmtree(staging)
             return crossing
         staged = staging / "result.wav"
         os.replace(result, staged)
         write_bytes(str(staging / ROW), content)
-        self._land(row, staged, certificate)
+        self._land(row, staged, metadata)
         return str(staging)
 
-    def _land(self, row: Row, result: Path, certificate: Path | None) -> None:
-        place = certificate and joined(self.folder, row["certificate"])
+    def _land(self, row: Row, result: Path, metadata: Path | None) -> None:
+        place = metadata and joined(self.folder, row["metadata"])
         try:
-            if certificate and place:
-                delivered(certificate, place)
+            if metadata and place:
+                delivered(metadata, place)
             delivered(result, joined(self.folder, row["output"]))
         except BaseException:
             if place:
@@ -82,11 +82,11 @@ class Crossings:
             raise
 
     def withdraw(self, address: str) -> None:
-        """Drop a crossing whose result has not arrived, and the certificate that has."""
+        """Drop a crossing whose result has not arrived, and the metadata that has."""
         content = read_bytes(address if is_remote(address) else joined(address, ROW))
-        certificate = content and json.loads(content).get("certificate")
-        if certificate:
-            remove(joined(self.folder, certificate))
+        metadata = content and json.loads(content).get("metadata")
+        if metadata:
+            remove(joined(self.folder, metadata))
         remove(address)
 
     def arrived(self, source: str) -> tuple[Row, str] | None:

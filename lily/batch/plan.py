@@ -63,7 +63,7 @@ class Job:
     output: str  # below the output folder, with slashes
     size: int  # bytes
     note: str = ""  # why its name is another than the usual
-    done_before: bool = False  # the manifest has a row of its result, and so of its certificate
+    done_before: bool = False  # the manifest has a row of its result, and so of its metadata
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lily.batch.crossings import Crossings
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
 from lily.batch.places import exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
-from lily.certify.certificate import certificate_path
+from lily.certify.metadata import metadata_path
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Event, Finished, Measured, UpsampleResult
@@ -127,7 +127,7 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
             raise InputError(f"{job.input} changed while it was read; run the command again.")
         row = _row(job, result, digest, before.st_size, time.perf_counter() - began)
         _refuse_taken(job, request, "appeared meanwhile")
-        crossing = crossings.cross(row, result.output, result.certificate, staging)
+        crossing = crossings.cross(row, result.output, result.metadata, staging)
     except Exception as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, LilyError | OSError):
@@ -141,11 +141,11 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
 
 
 def _refuse_taken(job: Job, request: Request, how: str) -> None:
-    """Raise unless the places of the result and its certificate are free, or may be overwritten."""
+    """Raise unless the places of the result and its metadata are free, or may be overwritten."""
     if request.overwrite:
         return
-    certificate = certificate_path(Path(job.output)).as_posix()
-    for name in (job.output, *(() if job.done_before else (certificate,))):
+    metadata = metadata_path(Path(job.output)).as_posix()
+    for name in (job.output, *(() if job.done_before else (metadata,))):
         place = joined(request.folder, name)
         if exists(place):
             raise _Exists(f"{place} {how} and is not overwritten.")
@@ -188,8 +188,8 @@ def _row(
         "profile": result.profile,
         "model": result.model,
         "figures": dict(result.figures),
-        "certificate": result.certificate and certificate_path(Path(job.output)).as_posix(),
-        "laws": [asdict(law) for law in result.laws],
+        "metadata": result.metadata and metadata_path(Path(job.output)).as_posix(),
+        "checks": [asdict(check) for check in result.checks],
         "message": " ".join(filter(None, [result.message, job.note])),
         "error": "",
     }

@@ -1,1 +1,1 @@
-"""Measure what an output keeps of its input: null test, level, true peak, seams."""
+"""What an output kept of its input: metadata, null test, true peak, seam score."""

@@ -125,10 +125,10 @@ class SeamMeter:
         flux_error, level_error = (left / here.count).sqrt().tolist()
         return SeamScore(
             joins=here.count,
-            flux_ratio=math.exp(flux),
-            flux_error=math.exp(flux) * flux_error,
-            level_ratio=math.exp(level),
-            level_error=math.exp(level) * level_error,
+            flux_ratio=round(math.exp(flux), 5),
+            flux_error=round(math.exp(flux) * flux_error, 5),
+            level_ratio=round(math.exp(level), 5),
+            level_error=round(math.exp(level) * level_error, 5),
         )
 
     def _take(self, frames: Tensor) -> None:

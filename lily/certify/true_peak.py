@@ -1,4 +1,4 @@
-"""Decide how high a signal rises between its samples: four times oversampled, as ITU-R BS.1770-5.
+"""True peak: the level of a signal between its samples, four times oversampled (ITU-R BS.1770-5).
 
 A player's converter and a lossy encoder interpolate, so samples below full scale may still clip.
 The interpolator is a Kaiser-windowed sinc of 24 samples on each side, flat to 0.01 dB up to 0.9 x
@@ -7,7 +7,6 @@ Nyquist; at four times the rate a peak is missed by 0.7 dB at most, at the highe
 """
 
 import torch
-from scipy.signal import firwin, kaiser_beta
 from torch import Tensor
 
 OVERSAMPLING = 4
@@ -20,6 +19,8 @@ class TruePeakMeter:
     """The largest magnitude of a stream of blocks (C, n), oversampled; memory is one block."""
 
     def __init__(self) -> None:
+        from scipy.signal import firwin, kaiser_beta  # a second to import
+
         taps = 2 * SIDE * OVERSAMPLING + 1
         kernel = torch.from_numpy(
             firwin(taps, 1 / OVERSAMPLING, window=("kaiser", kaiser_beta(ATTENUATION_DB)))

@@ -1,43 +1,32 @@
-"""Decide whether a file is what its certificate says: measure it again and compare.
+"""Verify an output: against its metadata, and by a null test against its recording.
 
-From the file alone: the samples' hash, the seal, and every figure of the output by itself. Against
-the input: everything, so that a forged certificate that agrees with a changed file is found too.
-Figures agree within what another machine's rounding may change.
+The null test takes nothing from the file under test but its samples, and nothing at all from its
+metadata: the cutoff is detected in the recording, as in a run, and the two are subtracted without
+any alignment. Where the cutoff was chosen by hand it is an argument here as well, so that whoever
+wrote the file cannot choose which band is tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from lily.audio.read import AudioInfo, probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash, SampleHash
-from lily.audio.tags import read_comment
-from lily.certify.certificate import (
-    Certificate,
-    Recording,
-    certificate_path,
-    read_certificate,
-    read_short,
-)
-from lily.certify.check import Law
-from lily.certify.witness import Witness
+from lily.bandwidth.meter import BandwidthMeter
+from lily.certify.check import Check
+from lily.certify.metadata import OutputMetadata, metadata_path, read_metadata
+from lily.certify.output_meter import OutputMeter, checks
+from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
 
-NULL_TOLERANCE_DB = 1.0  # a null of 110 dB is a sum of rounding, which machines differ in
-LEVEL_TOLERANCE_DB = 0.02
-QUIET_DB = -120.0  # levels below are rounding too
-RATIO_TOLERANCE = 0.002
-FREQUENCY_TOLERANCE_HZ = 0.1
-TOLERANCE = 1e-5  # of everything else: DC and correlations
-OF_THE_OUTPUT = ("True peak of the output", "Seam score")  # what needs no input
-NOT_FIGURES = {"sha256", "run", "versions", "schema"}  # compared by hash or by the seal
+SAME_HZ = 0.02  # cutoffs closer than 2 % are one: the detector resolves no more
+SAME_SECONDS = 0.5
+Segments = tuple[tuple[float, float], ...]  # (start in seconds, cutoff in Hz)
 
 
 @dataclass(frozen=True)
@@ -45,182 +34,125 @@ class Verdict:
     """What was found of one file."""
 
     file: Path
-    certificate: Path
+    metadata: Path | None  # None: there is none beside the file
     against: Path | None
-    laws: tuple[Law, ...]
+    checks: tuple[Check, ...]
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing is as it must not be."""
-        return all(law.holds is not False for law in self.laws)
+    def passed(self) -> bool:
+        """True if every check passed."""
+        return all(check.passed is not False for check in self.checks)
 
 
-def verify(file: Path, against: Path | None = None) -> Verdict:
-    """Check a file, and with ``against`` also that it was made of that recording.
+def verify(file: Path, against: Path | None = None, cutoff_hz: Segments = ()) -> Verdict:
+    """Verify ``file``; with ``against`` its metadata may be absent.
 
-    Raises InputError if the file is no audio, has no certificate, or the input cannot be read.
+    ``cutoff_hz`` replaces the detected cutoffs of ``against``. Raises InputError if a file cannot
+    be read, or if there is neither metadata nor a recording to compare with.
     """
-    info = probe(file)
-    origin = probe(against) if against else None
-    short, path = read_short(read_comment(file)), certificate_path(file)
-    if not path.exists():
-        if not short:
+    info, path = probe(file), metadata_path(file)
+    stated = read_metadata(path) if path.exists() else None
+    beside = path if stated else None
+    if against is None:
+        if stated is None:
             raise InputError(
-                f"{file} has no certificate, neither {path.name} beside it nor one inside it; "
-                "give a file that Lily wrote, together with its certificate."
+                f"{file} has no metadata ({path.name}) beside it; give the recording that it was "
+                "made of with --against."
             )
-        return Verdict(file, path, against, _without_certificate(file, short, path))
-    stated = read_certificate(path)
-    seal = short.get("seal") == stated.seal
-    laws = [_law("Certificate is the one sealed in the file", seal)]
-    shape = stated.output.sample_rate, stated.output.channels
-    fits = (info.sample_rate, info.channels) == shape
-    fits &= origin is None or origin.channels == shape[1]
-    laws.append(_law("Rate and channels are those certified", fits))
-    if not fits:
-        return Verdict(file, path, against, tuple(laws))
-    measured = _measured(file, info, stated, against)
-    laws.append(_law("Samples are those certified", _same(measured.output, stated.output)))
-    if against is not None:
-        laws.append(_law("Input is the recording certified", _same(measured.input, stated.input)))
-    wrong = list(differences(stated, measured))
-    told = f"{len(wrong)} differ: {', '.join(wrong[:3])}" if wrong else "yes"
-    laws.append(Law("Figures measured again agree", told, "", not wrong))
-    figures = measured.laws() if against else map(_as_certified, measured.laws())
-    return Verdict(file, path, against, (*laws, *figures))
+        return Verdict(file, beside, None, (_file_hash(file, stated),))
+    recording = probe(against)
+    if recording.channels != info.channels:
+        channels = Check("Channels", f"{info.channels} of {recording.channels}", "", False)
+        return Verdict(file, beside, against, (channels,))
+    rows = _null_test(file, info, against, recording, cutoff_hz, stated)
+    return Verdict(file, beside, against, rows)
 
 
-def differences(stated: Any, measured: Any, name: str = "") -> Iterator[str]:
-    """Names of the figures in which two certificates, or parts of them, do not agree."""
-    if is_dataclass(stated) and type(stated) is type(measured):
-        for part in fields(stated):
-            if part.name not in NOT_FIGURES:
-                dotted = f"{name}.{part.name}".strip(".")
-                pair = getattr(stated, part.name), getattr(measured, part.name)
-                yield from differences(*pair, dotted)
-    elif isinstance(stated, tuple) and isinstance(measured, tuple):
-        if len(stated) != len(measured):
-            yield name
-        for place, pair in enumerate(zip(stated, measured, strict=False)):
-            yield from differences(*pair, f"{name}[{place}]")
-    elif not _agree(stated, measured, name):
-        yield name
-
-
-def _agree(a: Any, b: Any, name: str) -> bool:
-    if not isinstance(a, float) or not isinstance(b, float):
-        return a == b
-    tolerance = TOLERANCE
-    if name.endswith(("null_db", "residual_db")):
-        tolerance = NULL_TOLERANCE_DB
-    elif name.endswith("_db"):
-        tolerance = LEVEL_TOLERANCE_DB
-        a, b = max(a, QUIET_DB), max(b, QUIET_DB)
-    elif name.endswith(("_ratio", "_error")):
-        tolerance = RATIO_TOLERANCE
-    elif name.endswith("_hz"):
-        tolerance = FREQUENCY_TOLERANCE_HZ
-    return abs(a - b) <= tolerance
-
-
-def _as_certified(law: Law) -> Law:
-    """A law whose figure needs the input, which is not at hand, says so."""
-    if law.label.startswith(OF_THE_OUTPUT):
-        return law
-    return replace(law, unit=f"{law.unit} (as certified)".strip())
-
-
-def _law(label: str, holds: bool) -> Law:
-    return Law(label, "yes" if holds else "no", "", holds)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a.sha256 == b.sha256
-
-
-def _without_certificate(file: Path, short: dict[str, Any], path: Path) -> tuple[Law, ...]:
-    """What the short form inside a file can tell when its certificate is missing."""
+def _file_hash(file: Path, stated: OutputMetadata) -> Check:
     digest = SampleHash()
     for block in read_blocks(file):
         digest.update(block)
-    return (
-        Law("Certificate lies beside the file", f"{path.name} is missing", "", False),
-        _law("Samples are those certified", digest.hexdigest() == short.get("samples")),
-    )
+    return _same("Samples are those in the metadata", digest, stated.output.sha256)
 
 
-def _measured(
-    file: Path, info: AudioInfo, stated: Certificate, against: Path | None
-) -> Certificate:
-    """The certificate with every figure measured anew that the files at hand can give."""
-    digest, count = SampleHash(), 0
-    witness = Witness(stated.run, info.sample_rate)
-    origin = None if against is None else _Origin(against, info.sample_rate)
+def _same(label: str, digest: SampleHash, stated: str) -> Check:
+    same = digest.hexdigest() == stated
+    return Check(label, "yes" if same else "no", "", same)
+
+
+def _null_test(
+    file: Path,
+    info: AudioInfo,
+    against: Path,
+    recording: AudioInfo,
+    given: Segments,
+    stated: OutputMetadata | None,
+) -> tuple[Check, ...]:
+    rate = info.sample_rate
+    detected = _detected(against, recording, rate)
+    cutoffs = Cutoffs.from_seconds(given or detected, rate)
+    # A full band that nobody asked to replace is copied.
+    meter = OutputMeter(None if cutoffs.full and len(given) != 1 else cutoffs, rate)
+    output_hash = SampleHash()
+    input_hash = AudioHash(recording.sample_rate, recording.channels)
+    recorded = _resampled(against, recording, rate, input_hash.update)
+    length, expected = 0, 0
     for block in read_blocks(file):
-        digest.update(block)
-        count += block.shape[-1]
-        if origin is None:
-            witness.alone(block)
-        else:
-            part = origin.take(block.shape[-1])
-            witness.heard(part)
-            witness.written(block[:, : part.shape[-1]])
-    kept, added, seams = witness.finish()
-    measured = replace(
-        stated,
-        output=replace(
-            stated.output,
-            sha256=digest.hexdigest(),
-            subtype=info.subtype,
-            samples=count,
-            signal=witness.pair.output.result(),
-        ),
-        seams=seams,
+        output_hash.update(block)
+        length += block.shape[-1]
+        while expected < length and (part := next(recorded, None)) is not None:
+            expected += part.shape[-1]
+            meter.push(recording=part)
+        if length - block.shape[-1] < expected:  # past the recording's end there is nothing to test
+            meter.push(output=block)
+    expected += sum(part.shape[-1] for part in recorded)
+    rows = [_cutoff_row(given, detected, stated)]
+    if stated is not None:
+        rows += [
+            _same("Samples are those in the metadata", output_hash, stated.output.sha256),
+            _same("Recording is the one in the metadata", input_hash, stated.input.sha256),
+        ]
+    return (*rows, *checks(meter.finish(), (expected, length), info.subtype))
+
+
+def _detected(path: Path, info: AudioInfo, sample_rate: int) -> Segments:
+    """The recording's cutoffs by the detector that a run uses."""
+    meter = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
+    for block in _resampled(path, info, sample_rate):
+        meter.push(block)
+    return meter.segments()
+
+
+def _resampled(
+    path: Path, info: AudioInfo, sample_rate: int, *readers: Callable[[Tensor], None]
+) -> Iterator[Tensor]:
+    """Blocks (C, n) at ``sample_rate``; ``readers`` get them at the file's own rate."""
+    resampler = Resampler(info.sample_rate, sample_rate)
+    for block in read_blocks(path):
+        for reader in readers:
+            reader(block)
+        yield resampler.push(block)
+    yield resampler.flush()
+
+
+def _cutoff_row(given: Segments, detected: Segments, stated: OutputMetadata | None) -> Check:
+    """Which cutoff was tested, and whether the metadata states another one."""
+    tested = f"{_hz(given)} as given, {_hz(detected)}" if given else _hz(detected)
+    text = f"{tested} detected"
+    if stated is not None and not _agree(stated.cutoffs, given or detected):
+        by = {"given": "by hand", "profile": "by its profile"}.get(stated.cutoff_source, "detected")
+        text += f"; the metadata states {_hz(stated.cutoffs)} ({by})"
+    return Check("Cutoff", text)
+
+
+def _agree(a: Segments, b: Segments) -> bool:
+    return len(a) == len(b) and all(
+        abs(start - other) <= SAME_SECONDS and abs(hz - other_hz) <= SAME_HZ * other_hz
+        for (start, hz), (other, other_hz) in zip(a, b, strict=True)
     )
-    if origin is None:
-        return measured
-    told = Recording(*origin.rest(), signal=witness.pair.recording.result())
-    return replace(measured, input=told, kept=kept, added=added)
 
 
-class _Origin:
-    """The input at the output's rate, as many samples at a time as are asked for."""
-
-    def __init__(self, path: Path, sample_rate: int) -> None:
-        self._info = probe(path)
-        self._digest = AudioHash(self._info.sample_rate, self._info.channels)
-        self._blocks = self._resampled(path, sample_rate)
-        self._held = torch.zeros(self._info.channels, 0)
-        self._samples = 0
-
-    def take(self, count: int) -> Tensor:
-        """The next ``count`` samples (C, n); fewer where it ends."""
-        while self._held.shape[-1] < count:
-            block = next(self._blocks, None)
-            if block is None:
-                break
-            self._held = torch.cat([self._held, block], dim=-1)
-        taken, self._held = self._held[:, :count], self._held[:, count:]
-        return taken
-
-    def rest(self) -> tuple[str, int, int, int]:
-        """Read to the end: hash, rate, channels and samples at the output's rate."""
-        for _ in self._blocks:
-            pass
-        return (
-            self._digest.hexdigest(),
-            self._info.sample_rate,
-            self._info.channels,
-            self._samples,
-        )
-
-    def _resampled(self, path: Path, sample_rate: int) -> Iterator[Tensor]:
-        resampler = Resampler(self._info.sample_rate, sample_rate)
-        for block in read_blocks(path):
-            self._digest.update(block)
-            yield self._counted(resampler.push(block))
-        yield self._counted(resampler.flush())
-
-    def _counted(self, block: Tensor) -> Tensor:
-        self._samples += block.shape[-1]
-        return block
+def _hz(segments: Segments) -> str:
+    if len(segments) == 1:
+        return f"{segments[0][1]:,.0f} Hz"
+    return ", ".join(f"{hz:,.0f} Hz from {start:.1f} s" for start, hz in segments)

@@ -29,7 +29,7 @@ COMMANDS = {
     "upsample": (upsample, "fill in recordings"),
     "batch": (batch, "fill in a folder, a list or a bucket of recordings"),
     "compare": (compare, "hear what the encoder does to a recording"),
-    "verify": (verify, "check a result against its certificate"),
+    "verify": (verify, "test an output against its recording"),
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a preset against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),

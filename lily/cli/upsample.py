@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lily.certify.check import summary
 from lily.cli.model import LoadBar, add_filling, add_model, filling
 from lily.cli.progress import follow
 from lily.errors import InputError, LilyError
@@ -39,7 +40,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     _refuse_clashes(options.inputs, options.output, options.format)
     upsample_options = filling(options, options.encoder == "on", options.profile)
     upsample_options = replace(upsample_options, format=options.format)
-    from lily.certify.certificate import certificate_path
+    from lily.certify.metadata import metadata_path
     from lily.checkpoints.resolve import resolve_config, with_weights
     from lily.inference.engine import InferenceEngine
 
@@ -49,8 +50,8 @@ def run_upsample(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.inputs:
         finished = options.output / f"{path.stem}.{options.format}"
-        # Both appear whole or not at all, the certificate last.
-        if options.resume and finished.exists() and certificate_path(finished).exists():
+        # Both appear whole or not at all, the metadata last.
+        if options.resume and finished.exists() and metadata_path(finished).exists():
             print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
             continue
         try:
@@ -93,8 +94,8 @@ def _as_json(result: UpsampleResult) -> dict[str, Any]:
         "input_sample_rate": result.input_sample_rate,
         "subtype": result.subtype,
         "message": result.message,
-        "certificate": None if result.certificate is None else str(result.certificate),
-        "laws": [asdict(law) for law in result.laws],
+        "metadata": None if result.metadata is None else str(result.metadata),
+        "checks": [asdict(check) for check in result.checks],
         "finding": result.finding and result.finding.to_dict(),
         "resumed": result.resumed,
     }
@@ -106,9 +107,7 @@ def _sentence(result: UpsampleResult) -> str:
         chunks = "1 chunk" if result.chunks == 1 else f"{result.chunks} chunks"
         facts += f", {chunks}, seed {result.seed}"
     facts += f", real-time factor {result.real_time_factor:.2f}"
-    if result.laws:
-        from lily.certify.certificate import summary
-
-        facts += f"; certificate: {summary(result.laws)}"
+    if result.checks:
+        facts += f"; {summary(result.checks)}"
     found = result.finding.text if result.finding else ""
     return " ".join(part for part in (f"{facts}.", found, result.message) if part)

@@ -47,7 +47,7 @@ from lily.inference.identity import facts_of
 from lily.inference.interleave import Recording, alone
 from lily.inference.memory import foretold, housed
 from lily.inference.options import Measurement
-from lily.inference.output import TakePaths, Takes, run
+from lily.inference.output import OutputPaths, OutputWriter, run
 from lily.inference.profiles import PROFILES, completed
 from lily.inference.resume import ChunkCache, KeptRun
 from lily.inference.sample import RowSampler
@@ -125,7 +125,7 @@ class InferenceEngine:
         """What ``stream`` drives alone: many of these, driven together, share their batches."""
         chosen = self.completed(options or UpsampleOptions())
         output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
-        paths = TakePaths((output,))
+        paths = OutputPaths((output,))
         seed, encoders = options.seed if options else None, (chosen.encoder,)
         results, _ = yield from run(self, Path(audio_path), chosen, seed, encoders, paths, context)
         yield Finished(results[0])
@@ -161,7 +161,7 @@ class InferenceEngine:
         off, on, difference, recording, low = (
             folder / f"{stem}.{name}.wav" for name in ("off", "on", "diff", "input", "low")
         )
-        paths = TakePaths((off, on), difference, *((recording, low) if stems else ()))
+        paths = OutputPaths((off, on), difference, *((recording, low) if stems else ()))
         seed = options.seed if options else None
         takes, chunks = yield from run(self, Path(audio_path), chosen, seed, (False, True), paths)
         done = chunks[: takes[0].chunks]
@@ -229,7 +229,7 @@ class InferenceEngine:
         measured: Measurement,
         contexts: Sequence[GlobalContext | None],
         options: UpsampleOptions,
-        takes: Takes,
+        takes: OutputWriter,
         kept: KeptRun | None = None,
         heard: Heard | None = None,
     ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...], int]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lily.bandwidth.diagnosis import Diagnosis
-from lily.certify.check import Law
+from lily.certify.check import Check
 
 PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/inference/profiles.py
 FORMATS = ("wav", "flac")  # what an output may be
@@ -120,8 +120,8 @@ class UpsampleResult:
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
     resumed: int = 0  # of the chunks, those that an earlier run had finished
-    certificate: Path | None = None  # beside the file
-    laws: tuple[Law, ...] = ()  # what the certificate says
+    metadata: Path | None = None  # the JSON file beside it
+    checks: tuple[Check, ...] = ()  # measurements of the output, held to their limits
     finding: Diagnosis | None = None
 
     @property

@@ -22,15 +22,15 @@ from torch import Tensor
 from lily.audio.read import AudioWriter
 from lily.audio.temp_files import remove_dead
 from lily.bandwidth.diagnosis import SILENT_PEAK
-from lily.certify.certificate import certificate_path
+from lily.certify.metadata import metadata_path
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.inference.analyze import measure, prepare
-from lily.inference.certified_writer import CertifiedWriter, Statement, state
 from lily.inference.events import Event, Reading, UpsampleOptions, UpsampleResult
 from lily.inference.features import Heard
 from lily.inference.generate import Filler, Waiting
 from lily.inference.identity import address, machine
+from lily.inference.metered_writer import MeteredWriter, RunFacts, run_facts
 from lily.inference.options import Measurement, make_folder
 from lily.model.global_encoder import GlobalContext
 
@@ -41,20 +41,20 @@ Spans = tuple[tuple[float, float], ...]  # (start, stop) of chunks in seconds
 
 
 @dataclass(frozen=True)
-class TakePaths:
-    """Where the files of a run go; ``None`` is not written."""
+class OutputPaths:
+    """The files of a run; ``None`` is not written."""
 
-    takes: tuple[Path, ...]
-    difference: Path | None = None  # second take minus first
-    recording: Path | None = None  # the input at the engine's rate
-    low: Path | None = None  # what every take keeps of the input: all but the generated band
+    variants: tuple[Path, ...]
+    difference: Path | None = None  # second variant minus first
+    recording: Path | None = None  # the input at the engine's sample rate
+    low: Path | None = None  # what all variants keep of the input: all but the generated band
 
     def make_way(self) -> None:
-        """Remove what a killed run left of these files; raises InputError if one is there."""
-        certificates = [certificate_path(path) for path in self.takes]
-        # What a FLAC would clip becomes a WAV.
-        others = [path.with_suffix(".wav") for path in self.takes if path.suffix == ".flac"]
-        files = (*self.takes, *others, *certificates, self.difference, self.recording, self.low)
+        """Remove the temporary files of killed runs; raises InputError if a file exists already."""
+        metadata = [metadata_path(path) for path in self.variants]
+        # Where a FLAC would clip, a float WAV is written instead.
+        others = [path.with_suffix(".wav") for path in self.variants if path.suffix == ".flac"]
+        files = (*self.variants, *others, *metadata, self.difference, self.recording, self.low)
         for path in files:
             if path is None:
                 continue
@@ -65,20 +65,21 @@ class TakePaths:
                 )
 
 
-class Takes:
-    """The open files of a run; they get their names together, or none does."""
+class OutputWriter:
+    """Splice generated blocks onto the recording and write every variant of a run."""
 
     def __init__(
         self,
-        paths: TakePaths,
+        paths: OutputPaths,
         sample_rate: int,
         means: Tensor,
         splicer: Callable[[], Splicer],
-        statements: Sequence[Statement],
+        facts: Sequence[RunFacts],
     ) -> None:
-        """``means`` (C, 1) is the recording's DC, kept from the filters, which would ring.
+        """Open the files of ``paths``; ``facts`` are each variant's metadata before measuring.
 
-        ``statements`` tell of each take what its certificate says beside the figures.
+        ``means`` (C, 1) is the recording's DC. The filters see the recording without it, as they
+        would ring at its ends.
         """
         self._means = means
         self._files = ExitStack()
@@ -88,19 +89,17 @@ class Takes:
 
         with self._files:  # if one cannot be opened, those before it are removed
             self.writers = [
-                self._files.enter_context(
-                    CertifiedWriter(path, sample_rate, means.shape[0], statement)
-                )
-                for path, statement in zip(paths.takes, statements, strict=True)
+                self._files.enter_context(MeteredWriter(path, sample_rate, means.shape[0], own))
+                for path, own in zip(paths.variants, facts, strict=True)
             ]
             self._difference = opened(paths.difference) if paths.difference else None
             self._recording = opened(paths.recording) if paths.recording else None
             self._low = opened(paths.low) if paths.low else None
             self._files = self._files.pop_all()
-        self._splicers = [splicer() for _ in paths.takes]
+        self._splicers = [splicer() for _ in paths.variants]
         self._low_splicer = splicer()
 
-    def __enter__(self) -> Takes:
+    def __enter__(self) -> OutputWriter:
         return self
 
     def __exit__(
@@ -115,19 +114,22 @@ class Takes:
         """Write the recording's blocks (C, n) as they are."""
         for block in recording:
             for writer in self.writers:
-                writer.hear(block)
+                writer.measure(block)
                 writer.write(block)
             yield Reading(self.writers[0].frames / self.writers[0].sample_rate)
 
     def plan(self, joins: Sequence[float], fade: float) -> None:
-        """Say where chunks will be joined, in seconds, and over how long."""
+        """Say where chunks are joined and over how long, in seconds."""
         for writer in self.writers:
             writer.plan(joins, fade)
 
     def write(self, recording: Tensor, generated: Tensor) -> None:
-        """Splice blocks: the recording (C, n), and what was generated (K, C, n), without the DC."""
+        """Splice a block (C, n) of the recording and generated blocks (K, C, n), one a variant.
+
+        The generated blocks have no DC.
+        """
         for writer in self.writers:
-            writer.hear(recording)
+            writer.measure(recording)
         recording = recording - self._means
         pairs = zip(self._splicers, generated, strict=True)
         self._append([splicer.push(recording, made) for splicer, made in pairs])
@@ -137,7 +139,7 @@ class Takes:
             self._low.write(self._low_splicer.push(recording, 0 * recording) + self._means)
 
     def flush(self) -> None:
-        """Write what the filters still hold."""
+        """Write what the splicers still hold."""
         self._append([splicer.flush() for splicer in self._splicers])
         if self._low:
             self._low.write(self._low_splicer.flush() + self._means)
@@ -155,7 +157,7 @@ def run(
     chosen: UpsampleOptions,
     seed: int | None,
     encoders: tuple[bool, ...],
-    paths: TakePaths,
+    paths: OutputPaths,
     context: GlobalContext | None = None,
 ) -> Generator[Event | Waiting, None, tuple[list[UpsampleResult], Spans]]:
     """Measure, read, fill and write, once for all takes; returns their results and the chunks.
@@ -178,18 +180,19 @@ def run(
         message = nothing_to_do(measured)
         if message and len(encoders) > 1:
             raise InputError(f"There is nothing to compare. {message}")
-        make_folder(paths.takes[0].parent)  # not before: what cannot be read leaves no folder
+        make_folder(paths.variants[0].parent)  # not before: what cannot be read leaves no folder
         done, chunks, resumed = 0, (), 0
-        statements = [
-            state(engine, measured, replace(chosen, encoder=encoder), filled=not message)
+        who = engine.name, engine.weights_sha256, engine.device, engine.precision
+        facts = [
+            run_facts(*who, measured, replace(chosen, encoder=encoder), generated=not message)
             for encoder in encoders
         ]
         shape = engine.sample_rate, measured.means
-        with Takes(paths, *shape, measured.splicer, statements) as takes:
+        with OutputWriter(paths, *shape, measured.splicer, facts) as takes:
             if message:
                 yield from takes.copy(engine.blocks(path))
             else:
-                with Heard(paths.takes[0].parent) as heard:
+                with Heard(paths.variants[0].parent) as heard:
                     if any(encoders) and context is None:
                         context = yield from engine.read_context(path, measured, heard)
                     contexts = [context if encoder else None for encoder in encoders]
@@ -221,7 +224,7 @@ def name_of(
 
 
 def result_of(
-    writer: CertifiedWriter,
+    writer: MeteredWriter,
     chosen: UpsampleOptions,
     done: int,
     chunks: int,
@@ -254,8 +257,8 @@ def result_of(
         figures={"peak": writer.peak},
         profile=chosen.profile,
         resumed=resumed,
-        certificate=certificate_path(writer.path),
-        laws=writer.certificate.laws() if writer.certificate else (),
+        metadata=metadata_path(writer.path),
+        checks=writer.checks(),
         finding=measured.finding,
     )
 

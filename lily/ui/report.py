@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lily.certify.certificate import summary
+from lily.certify.check import summary
 from lily.evaluation.comparison import Comparison
 from lily.inference.events import UpsampleResult
 from lily.inference.options import cutoffs_text, digits
@@ -43,8 +43,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
-    if result.laws:
-        pairs.append(("Certificate", summary(result.laws)))
+    if result.checks:
+        pairs.append(("Checks", summary(result.checks)))
     return {"note": result.message, "facts": pairs}
 
 
@@ -87,7 +87,7 @@ def figures(result: UpsampleResult) -> dict[str, Any]:
         "real_time_factor": result.real_time_factor,
         "subtype": result.subtype,
         "message": result.message,
-        "laws": [asdict(law) for law in result.laws],
+        "checks": [asdict(check) for check in result.checks],
         "finding": result.finding and result.finding.to_dict(),
         "resumed": result.resumed,
     }

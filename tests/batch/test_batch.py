@@ -92,9 +92,13 @@ def test_a_tree_is_mirrored_with_the_samples_of_upsample_and_a_row_per_file(
             row["input"], tmp_path / "alone", seed=3, steps=1, cutoff_hz=4e3
         )
         assert alone.output.read_bytes() == (tmp_path / "out" / row["output"]).read_bytes()
-        certificate = tmp_path / "out" / row["certificate"]
-        assert certificate.read_bytes() == alone.certificate.read_bytes()
-        assert [law["label"] for law in row["laws"]] == [law.label for law in alone.laws] != []
+        metadata = tmp_path / "out" / row["metadata"]
+        assert metadata.read_bytes() == alone.metadata.read_bytes()
+        assert (
+            [check["label"] for check in row["checks"]]
+            == [check.label for check in alone.checks]
+            != []
+        )
     assert not list((tmp_path / "out/.lily/work").iterdir())
 
 
@@ -137,23 +141,23 @@ def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, 
     assert {row["status"] for row in rows(out).values()} == {"done"}
 
 
-def test_certificates_of_others_are_left_alone_too(engine, tapes, tmp_path):
+def test_metadata_of_others_is_left_alone_too(engine, tapes, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "one.certificate.json").write_text("precious")
+    (out / "one.json").write_text("precious")
     assert batch(engine, tapes, out).skipped == 1
-    assert (out / "one.certificate.json").read_text() == "precious"
-    assert "certificate.json exists already" in rows(out)["one.wav"]["error"]
-    (out / "one.certificate.json").unlink()
-    (out / "a/two.wav").unlink()  # whose own certificate stays
+    assert (out / "one.json").read_text() == "precious"
+    assert "one.json exists already" in rows(out)["one.wav"]["error"]
+    (out / "one.json").unlink()
+    (out / "a/two.wav").unlink()  # whose own metadata stays
     assert batch(engine, tapes, out).done == 2
-    (out / "one.certificate.json").write_text("precious")
+    (out / "one.json").write_text("precious")
     assert batch(engine, tapes, out, overwrite=True).done == 4
-    assert (out / "one.certificate.json").read_text() != "precious"
+    assert (out / "one.json").read_text() != "precious"
 
 
 @pytest.mark.parametrize("store", ["", "memory:/"])
-def test_a_certificate_whose_result_never_arrived_does_not_stay(
+def test_metadata_whose_result_never_arrived_does_not_stay(
     engine, tapes, tmp_path, monkeypatch, store
 ):
     class Killed(BaseException):
@@ -172,7 +176,7 @@ def test_a_certificate_whose_result_never_arrived_does_not_stay(
         with pytest.raises(Killed):
             batch(engine, tapes, out)
     names = list(names_below(out)) if store else list(map(str, Path(out).rglob("*")))
-    assert any(name.endswith(".certificate.json") for name in names if ".lily" not in name)
+    assert any(name.endswith(".json") for name in names if ".lily" not in name)
     assert batch(engine, tapes, out).done == 4
 
 
@@ -477,8 +481,8 @@ def test_any_fsspec_address_serves_for_input_and_output(engine, tapes):
     assert progress.done == 4
     names = {path[len("/bucket/out/") :] for path in store.find("/bucket/out")}
     manifests = {name for name in names if name.startswith("manifest/")}
-    certificates = {name.replace(".wav", ".certificate.json") for name in RESULTS}
-    assert names - manifests == RESULTS | certificates | {".lily/run.json"}
+    metadata = {name.replace(".wav", ".json") for name in RESULTS}
+    assert names - manifests == RESULTS | metadata | {".lily/run.json"}
     assert len(manifests) == 1
     before = {name: store.info(f"/bucket/out/{name}")["created"] for name in RESULTS}
     again = batch(engine, "memory://bucket/in", "memory://bucket/out")

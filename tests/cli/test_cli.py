@@ -51,7 +51,7 @@ def test_a_bad_file_among_good_ones_costs_only_itself(folder, recording, tmp_pat
     streams = capsys.readouterr()
     assert "bad.wav" in streams.err and "Traceback" not in streams.err
     assert json.loads(streams.out)["samples"] == 120_000
-    names = {"phone call.wav", "phone call.certificate.json"}
+    names = {"phone call.wav", "phone call.json"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
@@ -98,7 +98,7 @@ def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
     told = json.loads(capsys.readouterr().out)
     names = {f"phone call.{kind}" for kind in ("off.wav", "on.wav", "diff.wav", "json")}
     names |= {f"phone call.{kind}.png" for kind in ("off", "on", "diff")}
-    names |= {f"phone call.{kind}.certificate.json" for kind in ("off", "on")}
+    names |= {f"phone call.{kind}.json" for kind in ("off", "on")}
     assert {p.name for p in out.iterdir()} == names | {"phone call.reference.wav"}
     assert told["seed"] == 5 and told["samples"] == 120_000
     assert len(told["chunks"]) > 1 and all(c["difference_db"] >= -60 for c in told["chunks"])

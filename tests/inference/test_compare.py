@@ -86,7 +86,7 @@ def test_the_same_seed_twice_gives_identical_files(engine, stereo, tmp_path):
         sums.append([(f.name, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files])
     assert sums[0] == sums[1]
     names = {f"a.{kind}.wav" for kind in ("diff", "input", "low", "off", "on")}
-    names |= {f"a.{kind}.certificate.json" for kind in ("off", "on")}
+    names |= {f"a.{kind}.json" for kind in ("off", "on")}
     assert {name for name, _ in sums[0]} == names
 
 

@@ -39,7 +39,7 @@ def test_what_pass_2_has_heard_gives_pass_3_the_bits_of_its_own_reading(
     made = [read_audio(tmp_path / name / "a.wav") for name in ("heard", "read")]
     assert torch.equal(*made)
     left = sorted(p.name for p in (tmp_path / "heard").iterdir())
-    assert left == ["a.certificate.json", "a.wav"]
+    assert left == ["a.json", "a.wav"]
 
 
 def test_the_file_is_decoded_once_for_the_encoder_and_the_chunks(engine, tmp_path, monkeypatch):

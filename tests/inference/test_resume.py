@@ -378,7 +378,7 @@ def test_the_command_line_goes_on_and_leaves_what_is_finished(
     monkeypatch.setattr(chunk_cache.KeptChunks, "keep", keep_some)
     assert main(command) == 130
     assert "With --resume the same command goes on" in capsys.readouterr().err
-    assert {path.name for path in out.iterdir()} == {"short.wav", "short.certificate.json"}
+    assert {path.name for path in out.iterdir()} == {"short.wav", "short.json"}
     monkeypatch.setattr(chunk_cache.KeptChunks, "keep", keep)
     before = (out / "short.wav").stat().st_mtime_ns
     assert main([*command, "--resume", "--json"]) == 0

@@ -93,7 +93,7 @@ def filled(engine: InferenceEngine, path: Path, out: Path) -> str:
     measured = drained(measure(path, engine.sample_rate, UpsampleOptions(seed=0)))
     assert (info.frames, info.channels) == (measured.samples, measured.info.channels)
     assert info.samplerate == 48_000
-    made = {path for path in (result.output, result.certificate) if path is not None}
+    made = {path for path in (result.output, result.metadata) if path is not None}
     assert set(out.iterdir()) == made
     for path in made:
         path.unlink()

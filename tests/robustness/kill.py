@@ -6,7 +6,7 @@
 A run is ``lily upsample`` with the bundled model, in a process of its own that is forked when torch
 is imported already. It gets SIGKILL at a random moment: a random number of its chunks is kept, and
 up to the time that a chunk takes has passed since. Then the same command runs with --resume. Exits
-with 1 unless output and certificate have the same bytes every time and nothing else is left.
+with 1 unless output and metadata have the same bytes every time and nothing else is left.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Killing:
             time.sleep(after)
             os.kill(pid, signal.SIGKILL)
             ended = os.waitpid(pid, 0)[1] != signal.SIGKILL
-        running = not ended and not list(out.glob("*.certificate.json"))
+        running = not ended and not list(out.glob("*.json"))
         time.sleep(YOUNGEST)  # a file younger than that is not taken for a leftover
         _, status = os.waitpid(self.start(out, "--resume"), 0)
         told = Path(f"{out}.json").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lily.certify.check import Law
+from lily.certify.check import Check
 from lily.inference.events import UpsampleResult
 from lily.ui.report import command, facts, figures
 from lily.ui.request import Request
@@ -88,16 +88,17 @@ def test_figures_are_json_and_hold_no_server_path():
     assert json.loads(text)["encoder"] == "on"
 
 
-def test_the_certificate_is_one_line_and_names_what_does_not_hold():
-    laws = (
-        Law("Null depth below the crossover", 114.2, "dB", True),
-        Law("DC, change", 0.0, "of full scale", True),
-        Law("True peak of the output", -2.6, "dBTP"),
+def test_the_checks_are_one_line_that_names_what_failed():
+    checks = (
+        Check("Null depth below the crossover", 114.2, "dB", True),
+        Check("DC, change", 0.0, "of full scale", True),
+        Check("True peak of the output", -2.6, "dBTP"),
     )
-    assert facts(result(laws=laws))["facts"][-1] == (
-        "Certificate",
-        "2 laws hold, null depth below the crossover 114.2 dB, true peak of the output -2.6 dBTP",
+    assert facts(result(checks=checks))["facts"][-1] == (
+        "Checks",
+        "2 checks passed, null depth below the crossover 114.2 dB, "
+        "true peak of the output -2.6 dBTP",
     )
-    laws = (*laws, Law("Length", "1 of 2", "samples", False))
-    assert facts(result(laws=laws))["facts"][-1] == ("Certificate", "does not hold: length")
-    assert figures(result(laws=laws))["laws"][3]["holds"] is False
+    checks = (*checks, Check("Length", "1 of 2", "samples", False))
+    assert facts(result(checks=checks))["facts"][-1] == ("Checks", "failed: length")
+    assert figures(result(checks=checks))["checks"][3]["passed"] is False

@@ -1,0 +1,98 @@
+"""The metadata of an output: a JSON file beside it with its settings, hashes and measurements.
+
+It holds no name, path or time, so the same run writes the same metadata. Nothing in it is signed:
+``lily verify --against`` measures the audio anew and takes no figure from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lily.certify.check import Check
+from lily.certify.output_meter import Measurements, checks
+from lily.errors import InputError
+
+FORMAT = "lily-output/1"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Settings(_Model):
+    """How the output was made."""
+
+    model: str
+    weights_sha256: tuple[str, ...]  # of each safetensors file, a base before its adapter
+    encoder: bool
+    steps: int
+    sampler: str
+    guidance: float
+    seed: int
+    profile: str
+    device: str
+    precision: str
+    threads: int
+
+
+class InputFile(_Model):
+    """The recording."""
+
+    sha256: str  # of sample rate, channels and decoded samples: lily/audio/sample_hash.py
+    sample_rate: int
+    channels: int
+    samples: int  # at the output's sample rate
+
+
+class OutputFile(_Model):
+    """The output as its file holds it."""
+
+    sha256: str  # of the samples as float32, frame by frame
+    sample_rate: int
+    channels: int
+    samples: int
+    subtype: str
+
+
+class OutputMetadata(_Model):
+    """Everything that is recorded of one output."""
+
+    format: Literal["lily-output/1"] = FORMAT
+    versions: dict[str, str]
+    settings: Settings
+    cutoffs: tuple[tuple[float, float], ...]  # (start in seconds, Hz)
+    cutoff_source: Literal["detected", "given", "profile"]
+    generated: bool  # False: the band was full already, or silent, and the recording was copied
+    joins: tuple[float, ...]  # seconds, centres of the cross-fades between chunks
+    fade: float  # seconds, their length
+    input: InputFile
+    output: OutputFile
+    measurements: Measurements
+
+    def checks(self) -> tuple[Check, ...]:
+        """The measurements, held to their limits."""
+        lengths = self.input.samples, self.output.samples
+        return checks(self.measurements, lengths, self.output.subtype)
+
+
+def metadata_path(audio: Path) -> Path:
+    """Where the metadata of an audio file is: ``<stem>.json`` beside it."""
+    return audio.with_suffix(".json")
+
+
+def read_metadata(path: Path) -> OutputMetadata:
+    """Read a metadata file; raises InputError if it cannot be read or lacks a field."""
+    try:
+        return OutputMetadata.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path.name} is not the metadata of an output ({place or 'JSON'}: {first['msg']}); "
+            "give the file that Lily wrote."
+        ) from error

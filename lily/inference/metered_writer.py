@@ -1,0 +1,163 @@
+"""Measure an output while it is written, and write its metadata beside it.
+
+The meters take the very samples that the file holds, block by block, so there is no second pass and
+memory does not grow with duration. Audio and metadata get their names together, or neither does.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lily.audio.read import AudioWriter
+from lily.certify.check import Check
+from lily.certify.metadata import InputFile, OutputFile, OutputMetadata, Settings, metadata_path
+from lily.certify.output_meter import OutputMeter
+from lily.dsp.cutoffs import Cutoffs
+from lily.inference.events import UpsampleOptions
+from lily.inference.options import Measurement
+from lily.inference.profiles import PROFILES
+from lily.version import VERSION
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the metadata says of a run before anything is written."""
+
+    settings: Settings
+    cutoffs: Cutoffs
+    cutoff_source: str
+    generated: bool
+    input: InputFile
+
+    @property
+    def comment(self) -> str:
+        """What the audio file's own comment says."""
+        source = f"Lily {VERSION}, model {self.settings.model}, seed {self.settings.seed}"
+        if not self.generated:
+            return f"Converted by {source}"
+        return f"Generated above {self.cutoffs.lowest_hz:.0f} Hz by {source}"
+
+
+def run_facts(
+    model: str,
+    weights_sha256: tuple[str, ...],
+    device: torch.device,
+    precision: torch.dtype,
+    measured: Measurement,
+    chosen: UpsampleOptions,
+    generated: bool,
+) -> RunFacts:
+    """Collect the facts; ``generated`` False means that the recording is copied."""
+    settings = Settings(
+        model=model,
+        weights_sha256=weights_sha256,
+        encoder=chosen.encoder,
+        steps=chosen.steps or 0,
+        sampler=chosen.sampler or "",
+        guidance=float(chosen.guidance or 1.0),
+        seed=chosen.seed or 0,
+        profile=chosen.profile,
+        device=str(device),
+        precision=str(precision).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+    )
+    source = "profile" if PROFILES[chosen.profile].prepares else "detected"
+    recording = InputFile(
+        sha256=measured.sha256,
+        sample_rate=measured.info.sample_rate,
+        channels=measured.info.channels,
+        samples=measured.samples,
+    )
+    given = chosen.cutoff_hz is not None
+    return RunFacts(settings, measured.cutoffs, "given" if given else source, generated, recording)
+
+
+class MeteredWriter(AudioWriter):
+    """An AudioWriter that measures what it writes; ``metadata`` is set once it is closed."""
+
+    def __init__(self, path: Path, sample_rate: int, channels: int, facts: RunFacts) -> None:
+        super().__init__(path, sample_rate, channels)
+        self.comment = facts.comment
+        self.metadata: OutputMetadata | None = None
+        self._facts = facts
+        self._joins: tuple[float, ...] = ()
+        self._fade = 0.0
+        self._meter = self._new_meter()
+
+    def plan(self, joins: Sequence[float], fade: float) -> None:
+        """Say where chunks are joined and over how long, in seconds; before the first block."""
+        self._joins, self._fade = tuple(round(join, 6) for join in joins), fade
+        self._meter = self._new_meter()
+
+    def measure(self, recording: Tensor) -> None:
+        """Take a block (C, n) of the recording; it may be ahead of what is written."""
+        self._meter.push(recording=recording)
+
+    def write(self, block: Tensor) -> Tensor:
+        """Append a block (C, n), as AudioWriter does."""
+        stored = super().write(block)
+        self._meter.push(output=stored)
+        return stored
+
+    def checks(self) -> tuple[Check, ...]:
+        """What was measured, held to its limits; nothing before the file is closed."""
+        return self.metadata.checks() if self.metadata else ()
+
+    def close(self) -> None:
+        """Complete the file and its metadata, and give both their names."""
+        if self._raw.closed:
+            return
+        try:
+            self.metadata = self._finished()
+            with _beside(metadata_path(self.path), self.metadata):
+                super().close()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _new_meter(self) -> OutputMeter:
+        cutoffs = self._facts.cutoffs if self._facts.generated else None
+        return OutputMeter(cutoffs, self.sample_rate, self._joins, self._fade)
+
+    def _finished(self) -> OutputMetadata:
+        facts = self._facts
+        starts = [start / self.sample_rate for start in facts.cutoffs.starts]
+        return OutputMetadata(
+            versions={"lily": VERSION, "torch": torch.__version__},
+            settings=facts.settings,
+            cutoffs=tuple(zip(starts, facts.cutoffs.hz, strict=True)),
+            cutoff_source=facts.cutoff_source,
+            generated=facts.generated,
+            joins=self._joins,
+            fade=self._fade,
+            input=facts.input,
+            output=OutputFile(
+                sha256=self.sha256,
+                sample_rate=self.sample_rate,
+                channels=self.channels,
+                samples=self.frames,
+                subtype=self.subtype,
+            ),
+            measurements=self._meter.finish(),
+        )
+
+
+@contextmanager
+def _beside(path: Path, metadata: OutputMetadata) -> Iterator[None]:
+    """Write metadata under a temporary name; ``path`` appears when the body has succeeded."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:6]}.part")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(metadata.model_dump_json(indent=1) + "\n")
+        yield
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
