@@ -21,10 +21,15 @@ from lily.audio.read import AudioWriter, read_audio
 from lily.cli.evaluate import _files
 from lily.config.presets import load_config
 from lily.evaluation.cases import Case, degrade_for
-from lily.evaluation.metrics import SAMPLE_RATE, _heard, log_power, power_spectrum, split_bin
+from lily.evaluation.metrics import (
+    SAMPLE_RATE,
+    heard_frames,
+    log_power,
+    power_spectrum,
+    split_bin,
+)
+from lily.evaluation.spectra import EMPTY
 from lily.inference.engine import InferenceEngine
-
-EMPTY = -6.0  # log10 of a bin's mean power: 20 dB over the clamp
 
 
 def wall_bin(log: Tensor) -> int:
@@ -36,7 +41,7 @@ def wall_bin(log: Tensor) -> int:
 def split_distance(reference: Tensor, made: Tensor, cutoff_hz: float) -> tuple[float, ...]:
     """LSD-HF, the same with what is above the wall right, and two shares above the wall."""
     power = power_spectrum(reference)
-    heard, _ = _heard(power)
+    heard, _ = heard_frames(power)
     log = log_power(power)[:, heard]
     square = (log - log_power(power_spectrum(made))[:, heard]).square()[split_bin(cutoff_hz) :]
     wall = max(0, wall_bin(log) - split_bin(cutoff_hz))

@@ -54,6 +54,8 @@ IMPORTERS = {
         "lily/audio/write.py",
     },
     "av": {"lily/audio/decoder.py", "lily/audio/write.py", "lily/dsp/degrade.py"},
+    "zimtohrli": {"lily/evaluation/judges.py"},
+    "visqol": {"lily/evaluation/judges.py"},
     "diffusers": set(),  # the tests hold the samplers to it; importing it takes seconds
 }
 FILE_LINES = 340

@@ -23,6 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mp3", type=float, nargs="*", default=[], metavar="KBPS", help="MP3 round trips"
     )
+    parser.add_argument(
+        "--tones", action="store_true", help="also 20 synthetic harmonic tones, at each cutoff"
+    )
+    parser.add_argument(
+        "--judges",
+        nargs="*",
+        metavar="NAME",
+        help="perceptual metrics: zimtohrli, visqol; default: zimtohrli where it is installed",
+    )
     parser.add_argument("--encoder", choices=("on", "off", "both"), default="both")
     parser.add_argument(
         "--controls",
@@ -42,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Print LSD-HF and its companions by case and system, and the paired differences."""
+    """Print every measure by case and system, and the paired differences."""
     from tqdm import tqdm
 
     from lily.checkpoints.resolve import resolve_config
@@ -54,6 +63,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
     cases = tuple(Case(kind, value) for kind, values in kinds for value in values)
+    if options.tones:
+        cases += tuple(Case("tones", value) for value in options.cutoffs)
     settings = Settings(
         cases=cases,
         seconds=options.seconds,
@@ -62,12 +73,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
         steps=options.steps,
         encoder={"on": (True,), "off": (False,), "both": (False, True)}[options.encoder],
         controls=_controls(options.controls, [case.name for case in cases]),
+        judges=_judges(options.judges),
     )
     config = resolve_config(options.preset, options.weights)
     engine = InferenceEngine(config, options.device, options.precision)
-    systems = (3 + len(settings.encoder)) * len(cases) + 3 * len(settings.controls)
-    total = len(files) * systems
-    rows = list(tqdm(evaluate(engine, files, settings), total=total, disable=None))
+    rows = list(tqdm(evaluate(engine, files, settings), unit="row", disable=None))
     summary = summarise(rows)
     if options.json:
         print(json.dumps(summary), flush=True)
@@ -109,14 +119,30 @@ def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
     return [(r.path, r.path.parent.name, r.source) for r in recordings]
 
 
+def _judges(asked: list[str] | None) -> tuple[str, ...]:
+    """The perceptual metrics asked for; by default Zimtohrli, where it is installed."""
+    from lily.evaluation.judges import installed
+
+    if asked is None:
+        return tuple(name for name in installed() if name == "zimtohrli")
+    return tuple(asked)
+
+
 def _print(summary: dict) -> None:
-    columns = ("lsd_hf", "lsd_lf", "lsd", "envelope_db", "quiet_excess_db", "real_time_factor")
-    print(f"{'case':18} {'system':9} {'n':>3} " + " ".join(f"{c:>16}" for c in columns))
-    for row in summary["table"]:
-        values = " ".join(
-            f"{'-' if row.get(c) is None else format(row[c], '.3f'):>16}" for c in columns
-        )
-        print(f"{row['case']:18} {row['system']:9} {row['recordings']:3d} {values}")
+    """A block a case: a line a measure, a column a system; then the paired differences."""
+    from lily.evaluation.measures import SHOWN
+
+    for case in dict.fromkeys(row["case"] for row in summary["table"]):
+        of_case = [row for row in summary["table"] if row["case"] == case]
+        means = {r["system"]: r for r in summary["by_collection"] if r["case"] == case}
+        auc = {r["system"]: r["auc"] for r in summary["realism"] if r["case"] == case}
+        systems = [row["system"] for row in of_case]
+        print(f"\n{case}, {of_case[0]['recordings']} recordings")
+        print(f"{'':28}" + "".join(f"{system:>10}" for system in systems) + "   ideal")
+        for name, ideal in SHOWN.items():
+            _print_line(name, [row.get(name) for row in of_case], ideal)
+        _print_line("lsd_hf, by collection", [means[s]["lsd_hf"] for s in systems], "0")
+        _print_line("classifier auc", [auc.get(system) for system in systems], "0.5")
     for row in summary["differences"]:
         few = "  too few to tell" if row["recordings"] < FEW else ""
         print(
@@ -124,3 +150,9 @@ def _print(summary: dict) -> None:
             f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]  {row['relative']:+.1%}"
             f"{few}"
         )
+
+
+def _print_line(name: str, values: list[float | None], ideal: str) -> None:
+    if any(value is not None for value in values):
+        cells = "".join(f"{'-' if v is None else format(v, '.3f'):>10}" for v in values)
+        print(f"{name:28}{cells}   {ideal}")

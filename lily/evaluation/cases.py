@@ -1,8 +1,9 @@
-"""How the recordings of an evaluation are degraded: what each case does, and what the engine knows.
+"""How the recordings of an evaluation are degraded, and what the engine is given of it.
 
-``lowpass``: an 8th-order Butterworth run forwards and backwards at a cutoff that the engine is
-told. ``mp3``: a round trip at a bit rate, the cutoff detected. ``changing``: a third of the
-recording as it was, the rest low-passed, the border told; only the narrow part is judged.
+``lowpass``: an 8th-order Butterworth filter run forwards and backwards; the engine is given the
+cutoff. ``tones``: the same, of synthetic tones instead of recordings. ``mp3``: a round trip at a
+bit rate, the cutoff detected. ``changing``: a third is untouched, the rest low-passed; the border
+is given, and only the narrow part is judged.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def degrade_for(case: Case, reference: Tensor, index: int) -> Degraded:
         found = meter.result().cutoff_hz
         return Degraded(low, found, found, everything)
     low = apply_lowpass(reference, LowpassSpec("butter", ORDER, case.value), SAMPLE_RATE)
-    if case.kind == "lowpass":
+    if case.kind in ("lowpass", "tones"):
         return Degraded(low, case.value, case.value, everything)
     return _changing(case, reference, low, wide_first=index % 2 == 0)
 

@@ -64,7 +64,7 @@ def distances(reference: Tensor, estimate: Tensor, cutoff_hz: float) -> Distance
             f"{tuple(estimate.shape)}; both must be the same."
         )
     a, b = power_spectrum(reference), power_spectrum(estimate)
-    heard, quiet = _heard(a)
+    heard, quiet = heard_frames(a)
     found = spectral_distance(a, log_power(b), cutoff_hz)
     split = split_bin(cutoff_hz)
     excess = None
@@ -83,7 +83,7 @@ def distances(reference: Tensor, estimate: Tensor, cutoff_hz: float) -> Distance
 
 def spectral_distance(power: Tensor, estimate_log: Tensor, cutoff_hz: float) -> dict[str, float]:
     """LSD, LSD-HF and LSD-LF of a log spectrum (F, L) against a reference's power (F, L)."""
-    heard, _ = _heard(power)
+    heard, _ = heard_frames(power)
     square = (log_power(power) - estimate_log).square()[:, heard]
     split = split_bin(cutoff_hz)
     parts = {"lsd": square, "lsd_hf": square[split:], "lsd_lf": square[:split]}
@@ -93,13 +93,21 @@ def spectral_distance(power: Tensor, estimate_log: Tensor, cutoff_hz: float) -> 
     }
 
 
+def mean_frame_distance(reference: Tensor, estimate: Tensor, heard: Tensor) -> float | None:
+    """RMS over bins of the difference in log10 power (F, L), mean over the ``heard`` frames."""
+    if not bool(heard.any()):
+        return None
+    square = (log_power(reference) - log_power(estimate)).square()[:, heard]
+    return float(square.mean(0).sqrt().mean())
+
+
 def _power(samples: Tensor) -> Tensor:
     window = torch.hann_window(N_FFT, dtype=torch.float64)
     return torch.stft(samples, N_FFT, HOP, window=window, return_complex=True).abs().square()
 
 
-def _heard(power: Tensor) -> tuple[Tensor, Tensor]:
-    """Which frames (L,) are not silent, and which of them are quiet."""
+def heard_frames(power: Tensor) -> tuple[Tensor, Tensor]:
+    """Which frames (L,) of power (F, L) are not silent, and which of them are quiet."""
     energy = power.sum(0)
     mean = energy.mean()
     heard = energy > mean * 10 ** (SILENT_DB / 10)

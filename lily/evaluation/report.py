@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lily.evaluation.run import CONTROLS, SYSTEMS, Row
+from lily.evaluation.measures import TONAL
+from lily.evaluation.realism import auc
+from lily.evaluation.run import CONTROLS, JUDGED_FOR_REALISM, SYSTEMS, Row
 from lily.evaluation.statistics import paired_difference
 
 LONG_SECONDS = 30.0  # what counts as a recording with something to know beyond the chunk
@@ -20,29 +21,93 @@ DEFINITION = (
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything the card quotes, from every row."""
+    """Everything the model card quotes, from every row.
+
+    ``table``: means over recordings. ``by_collection``: means over collections of the means over
+    their recordings, so that a large collection counts no more than a small one. ``by_kind``: means
+    over the recordings of music, effects and speech. ``realism``: the classifier's AUC.
+    """
     return {
         "definition": DEFINITION,
         "table": table(rows),
-        "differences": differences(rows),
-        "recordings": [
-            {**asdict(row), "figures": {k: _rounded(v) for k, v in row.figures.items()}}
-            for row in rows
+        "by_collection": by_collection(rows),
+        "by_kind": [
+            {"kind": kind, **line}
+            for kind in sorted({row.kind for row in rows})
+            for line in table([row for row in rows if row.kind == kind])
         ],
+        "realism": realism(rows),
+        "differences": differences(rows),
+        "recordings": [_listed(row) for row in rows],
     }
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Means over recordings, a row per case and system."""
     made = []
+    for case, system, chosen in _groups(rows):
+        means = _means([row.figures for row in chosen])
+        made.append({"case": case, "system": system, "recordings": len(chosen), **means})
+    return made
+
+
+def by_collection(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Means over collections of their own means, a row per case and system."""
+    made = []
+    for case, system, chosen in _groups(rows):
+        names = sorted({row.collection for row in chosen})
+        own = [_means([r.figures for r in chosen if r.collection == name]) for name in names]
+        made.append({"case": case, "system": system, "collections": len(names), **_means(own)})
+    return made
+
+
+def realism(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The AUC of the classifier by case and system; 0.5 where nothing can be told apart."""
+    made = []
+    for case, system, chosen in _groups(rows):
+        if system in JUDGED_FOR_REALISM:
+            found = auc([row.pair for row in chosen if row.pair is not None])
+            if found is not None:
+                made.append({"case": case, "system": system, "auc": round(found, 4)})
+    return made
+
+
+def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Rows by case and system, in the order of the cases and of SYSTEMS."""
     for case in dict.fromkeys(row.case for row in rows):
         for system in SYSTEMS:
-            chosen = [r for r in rows if (r.case, r.system) == (case, system)]
+            chosen = [row for row in rows if (row.case, row.system) == (case, system)]
             if chosen:
-                names = chosen[0].figures
-                means = {name: _mean([r.figures.get(name) for r in chosen]) for name in names}
-                made.append({"case": case, "system": system, "recordings": len(chosen), **means})
-    return made
+                yield case, system, chosen
+
+
+def _means(figures: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Means of each figure where it is known; of tonality's, weighted by the tonal frames."""
+    weights = [found.get("tonal_frames") or 0.0 for found in figures]
+    means = {}
+    for name in figures[0]:
+        values = [found.get(name) for found in figures]
+        if name in TONAL:
+            known = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w]
+            total = sum(w for _, w in known)
+            means[name] = round(sum(v * w for v, w in known) / total, 4) if total else None
+        else:
+            means[name] = _mean(values)
+    return means
+
+
+def _listed(row: Row) -> dict[str, Any]:
+    """A row as JSON."""
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "collection": row.collection,
+        "seconds": row.seconds,
+        "case": row.case,
+        "system": row.system,
+        "cutoff_hz": row.cutoff_hz,
+        "figures": {name: _rounded(value) for name, value in row.figures.items()},
+    }
 
 
 def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,16 +1,16 @@
-"""Degrade, fill in, compare: every recording of a folder in every case, beside the baselines.
+"""Degrade, generate, measure: every recording of a folder in every case, beside the baselines.
 
-Encoder on and off get the same noise. The controls keep "on" honest: the context of another
-recording of the same kind that was degraded the same way, the right context with its tokens
-shuffled in time, and its vector alone. A baseline's tilt is fitted on the other half of the
-recordings, never on what it is judged on.
+Encoder on and off get the same noise. Three controls give the encoder a wrong context: that of
+another recording of the same kind, degraded the same way; the right one with its tokens shuffled in
+time; its vector alone. Two controls know the reference's envelope. A baseline's tilt is fitted on
+the other half of the recordings, never on those it is measured on.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -20,19 +20,20 @@ from torch import Tensor
 from lily.audio.read import AudioWriter, read_audio
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
 from lily.evaluation.cases import Case, Degraded, degrade_for
-from lily.evaluation.metrics import (
-    SAMPLE_RATE,
-    distances,
-    log_power,
-    power_spectrum,
-    spectral_distance,
-)
+from lily.evaluation.envelope_controls import ENVELOPE_CONTROLS, envelope_control
+from lily.evaluation.judges import check_judges, opinion
+from lily.evaluation.measures import measure
+from lily.evaluation.metrics import SAMPLE_RATE, distances, log_power, spectral_distance
+from lily.evaluation.realism import Pair, patches
+from lily.evaluation.spectra import Spectra
+from lily.evaluation.tones import harmonic_tones
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import Finished, UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
 CONTROLS = ("wrong", "shuffled", "vector")
-SYSTEMS = ("input", *BASELINES, "off", "on", *CONTROLS)
+SYSTEMS = ("reference", "input", *BASELINES, *ENVELOPE_CONTROLS, "off", "on", *CONTROLS)
+JUDGED_FOR_REALISM = ("oracle", "off", "on")  # what the classifier is trained to tell apart
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Settings:
     first_seed: int = 0
     steps: int | None = None
     encoder: tuple[bool, ...] = (False, True)
-    controls: tuple[str, ...] = ()  # names of the cases in which the controls are run
+    controls: tuple[str, ...] = ()  # names of the cases in which the context controls are run
+    judges: tuple[str, ...] = ()  # perceptual metrics
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,16 @@ class Row:
     system: str
     cutoff_hz: float
     figures: dict[str, float | None]
+    collection: str = ""
+    pair: Pair | None = field(default=None, repr=False)  # patches for the classifier
 
 
 @dataclass(frozen=True)
 class _Item:
-    path: Path
     kind: str
     source: str
     reference: Tensor
+    name: str
 
 
 def evaluate(
@@ -74,11 +78,17 @@ def evaluate(
     files: Sequence[tuple[Path, str, str]],
     settings: Settings,
 ) -> Iterator[Row]:
-    """Measure every file, given as (path, kind, source), in every case; at least two files."""
-    items = [_Item(p, k, s, _excerpt(p, settings.seconds)) for p, k, s in files]
+    """Measure every file, given as (path, kind, source), in every case; at least two files.
+
+    Raises InputError for a judge that is not installed.
+    """
+    check_judges(settings.judges)
+    items = [_Item(k, s, _excerpt(p, settings.seconds), p.name) for p, k, s in files]
+    tones = [_Item("tones", "tones", samples, name) for name, samples in harmonic_tones()]
     with tempfile.TemporaryDirectory() as folder:
         for case in settings.cases:
-            yield from _Run(engine, items, settings, case, Path(folder)).rows()
+            chosen = tones if case.kind == "tones" else items
+            yield from _Run(engine, chosen, settings, case, Path(folder)).rows()
 
 
 class _Run:
@@ -101,26 +111,31 @@ class _Run:
         """Every recording through every system."""
         for index, item in enumerate(self.items):
             degraded = degrade_for(self.case, item.reference, index)
-            yield self._row(item, degraded, "input", [degraded.samples])
-            for carrier in BASELINES:
-                made = continued(
-                    degraded.samples,
-                    degraded.cutoff_hz,
-                    self._tilt(index % 2, carrier, degraded.cutoff_hz),
-                    carrier,
-                    self.settings.first_seed,
-                )
-                yield self._row(item, degraded, carrier, [made])
-            path = self._written(index, degraded)
-            for encoder in self.settings.encoder:
-                drawn, speed = self._drawn(path, degraded, encoder, None)
-                system = "on" if encoder else "off"
-                yield self._row(item, degraded, system, drawn, speed)
-            if self.case.name in self.settings.controls:
-                for control in CONTROLS:
-                    context = self._control(index, control)
-                    drawn, speed = self._drawn(path, degraded, True, context)
-                    yield self._row(item, degraded, control, drawn, speed)
+            truth = Spectra(item.reference[:, degraded.judged])
+            for system, outputs, speed in self._outputs(index, degraded):
+                yield self._row(item, truth, degraded, system, outputs, speed)
+
+    def _outputs(
+        self, index: int, degraded: Degraded
+    ) -> Iterator[tuple[str, list[Tensor], float | None]]:
+        """Each system: its name, its outputs (one a seed), its real-time factor if it has one."""
+        reference = self.items[index].reference
+        low, cutoff_hz = degraded.samples, degraded.cutoff_hz
+        seed = self.settings.first_seed
+        yield "reference", [reference], None
+        yield "input", [low], None
+        for carrier in BASELINES:
+            tilt = self._tilt(index % 2, carrier, cutoff_hz)
+            yield carrier, [continued(low, cutoff_hz, tilt, carrier, seed)], None
+        for name in ENVELOPE_CONTROLS:
+            yield name, [envelope_control(name, reference, low, cutoff_hz, seed)], None
+        path = self._written(index, degraded)
+        for encoder in self.settings.encoder:
+            yield "on" if encoder else "off", *self._drawn(path, degraded, encoder, None)
+        if self.case.name in self.settings.controls:
+            for control in CONTROLS:
+                context = self._control(index, control)
+                yield control, *self._drawn(path, degraded, True, context)
 
     def _tilt(self, half: int, carrier: Carrier, cutoff_hz: float) -> Tilt:
         if (half, carrier) not in self.tilts:
@@ -186,29 +201,42 @@ class _Run:
     def _row(
         self,
         item: _Item,
+        truth: Spectra,
         degraded: Degraded,
         system: str,
         outputs: Sequence[Tensor],
-        speed: float | None = None,
+        speed: float | None,
     ) -> Row:
-        reference = item.reference[:, degraded.judged]
-        made = [output[:, degraded.judged] for output in outputs]
-        found = [asdict(distances(reference, m, degraded.cutoff_hz)) for m in made]
+        made = [Spectra(output[:, degraded.judged]) for output in outputs]
+        found = [measure(truth, m, degraded.cutoff_hz) for m in made]
         figures = {key: _mean([f[key] for f in found]) for key in found[0]}
-        if len(made) > 1:  # what a draw costs: the average of several is nearer than each
-            average = torch.stack([log_power(power_spectrum(m)) for m in made]).mean(0)
-            nearer = spectral_distance(power_spectrum(reference), average, degraded.cutoff_hz)
-            figures["averaged_lsd_hf"] = nearer["lsd_hf"]
+        if len(made) > 1:
+            figures |= _variety(truth, made, degraded.cutoff_hz)
+        for judge in self.settings.judges:
+            figures[judge] = opinion(judge, truth.samples, made[0].samples)
         figures["real_time_factor"] = speed
+        pair = None
+        if system in JUDGED_FOR_REALISM and self.case.kind != "tones":
+            pair = patches(truth, made[0], degraded.cutoff_hz, item.source)
         return Row(
-            item.path.name,
+            item.name,
             item.kind,
-            reference.shape[-1] / SAMPLE_RATE,
+            truth.samples.shape[-1] / SAMPLE_RATE,
             self.case.name,
             system,
             degraded.cutoff_hz,
             figures,
+            item.source,
+            pair,
         )
+
+
+def _variety(truth: Spectra, made: Sequence[Spectra], cutoff_hz: float) -> dict[str, float]:
+    """How far two draws are apart, and how near the average of all draws' log spectra is."""
+    average = torch.stack([log_power(m.power) for m in made]).mean(0)
+    between = distances(made[0].samples, made[1].samples, cutoff_hz).lsd_hf
+    nearer = spectral_distance(truth.power, average, cutoff_hz)["lsd_hf"]
+    return {"averaged_lsd_hf": nearer, "draws_lsd_hf": between}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import soundfile
 import torch
@@ -94,3 +96,30 @@ def test_a_codec_case_begins_where_the_codec_ends():
     degraded = degrade_for(Case("mp3", 32.0), recording(4, 6.0), 0)
     assert degraded.samples.shape == (1, 288_000)
     assert 2_000 < degraded.cutoff_hz < 16_000
+
+
+def test_a_collection_counts_as_one_however_many_recordings_it_has(rows):
+    case, system = "lowpass_8000hz", "noise"
+    first, second, other = (
+        value(rows, name, case, system) for name in ("a__0.wav", "a__1.wav", "b__2.wav")
+    )
+    line = next(
+        c for c in summarise(rows)["by_collection"] if (c["case"], c["system"]) == (case, system)
+    )
+    assert line["collections"] == 2
+    assert line["lsd_hf"] == pytest.approx(((first + second) / 2 + other) / 2, abs=1e-3)
+
+
+def test_tonality_is_averaged_over_tonal_frames(rows):
+    figures = {"lsd_hf": 1.0, "persistence": 0.4, "match": None, "tonal_frames": 3}
+    others = {**figures, "persistence": 0.1, "tonal_frames": 1}
+    row = next(r for r in rows if r.system == "on")
+    table = summarise([replace(row, figures=figures), replace(row, name="x", figures=others)])
+    assert table["table"][0]["persistence"] == pytest.approx(0.325)
+    assert table["table"][0]["match"] is None
+
+
+def test_the_reference_is_at_no_distance_from_itself(rows):
+    own = [row for row in rows if row.system == "reference"]
+    assert len(own) == 6
+    assert all(row.figures["lsd_hf"] == row.figures["bias_db"] == 0 for row in own)
