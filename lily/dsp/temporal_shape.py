@@ -1,0 +1,175 @@
+"""Sharpen the generated band: let it follow the short-time level of the recording's own top.
+
+A vocoder driven by 43 ms windows cannot place an attack. The recording's top (0.4 to 0.95 x cutoff)
+can: r is its power in windows of 5.3 ms over its mean over 43 ms, and the generated band is
+multiplied by (r + 0.02)^(exponent / 2). The exponent rises from 0.5 to 1.3 as the peak of r within
+10 ms rises from 1.5 to 3, so that attacks are sharpened and steady sounds mostly left alone. The
+idea is inter-TES of extended HE-AAC (ISO/IEC 23003-3), with a rule in place of its parameters.
+
+The same pass applies a level correction: a gain per cutoff, fitted once per model. Gains are read
+from the mean power of all channels, so the stereo image is kept. Signals are (C, n) at 48 kHz.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs, PiecewiseFir
+from lily.dsp.filters import highpass_kernel
+
+SAMPLE_RATE = 48_000
+WINDOW, HOP = 256, 120  # samples: 5.3 ms, 400 frames a second
+MEAN_FRAMES = 19  # 43 ms under a Hann window
+TOP = (0.4, 0.95)  # x cutoff: the part of the recording whose level is followed
+LOWEST_BIN = 3  # below 560 Hz a window of 5.3 ms shows the wave's periods, not its level
+FLOOR = 1e-7  # of power at the level of the networks: under it nothing is followed
+OFFSET = 0.02  # of r: the gap between two attacks is not made silent
+PEAK_FRAMES, SMOOTH_FRAMES = 9, 5  # 10 ms to each side, then a mean
+# On 24 held-out clips at 8 kHz the sharpest rises grow from 10.2 to 15.4 dB in 4 ms; a fixed
+# exponent of 1 gives 15.0 and correlates less with the recording's envelope.
+EXPONENTS, PEAKS = (0.5, 1.3), (1.5, 3.0)
+BLOCK, HALO = 48_000, 2_400  # samples: gains are computed in blocks at fixed places
+SEPARATED = (0.75, 0.9)  # x cutoff: only what lies above is multiplied
+
+
+class TemporalShape:
+    """Multiply the generated band by gains from the recording, stream to stream.
+
+    Gains are computed in blocks at fixed places with a halo, so the lengths of the blocks that are
+    pushed do not change one bit. Only what lies above 0.75 to 0.9 x the cutoff is kept: the splice
+    takes nothing from below, and a loud bass must not be modulated into the highs.
+    """
+
+    def __init__(
+        self,
+        cutoffs: Cutoffs,
+        channels: int,
+        *,
+        gain: float,
+        follow: bool,
+        level_db: Mapping[float, float],
+    ) -> None:
+        """``gain`` brings the recording to the level of the networks; ``follow`` shapes in time.
+
+        ``level_db`` corrects the level, {cutoff in Hz: dB}; an empty table changes nothing.
+        """
+        self._cutoffs, self._gain, self._follow, self._table = cutoffs, gain, follow, level_db
+        self._highpass = PiecewiseFir(cutoffs, _separating_kernel)
+        self._recording = torch.zeros(channels, HALO)  # from HALO before the next block of gains
+        self._gains = torch.zeros(0)  # of the next samples
+        self._high = torch.zeros(channels, 0)  # generated, from the same sample on
+        self._block_start = 0
+        self._pushed = 0  # samples of the recording
+
+    def push(self, recording: Tensor, generated: Tensor) -> Tensor:
+        """Take blocks of equal shape (C, n) and return the shaped band (C, m) final by now."""
+        self._recording = torch.cat([self._recording, recording * self._gain], dim=-1)
+        self._pushed += recording.shape[-1]
+        while self._recording.shape[-1] >= BLOCK + 2 * HALO:
+            self._next_gains()
+        return self._multiplied(self._highpass.push(generated))
+
+    def flush(self) -> Tensor:
+        """Return the rest (C, m); in total as much as was pushed."""
+        while self._block_start < self._pushed:
+            missing = BLOCK + 2 * HALO - self._recording.shape[-1]
+            self._recording = F.pad(self._recording, (0, max(0, missing)))
+            self._next_gains()
+        return self._multiplied(self._highpass.flush())
+
+    def _next_gains(self) -> None:
+        """Compute the gains of one block from its samples and their halo."""
+        start = self._block_start
+        gains = torch.ones(BLOCK)
+        if self._follow:
+            samples = self._recording[None, :, : BLOCK + 2 * HALO]
+            frames = torch.arange(samples.shape[-1] // HOP)
+            cutoff_hz = self._cutoffs.at(start - HALO + frames * HOP + HOP // 2).float()[None]
+            shaped = shape_gains(short_levels(samples, cutoff_hz, [TOP])[:, 0])
+            shaped = F.interpolate(shaped[:, None], size=samples.shape[-1], mode="linear")
+            gains = shaped[0, 0, HALO:-HALO]
+        level = torch.zeros(BLOCK)
+        for hz in sorted(set(self._cutoffs.hz)):
+            weights = self._cutoffs.weights(hz, start, BLOCK)
+            level = level + weights * level_gain(hz, self._table)
+        self._gains = torch.cat([self._gains, gains * level])
+        self._recording = self._recording[:, BLOCK:]
+        self._block_start += BLOCK
+
+    def _multiplied(self, high: Tensor) -> Tensor:
+        self._high = torch.cat([self._high, high], dim=-1)
+        count = min(self._high.shape[-1], len(self._gains))
+        made = self._high[:, :count] * self._gains[:count]
+        self._high, self._gains = self._high[:, count:], self._gains[count:]
+        return made
+
+
+def _separating_kernel(cutoff_hz: float) -> Tensor:
+    """The high-pass (taps,) of what is multiplied; a full band is passed on as it is."""
+    if cutoff_hz >= FULL_BAND_HZ:
+        return torch.ones(1, dtype=torch.float64)
+    low, high = SEPARATED
+    return highpass_kernel(low * cutoff_hz, high * cutoff_hz, SAMPLE_RATE)
+
+
+def short_levels(samples: Tensor, cutoff_hz: Tensor, bands: list[tuple[float, float]]) -> Tensor:
+    """Power of bands in 5.3 ms windows over its mean over 43 ms: (B, bands, n / 120).
+
+    ``samples`` (B, C, n), ``cutoff_hz`` (B, n / 120); bands are multiples of the cutoff. A band
+    without a bin has 1 throughout.
+    """
+    edge = (WINDOW - HOP) // 2
+    padded = F.pad(samples, (edge, WINDOW - HOP - edge))
+    window = torch.hann_window(WINDOW, device=samples.device)
+    power = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window).abs().square()
+    power = power.mean(1).transpose(1, 2)  # (B, F, n / 120)
+    summed = F.pad(power.double().cumsum(1), (0, 0, 1, 0))
+    bins = cutoff_hz * WINDOW / SAMPLE_RATE
+    levels = []
+    for low, high in bands:
+        first = (low * bins).round().long().clamp(LOWEST_BIN, power.shape[1])
+        stop = torch.maximum((high * bins).round().long(), first + 1)
+        stop = torch.where(high * bins > LOWEST_BIN, stop, first).clamp(max=power.shape[1])
+        inside = summed.gather(1, stop[:, None]) - summed.gather(1, first[:, None])
+        levels.append(_over_mean(inside[:, 0].float()))
+    return torch.stack(levels, 1)
+
+
+def shape_gains(level: Tensor) -> Tensor:
+    """Gains (B, N) for levels r (B, N) at 400 frames a second."""
+    half = PEAK_FRAMES // 2
+    peak = F.max_pool1d(level[:, None], PEAK_FRAMES, 1, half)
+    peak = F.avg_pool1d(peak, SMOOTH_FRAMES, 1, SMOOTH_FRAMES // 2, count_include_pad=False)[:, 0]
+    place = ((peak - PEAKS[0]) / (PEAKS[1] - PEAKS[0])).clamp(0, 1)
+    exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * place
+    return (level + OFFSET) ** (exponent / 2)
+
+
+def level_gain(cutoff_hz: float, level_db: Mapping[float, float]) -> float:
+    """The gain at a cutoff from a table {cutoff in Hz: dB}, linear in log frequency, flat outside.
+
+    >>> round(level_gain(8_000, {4_000: 0.0, 16_000: 12.0}), 3)
+    1.995
+    """
+    if not level_db:
+        return 1.0
+    places = sorted((math.log(hz), value) for hz, value in level_db.items())
+    here = min(max(math.log(cutoff_hz), places[0][0]), places[-1][0])
+    for (low, a), (high, b) in zip(places, places[1:], strict=False):
+        if here <= high:
+            return 10 ** ((a + (b - a) * (here - low) / (high - low)) / 20)
+    return 10 ** (places[0][1] / 20)
+
+
+def _over_mean(power: Tensor) -> Tensor:
+    """Power (B, N) over its weighted mean over 19 frames."""
+    weights = torch.hann_window(MEAN_FRAMES + 2, device=power.device)[1:-1]
+    half = MEAN_FRAMES // 2
+    padded = F.pad(power[:, None], (half, half), mode="replicate")
+    mean = F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0]
+    return (power + FLOOR) / (mean + FLOOR)
