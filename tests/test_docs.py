@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lily.cli import build_parser
+from lily.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -129,6 +130,11 @@ def test_the_readme_stays_short_and_starts_with_the_space_card():
     assert text.startswith("---\ntitle: Lily\n") and "\nsdk: gradio\n" in text
     pinned = re.search(r"gradio==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
     assert pinned and f"\nsdk_version: {pinned[1]}\n" in text
+
+
+def test_the_citation_names_this_version():
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {VERSION}" in lines
 
 
 @pytest.mark.slow
