@@ -36,7 +36,7 @@ LAYERS = (
 IMPORTERS = {
     "gradio": {"app.py", "lily/ui/"},
     "ray": {"lily/batch/cluster.py"},
-    "fsspec": {"lily/batch/places.py"},
+    "fsspec": {"lily/batch/storage.py"},
     "yaml": {"lily/config/presets.py"},
     "spaces": {"lily/inference/zerogpu.py"},
     "huggingface_hub": {

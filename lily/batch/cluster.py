@@ -247,7 +247,7 @@ class Cluster:
                 reason = _last_line(error)
                 if not worker_lives:
                     reason = f"Its worker died {LOSSES} times; it may need more memory than is free"
-                yield Delivered(failed(job, LilyError(f"{reason.removesuffix('.')}.")))
+                yield failed(job, LilyError(f"{reason.removesuffix('.')}."))
             return
         if isinstance(report, Delivered):
             call.jobs.pop(report.row["input"], None)

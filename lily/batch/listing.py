@@ -1,20 +1,20 @@
-"""Decide which recordings a batch is asked for: a folder, a pattern, a list, a URL or one file.
+"""Find the recordings of a batch: in a folder, by a pattern, from a list of paths, or one file.
 
-What lies in the output folder is none. What cannot be listed is told in its place, not left out.
+Folders and patterns may be local or URLs and are searched by the same code. Results in the output
+folder are never inputs. What cannot be listed or read is returned with the reason.
 """
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
-import glob
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lily.batch.places import filesystem, is_remote, walk
+from lily.batch.storage import Entry, entries, file_at, identity, is_remote, kind_of
 from lily.errors import InputError
 
 # What counts as a recording in a folder; a list or a glob names its files itself.
@@ -27,224 +27,161 @@ SUFFIXES = frozenset(
     for ending in line.split()
 )
 LISTS = frozenset({".txt", ".lst", ".list"})
-_IS_READ = "{} is what is read; give another output folder."
+WILD = frozenset("*?[")
+BOMS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file that was listed, or what kept it from being one."""
+    """An input, or why it cannot be one."""
 
     address: str  # a path or a URL
     relative: str  # below the folder that is mirrored, with slashes
-    size: int
-    problem: str = ""
+    size: int  # bytes
+    problem: str = ""  # why it cannot be read
+    left_out: str = ""  # why it is not taken for a recording
 
 
-def listed(source: str, output: str) -> Iterator[Found]:
-    """The recordings of a folder, a glob, a list of paths, a URL or one file, as they are found.
+def find_inputs(source: str, output: str) -> Iterator[Found]:
+    """The recordings that ``source`` names, except for what lies in the ``output`` folder.
 
-    What lies in the output folder is none. Raises InputError if there is no such place.
+    Raises InputError if ``source`` does not exist or is the output folder itself.
     """
-    if is_remote(source):
-        yield from _remote(source, output)
-    elif Path(source).is_dir():
-        place = _identity(output)
-        if _identity(source) == place:
-            raise InputError(_IS_READ.format(output))
-        yield from _below(source, "", (), place)
-    elif Path(source).suffix.lower() in LISTS and Path(source).is_file():
-        yield from _of_list(Path(source))
-    elif Path(source).is_file():
-        yield _local(source, Path(source).name)
-    elif any(letter in source for letter in "*?["):
-        yield from _of_pattern(source, output)
+    if os.sep != "/" and not is_remote(source):
+        source = source.replace(os.sep, "/")
+    kind = kind_of(source)
+    if kind == "folder":
+        yield from _search(source, output, lambda parts, is_folder: True)
+    elif kind == "file" and PurePosixPath(source).suffix.lower() in LISTS and not is_remote(source):
+        yield from _listed_in(Path(source))
+    elif kind == "file":
+        entry = file_at(source)
+        yield Found(source, entry.name, entry.size, entry.problem)
+    elif WILD & set(source):
+        root, pattern = _split(source)
+        yield from _search(
+            root, output, lambda parts, is_folder: _matches(parts, pattern, is_folder)
+        )
     else:
         raise InputError(
-            f"{source} is no folder, file, pattern or list; give a folder, a quoted pattern such "
-            "as 'tapes/**/*.mp3', a .txt with one path a line, or a URL."
+            f"{source} is not a folder, file, pattern or list; give a folder, a quoted pattern "
+            "such as 'tapes/**/*.mp3', a .txt with one path per line, or a URL."
         )
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a folder of this machine from all others, whatever links lead to it."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+Selects = Callable[[list[str], bool], bool]  # (parts of a relative path, whether it is a folder)
 
 
-def _lies_in(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
-
-
-def _of_pattern(pattern: str, output: str) -> Iterator[Found]:
-    root = _fixed_part(pattern)
-    place, real = os.path.realpath(output), os.path.realpath(root)
-    if real == place:
-        raise InputError(_IS_READ.format(output))
-    asked_for = _lies_in(real, place)  # the pattern itself begins inside of the output folder
-    for path in glob.iglob(pattern, recursive=True):
-        result = not asked_for and _lies_in(os.path.realpath(os.path.dirname(path)), place)
-        if not result and not os.path.isdir(path):
-            yield _local(path, os.path.relpath(path, root))
+def _search(root: str, output: str, selects: Selects) -> Iterator[Found]:
+    results = identity(output)
+    if results is not None and identity(root) == results:
+        raise InputError(f"{output} is the folder that is read; give another output folder.")
+    yield from _below(root, [], (), results, selects)
 
 
 def _below(
-    folder: str, relative: str, above: tuple[tuple[int, int], ...], output: tuple[int, int] | None
+    folder: str, parts: list[str], above: tuple[Any, ...], results: Any, selects: Selects
 ) -> Iterator[Found]:
-    """Everything below a folder; a link to a folder that is being listed is a loop."""
-    try:
-        status = os.stat(folder)
-        here = (status.st_dev, status.st_ino)
-        if here == output:
-            return
-        if here in above:
-            yield Found(folder, relative, 0, "The link leads back to a folder above it.")
-            return
-        entries = os.scandir(folder)
-    except OSError as error:
-        yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
+    """The files below a folder, in its subfolders too; ``above`` are the folders it lies in."""
+    relative, here = "/".join(parts), identity(folder)
+    if here == results and results is not None:
         return
-    with entries:
-        try:
-            for entry in entries:
-                name = f"{relative}/{entry.name}" if relative else entry.name
-                if entry.name.startswith("."):
-                    continue
-                is_folder = _is_folder(entry)
-                if is_folder:
-                    yield from _below(entry.path, name, (*above, here), output)
-                elif is_folder is None or PurePosixPath(name).suffix.lower() in SUFFIXES:
-                    yield _local(entry.path, name)
-        except OSError as error:  # a disk that fails halfway
-            yield Found(folder, relative, 0, f"The folder cannot be read ({error.strerror}).")
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool | None:
-    """Whether an entry is a folder; None where nobody can tell, as with a link to itself."""
+    if here in above:
+        yield Found(folder, relative, 0, "The link leads back to a folder above it.")
+        return
     try:
-        return entry.is_dir()
-    except OSError:
-        return None
-
-
-def _local(path: str, relative: str) -> Found:
-    """A file of this machine; a pipe or a device, which may never end, is a problem."""
-    try:
-        status = os.stat(path)
+        for entry in entries(folder):
+            path = [*parts, entry.name]
+            if not selects(path, entry.is_folder):
+                continue
+            if entry.is_folder and not entry.name.startswith("."):
+                yield from _below(entry.address, path, (*above, here), results, selects)
+            else:
+                yield _judged(entry, "/".join(path))
     except OSError as error:
-        return Found(path, relative, 0, f"The file cannot be read ({error.strerror}).")
-    problem = "" if stat.S_ISREG(status.st_mode) else "It is a folder, a pipe or a device, no file."
-    return Found(path, relative, status.st_size, problem)
+        if isinstance(error, FileNotFoundError) and not parts:
+            return  # a pattern that begins with a folder that does not exist matches nothing
+        reason = error.strerror or error
+        yield Found(folder, relative, 0, f"The folder cannot be read ({reason}).")
 
 
-def _of_list(path: Path) -> Iterator[Found]:
-    """Paths or URLs, one a line; mirrored below the deepest folder that holds them all."""
-    root: str | None = None
-    for line in _lines(path):
-        folder = os.path.dirname(line if is_remote(line) else _spelled(line))
-        root = folder if root is None else _common(root, folder)
-    for line in _lines(path):
-        if is_remote(line):
-            fs, inner = filesystem(line)
-            yield _stat(fs, inner, line, line[len(root or "") :].lstrip("/"))
-        else:
-            yield _local(line, _spelled(line)[len(root or "") :].lstrip(os.sep))
+def _judged(entry: Entry, relative: str) -> Found:
+    """A file that a search has found, and whether it is a recording."""
+    reason, suffix = "", PurePosixPath(entry.name).suffix.lower()
+    if entry.name.startswith("."):
+        reason = f"Hidden {'folder' if entry.is_folder else 'file'}; a list can name it."
+    elif not entry.problem and suffix not in SUFFIXES:
+        reason = f"Not audio by its ending {suffix}; a list can name it."
+    return Found(entry.address, relative, entry.size, "" if reason else entry.problem, reason)
 
 
-def _spelled(path: str) -> str:
-    """One spelling of a file's path; behind a link, ".." is the folder above its target."""
+def _split(pattern: str) -> tuple[str, list[str]]:
+    """The folder that a pattern begins with, and the parts below it.
+
+    A part that exists as it is written is no pattern: ``My [Live] tapes`` is a folder's name.
+    """
+    parts = pattern.split("/")
+    for n, part in enumerate(parts):
+        if WILD & set(part) and not kind_of("/".join(parts[: n + 1])):
+            break
+    root = "/".join(parts[:n])
+    return root or ("/" if pattern.startswith("/") else "."), parts[n:]
+
+
+def _matches(names: list[str], pattern: list[str], is_folder: bool) -> bool:
+    """Whether a file matches a pattern, or a folder may hold files that do."""
+    if not names:
+        return bool(pattern) if is_folder else set(pattern) <= {"**"}
+    if not pattern:
+        return False
+    if names[0].startswith(".") and not pattern[0].startswith("."):
+        return False
+    if pattern[0] == "**":
+        rests = (names[n:] for n in range(len(names) + 1))
+        return is_folder or any(_matches(rest, pattern[1:], False) for rest in rests)
+    fits = names[0] == pattern[0] or fnmatch.fnmatchcase(names[0], pattern[0])
+    return fits and _matches(names[1:], pattern[1:], is_folder)
+
+
+def _listed_in(path: Path) -> Iterator[Found]:
+    """The files of a list, mirrored below the deepest folder that holds them all."""
+    lines = [(line, line if is_remote(line) else _normal(line)) for line in _lines(path)]
+    folders = {PurePosixPath(normal).parts[:-1] for _, normal in lines}
+    root = len(os.path.commonprefix(list(folders))) if folders else 0
+    for line, normal in lines:
+        entry = file_at(line)
+        relative = "/".join(PurePosixPath(normal).parts[root:])
+        yield Found(line, relative, entry.size, entry.problem)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The paths of a list, as editors on any system save it: one per line.
+
+    UTF-8 or UTF-16 with a byte order mark, else bytes as they are. Blank lines and lines that begin
+    with # are skipped, quotes and blanks around a path dropped, unless a file has that very name.
+    """
+    content = path.read_bytes()
+    bom = next((bom for bom in BOMS if content.startswith(bom)), b"")
+    text = content[len(bom) :].decode(BOMS.get(bom, "utf-8"), errors="surrogateescape")
+    for line in text.split("\n"):
+        line = line.rstrip("\r")
+        if line and os.path.lexists(line):
+            yield line
+            continue
+        line = line.strip()
+        if len(line) > 1 and line[0] == line[-1] and line[0] in "\"'":
+            line = line[1:-1]
+        if line and not line.startswith("#"):
+            yield line
+
+
+def _normal(path: str) -> str:
+    """One spelling for each file; behind a link, ".." is the folder above the link's target."""
     folder, name = os.path.split(path)
     if ".." in folder.split(os.sep):
         folder = os.path.realpath(folder)
     return os.path.abspath(os.path.join(folder, name))
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\r\n")
-
-
-def _common(a: str, b: str) -> str:
-    parts = []
-    for one, other in zip(a.split("/"), b.split("/"), strict=False):
-        if one != other:
-            break
-        parts.append(one)
-    return "/".join(parts)
-
-
-def _fixed_part(pattern: str) -> str:
-    """The folder above a pattern's first wild card."""
-    parts = pattern.split("/")
-    wild = next(i for i, part in enumerate(parts) if any(letter in part for letter in "*?["))
-    return "/".join(parts[:wild]) or ("/" if pattern.startswith("/") else ".")
-
-
-def _remote(source: str, output: str) -> Iterator[Found]:
-    fs, root = filesystem(source)
-    pattern = root if any(letter in root for letter in "*?[") else None
-    if pattern is not None:
-        root = _fixed_part(pattern)
-    elif fs.isfile(root):
-        yield _stat(fs, root, source, PurePosixPath(root).name)
-        return
-    elif not fs.exists(root):
-        raise InputError(f"{source} does not exist or cannot be read.")
-    place = _place_in(fs, output)
-    if root == place:
-        raise InputError(_IS_READ.format(output))
-    takes = _takes_recordings if pattern is None else _takes_matching(pattern, root)
-    for path, info in walk(fs, root, lambda folder: folder != place and takes(folder, True)):
-        relative = path[len(root) :].lstrip("/")
-        if isinstance(info, FileNotFoundError) and path == root:
-            continue  # a pattern may match nothing
-        elif isinstance(info, Exception):
-            problem = f"The folder cannot be read ({info})."
-            yield Found(fs.unstrip_protocol(path), relative, 0, problem)
-        elif takes(path, False):
-            yield _found(fs, path, info, relative)
-
-
-def _takes_recordings(path: str, is_folder: bool) -> bool:
-    name = PurePosixPath(path)
-    return not name.name.startswith(".") and (is_folder or name.suffix.lower() in SUFFIXES)
-
-
-def _takes_matching(pattern: str, root: str) -> Callable[[str, bool], bool]:
-    """Takes the files that match a pattern, and the folders that may hold such."""
-    parts = pattern[len(root) :].strip("/").split("/")
-    return lambda path, is_folder: _fits(path[len(root) :].strip("/").split("/"), parts, is_folder)
-
-
-def _fits(names: list[str], parts: list[str], is_folder: bool) -> bool:
-    if not names:
-        return bool(parts) if is_folder else set(parts) <= {"**"}
-    if not parts:
-        return False
-    if parts[0] == "**":
-        rests = (names[n:] for n in range(len(names) + 1))
-        return is_folder or any(_fits(rest, parts[1:], False) for rest in rests)
-    return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:], is_folder)
-
-
-def _place_in(fs: Any, output: str) -> str | None:
-    """Where the output folder is in a store; None if it is not there."""
-    if not is_remote(output):
-        return None
-    other, place = filesystem(output)
-    return place if type(other) is type(fs) else None
-
-
-def _found(fs: Any, path: str, info: dict[str, Any], relative: str) -> Found:
-    return Found(fs.unstrip_protocol(path), relative, int(info.get("size") or 0))
-
-
-def _stat(fs: Any, path: str, address: str, relative: str) -> Found:
-    try:
-        return Found(address, relative, int(fs.info(path).get("size") or 0))
-    except OSError as error:
-        return Found(address, relative, 0, f"The file cannot be read ({error}).")

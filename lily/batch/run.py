@@ -1,251 +1,199 @@
-"""Drive a batch from its inputs to its manifest; goes on where an earlier run has ended.
+"""Run a batch from its inputs to its manifest; an interrupted one continues where it ended.
 
-What an interrupted run leaves is told apart by ``.lily/`` of the output folder: results on their
-way, and ``run.json`` with the settings that all results share. A result that is in place with its
-row is finished and is not looked at again; one without a row is someone else's and is not touched.
+For that, ``.lily/`` in the output folder holds ``run.json``, the settings that all results in the
+folder share, and ``work/`` (see ``lily/batch/commit.py``). Inputs whose result is in place and in
+the manifest are not processed again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, Protocol
 
-from lily.batch.crossings import Crossings
-from lily.batch.listing import listed
-from lily.batch.manifest import DONE, FAILED, SKIPPED, Manifest, Row, opened
-from lily.batch.places import (
-    STATE,
-    exists,
-    is_remote,
-    joined,
-    names_below,
-    read_bytes,
-    remove,
-    write_bytes,
-)
-from lily.batch.plan import Job, Plan, Request
+from lily.batch.commit import Staging
+from lily.batch.listing import Found, find_inputs
+from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Manifest, Row
+from lily.batch.plan import Job, Known, Request, make_plan
+from lily.batch.progress import Progress
+from lily.batch.storage import files_below, is_remote, join, read_bytes, remove, write_bytes
 from lily.batch.work import Advanced, Report
 from lily.errors import InputError, LilyError
 
+Tell = Callable[[Progress, Row | None], None]
+
 
 class Workers(Protocol):
-    """Whoever fills in recordings: this process, or a cluster's."""
+    """What restores recordings: this process, or Ray."""
 
-    largest_first: bool  # so that no long recording is begun last
+    largest_first: bool  # so that no long recording is left for the end
 
     def work(self, jobs: Iterable[Job], request: Request, size: int) -> Iterator[Report]:
-        """Fill in every job's recording; reports each once, in any order. ``size`` is theirs."""
+        """Restore every job's recording; reports each once, in any order. ``size`` is in bytes."""
         ...
 
 
-@dataclass
-class Progress:
-    """How far a run is; sizes are in bytes, times in seconds."""
-
-    files: int
-    size: int
-    finished_before: int = 0
-    done: int = 0
-    failed: int = 0
-    skipped: int = 0
-    repeated: bool = False  # an input has been tried that the manifest knew
-    finished_seconds: float = 0.0  # of audio, by this run
-    under_way: dict[str, float] = field(default_factory=dict)  # the same of open recordings
-    settled_size: int = 0  # of the files that need no more work
-    work_size: int = 0  # of those that this run has dealt with
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def settled(self) -> int:
-        """Files that need no more work."""
-        return self.finished_before + self.done + self.failed + self.skipped
-
-    @property
-    def seconds(self) -> float:
-        """Since the first recording was begun."""
-        return time.monotonic() - self.began
-
-    @property
-    def audio_seconds(self) -> float:
-        """Audio that this run has filled in."""
-        return self.finished_seconds + sum(self.under_way.values())
-
-    @property
-    def real_time_factor(self) -> float | None:
-        """Seconds of work a second of audio, of all workers together."""
-        return self.seconds / self.audio_seconds if self.audio_seconds else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace so far, by bytes."""
-        if not self.work_size:
-            return None
-        return self.seconds * max(0, self.size - self.settled_size) / self.work_size
-
-
 class DiskFull(LilyError):
-    """No result can be written any more."""
+    """No more results can be written."""
 
 
 def run(
-    request: Request, workers: Workers, tell: Callable[[Progress, Row | None], None]
+    request: Request, start: Callable[[], AbstractContextManager[Workers]], tell: Tell
 ) -> Progress:
-    """Fill in what is still to be done; ``tell`` hears of every row and of progress between them.
+    """Restore what has no result yet; ``tell`` receives every row, and progress between them.
 
-    Raises InputError for inputs that are not there or settings that differ from the results', and
-    DiskFull.
+    Workers are started only if there is work for them. Raises InputError for inputs that do not
+    exist or settings that differ from those of earlier results, and DiskFull.
     """
-    with opened(request.folder) as manifest, Plan() as plan:
-        request = _settled(request, manifest)
-        crossings = Crossings(request.folder)
-        _recover(manifest, crossings)
-        for row in manifest.rows():
-            plan.remember(row["input"], row["status"], row["output"])
-        plan.list(listed(request.source, request.folder))
-        if is_remote(request.folder):
-            plan.present(names_below(request.folder))
-        progress = Progress(*plan.totals())
-        if not progress.files:
-            raise InputError(f"No recording was found in {request.source}.")
-        for source, problem, known in plan.problems():
-            row = {"input": source, "output": None, "status": FAILED, "error": problem}
-            _count(progress, row, 0)
-            progress.repeated |= known
-            manifest.append(row)
-            tell(progress, row)
-        try:
-            _drive(request, workers, manifest, plan, progress, tell)
-        finally:
-            manifest.settle()
-        if progress.repeated:
-            manifest.compact()
-        _remember(request, overwriting=False)
-        return progress
+    found = list(find_inputs(request.source, request.folder))
+    if all(one.left_out for one in found):
+        reasons = "".join(f" {one.address}: {one.left_out}" for one in found[:1])
+        raise InputError(f"No recording was found in {request.source}.{reasons}")
+    with Manifest(request.folder) as manifest:
+        batch = _Batch(request, manifest, found, tell)
+        with start() if batch.due else nullcontext() as workers:
+            batch.begin()
+            if workers is not None:
+                batch.drive(workers)
+        batch.finish()
+    return batch.progress
 
 
-def _drive(
-    request: Request,
-    workers: Workers,
-    manifest: Manifest,
-    plan: Plan,
-    progress: Progress,
-    tell: Callable[[Progress, Row | None], None],
-) -> None:
-    sizes: dict[str, int] = {}  # of the recordings that are being worked on
-    landed: list[str] = []  # crossings whose rows the manifest may lose yet
+class _Batch:
+    """One run. Nothing of an earlier run is dropped before ``begin``."""
 
-    def due() -> Iterator[Job]:
-        for job, status in plan.jobs(workers.largest_first):
-            there = _is_there(request, plan, job)
-            if status == DONE and there:
-                progress.finished_before += 1
-                progress.settled_size += job.size
-                tell(progress, None)
-            elif status != SKIPPED or not there:  # else it is skipped again, which is known
-                sizes[job.input] = job.size
-                progress.repeated |= status is not None
+    def __init__(
+        self, request: Request, manifest: Manifest, found: Iterable[Found], tell: Tell
+    ) -> None:
+        self.request, self.anew = _reconciled(request)
+        self.manifest, self.tell = manifest, tell
+        self.staging = Staging(request.folder)
+        self.known: dict[str, Known] = {}
+        self._row_files: list[str] = []  # of rows that the manifest could still lose
+        self._repeated = False  # an input has more than one row
+        if not self.anew:
+            self.known = {r["input"]: Known(r["status"], r["output"]) for r in manifest.rows()}
+            self._recover()
+        self.plan = make_plan(found, self.known)
+        files = len(self.plan.jobs) + len(self.plan.problems) + len(self.plan.left_out)
+        self.progress = Progress(files, sum(job.size for job in self.plan.jobs))
+        self.due = list(self._due())
+        tell(self.progress, None)
+
+    def begin(self) -> None:
+        """Write the settings, and the rows of the inputs that cannot be tried."""
+        if self.anew:
+            self.manifest.clear()
+            self.staging.clear()
+        _write_settings(self.request, overwriting=self.request.overwrite)
+        for status, inputs in ((SKIPPED, self.plan.left_out), (FAILED, self.plan.problems)):
+            for source, reason in inputs.items():
+                if status == SKIPPED and self.known.get(source) == Known(SKIPPED, None):
+                    self.progress.skipped += 1  # as the manifest says already
+                    continue
+                self._record({"input": source, "output": None, "status": status, "error": reason})
+
+    def drive(self, workers: Workers) -> None:
+        """Have every recording that is due restored, and record its row."""
+        self.progress.began = time.monotonic()
+        sizes = {job.input: job.size for job in self.due}
+        if workers.largest_first:
+            self.due.sort(key=lambda job: -job.size)
+        with closing(workers.work(self.due, self.request, sum(sizes.values()))) as reports:
+            for report in reports:
+                if isinstance(report, Advanced):
+                    self.progress.under_way[report.input] = report.seconds
+                    self.tell(self.progress, None)
+                    continue
+                self._record(report.row, sizes[report.row["input"]], report.row_file)
+                if report.disk_full:
+                    left = self.progress.files - self.progress.settled
+                    raise DiskFull(
+                        f"{report.row['error']} {left} files are left: make room and run the same "
+                        "command again to continue."
+                    )
+
+    def finish(self) -> None:
+        """Leave one row for each input, and nothing unfinished."""
+        self.manifest.upload()
+        if self._repeated:
+            self.manifest.compact()
+            self.manifest.upload()
+        self.staging.clear()
+        _write_settings(self.request, overwriting=False)
+
+    def _recover(self) -> None:
+        """Add the rows of results that an interrupted run has put in place."""
+        row_files = []
+        for row, row_file in self.staging.recover():
+            before = self.known.get(row["input"])
+            if before is None or before.status != DONE:
+                self.manifest.append(row)
+                self.known[row["input"]] = Known(row["status"], row["output"])
+                self._repeated |= before is not None
+            row_files.append(row_file)
+        if row_files:
+            self.manifest.upload()
+        for row_file in row_files:
+            remove(row_file)
+
+    def _due(self) -> Iterator[Job]:
+        """The jobs without a result; those with one are counted."""
+        folder, progress = self.request.folder, self.progress
+        names = {name for name, _ in files_below(folder)} if is_remote(folder) else None
+        for job in self.plan.jobs:
+            if names is None:
+                there = os.path.lexists(join(folder, job.output))
+            else:  # one listing instead of a request for each
+                there = job.output in names
+            status = self.known[job.input].status if job.input in self.known else None
+            if not there or status not in (DONE, SKIPPED):
                 yield job
-            else:
-                progress.skipped += 1
-                progress.settled_size += job.size
-
-    progress.began = time.monotonic()
-    with closing(workers.work(due(), request, progress.size)) as reports:
-        for report in reports:
-            if isinstance(report, Advanced):
-                progress.under_way[report.input] = report.seconds
-                tell(progress, None)
                 continue
-            row = dict(report.row)
-            full_disk = row.pop("full_disk", False)
-            progress.under_way.pop(row["input"], None)
-            _count(progress, row, sizes.pop(row["input"], 0))
-            landed.append(report.crossing)
-            if manifest.append(row):
-                _clear(landed)
-            tell(progress, row)
-            if full_disk:
-                raise DiskFull(
-                    f"{row['error']} {progress.files - progress.settled} files are left: make room "
-                    "and run the same command again, it goes on here."
-                )
-    manifest.settle()
-    _clear(landed)
+            progress.settled_size += job.size
+            progress.finished_before += status == DONE
+            progress.skipped += status == SKIPPED
+
+    def _record(self, row: Row, size: int = 0, row_file: str = "") -> None:
+        self.progress.count(row, size)
+        self._repeated |= row["input"] in self.known
+        if row_file:
+            self._row_files.append(row_file)
+        if self.manifest.append(row):
+            for address in self._row_files:
+                remove(address)
+            self._row_files.clear()
+        self.tell(self.progress, row)
 
 
-def _is_there(request: Request, plan: Plan, job: Job) -> bool:
-    if is_remote(request.folder):
-        return plan.is_present(job.output)
-    return exists(joined(request.folder, job.output))
+def _reconciled(request: Request) -> tuple[Request, bool]:
+    """The request with the seed of earlier results, and whether it begins anew.
 
-
-def _count(progress: Progress, row: Row, size: int) -> None:
-    progress.settled_size += size
-    progress.work_size += size
-    if row["status"] == DONE:
-        progress.done += 1
-        progress.finished_seconds += row["seconds"]
-    elif row["status"] == SKIPPED:
-        progress.skipped += 1
-    else:
-        progress.failed += 1
-
-
-def _clear(landed: list[str]) -> None:
-    for crossing in filter(None, landed):
-        remove(crossing)
-    landed.clear()
-
-
-def _recover(manifest: Manifest, crossings: Crossings) -> None:
-    """Bring the rows of results that have arrived into the manifest; drop what is half-written."""
-    found = list(crossings.all())
-    on_their_way = {row["input"]: row for _, row in found if row is not None}
-    if on_their_way:
-        for row in manifest.rows():  # a worker's death may have left a row that is kept already
-            if row["status"] == DONE:
-                on_their_way.pop(row["input"], None)
-    for row in on_their_way.values():
-        manifest.append(row)
-    manifest.settle()
-    for address, row in found:
-        if row is None:
-            crossings.withdraw(address)
-    _clear([address for address, _ in found])
-
-
-def _settled(request: Request, manifest: Manifest) -> Request:
-    """The request with its seed; raises InputError if the folder's results were made otherwise."""
-    stored = read_bytes(_state(request))
+    Raises InputError if earlier results were made with other settings.
+    """
+    stored = read_bytes(_address(request))
     before: dict[str, Any] = json.loads(stored) if stored else {}
     if request.overwrite and before and (not before["overwriting"] or _differing(request, before)):
-        before = {}  # the earlier results have had their day
-    if not before and request.overwrite:
-        manifest.clear()
-        Crossings(request.folder).clear()
-    elif before.get("overwriting"):  # what was interrupted goes on
+        before = {}  # all of its results are overwritten
+    anew = request.overwrite and not before
+    if before.get("overwriting"):  # it was interrupted and continues
         request = dataclasses.replace(request, overwrite=True)
-    differing = _differing(request, before)
-    request = _seeded(request, before)
-    if differing:
+    if differing := _differing(request, before):
         key, now = differing[0], _settings(request)
         raise InputError(
-            f"{request.folder} holds results with {key} {_said(before['settings'][key])}, now it "
-            f"is {_said(now[key])}; give what was given before, another output folder, or "
-            "--overwrite."
+            f"{request.folder} holds results with {key} {_shown(before['settings'][key])}, not "
+            f"{_shown(now[key])}; use the earlier settings, another output folder, or --overwrite."
         )
-    _remember(request, overwriting=request.overwrite)
-    return request
+    return _with_seed(request, before), anew
 
 
-def _seeded(request: Request, before: dict[str, Any]) -> Request:
-    """The request with a seed: its own, that of the results before, or a new one."""
+def _with_seed(request: Request, before: dict[str, Any]) -> Request:
+    """The request with its own seed, or that of the earlier results, or a new one."""
     seed = request.options.seed
     if seed is None:
         seed = before.get("settings", {}).get("seed")
@@ -254,10 +202,9 @@ def _seeded(request: Request, before: dict[str, Any]) -> Request:
 
 
 def _differing(request: Request, before: dict[str, Any]) -> list[str]:
-    """The settings in which the results before differ from what is asked for now."""
     if not before:
         return []
-    now = _settings(_seeded(request, before))
+    now = _settings(_with_seed(request, before))
     return [key for key, value in before["settings"].items() if value != now.get(key)]
 
 
@@ -265,17 +212,17 @@ def _settings(request: Request) -> dict[str, Any]:
     options = dataclasses.asdict(request.options)
     del options["resume"]  # it changes no sample
     settings = {"model": request.model, **options}
-    return json.loads(json.dumps(settings))  # as it is read back: tuples are lists
+    return json.loads(json.dumps(settings))  # as it is read back: tuples become lists
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "by default" if value is None else str(value)
 
 
-def _state(request: Request) -> str:
-    return joined(request.folder, f"{STATE}/run.json")
+def _address(request: Request) -> str:
+    return join(request.folder, f"{STATE}/run.json")
 
 
-def _remember(request: Request, overwriting: bool) -> None:
+def _write_settings(request: Request, overwriting: bool) -> None:
     content = {"settings": _settings(request), "overwriting": overwriting}
-    write_bytes(_state(request), json.dumps(content).encode())
+    write_bytes(_address(request), json.dumps(content).encode())

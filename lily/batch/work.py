@@ -1,8 +1,6 @@
-"""Fill a worker's share of recordings in: fetch, hash, upsample in shared batches, deliver.
+"""Restore a worker's share of the recordings: download, hash, upsample in shared batches, commit.
 
-Every recording ends in a row for the manifest, whatever happens to it. On its way out a result and
-its row lie in a folder of their own (see ``lily/batch/manifest.py``), from which the driver clears
-them once the manifest has the row.
+Every recording ends in a row for the manifest, whatever happens to it.
 """
 
 from __future__ import annotations
@@ -15,25 +13,24 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from lily.batch.crossings import Crossings
+from lily.batch.commit import Staging
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
-from lily.batch.places import exists, fetched, joined, sha256
 from lily.batch.plan import Job, Request
+from lily.batch.storage import download, join, sha256, size_of
 from lily.certify.metadata import metadata_path
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Event, Finished, Measured, UpsampleResult
 from lily.inference.interleave import Failed, Recording, together
 
-# No space, over quota, read-only: no other recording will fare better.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# No space, over quota, read-only: the other recordings would fail too.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """So many seconds of a recording are filled in."""
+    """How many seconds of a recording are restored."""
 
     input: str
     seconds: float
@@ -41,10 +38,11 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Delivered:
-    """A result is in its place: the row that says so, and what can go once that is written."""
+    """A recording has ended: its row, and the file that keeps the row until the manifest has it."""
 
     row: Row
-    crossing: str = ""
+    row_file: str = ""
+    disk_full: bool = False
 
 
 Report = Advanced | Delivered
@@ -59,7 +57,7 @@ class ThisProcess:
         self.engine = engine
 
     def work(self, jobs: Iterable[Job], request: Request, size: int) -> Iterator[Report]:
-        """Fill in every job's recording; reports each once."""
+        """Restore every job's recording; reports each once."""
         return work(self.engine, jobs, request)
 
 
@@ -74,7 +72,7 @@ def work(engine: InferenceEngine, jobs: Iterable[Job], request: Request) -> Iter
             return Advanced(job.input, lengths[job] * event.done / event.total)
         elif isinstance(event, Failed):
             lengths.pop(job, None)
-            return Delivered(failed(job, event.error))
+            return failed(job, event.error)
         elif isinstance(event, Delivered):
             lengths.pop(job, None)
             return event
@@ -86,38 +84,32 @@ def work(engine: InferenceEngine, jobs: Iterable[Job], request: Request) -> Iter
             yield report
 
 
-def failed(job: Job, error: BaseException) -> Row:
-    """The row of a recording that could not be filled in."""
-    status = SKIPPED if isinstance(error, _Exists) else FAILED
-    return {
+def failed(job: Job, error: BaseException) -> Delivered:
+    """The report of a recording that could not be restored."""
+    row = {
         "input": job.input,
         "output": job.output,
-        "status": status,
+        "status": SKIPPED if isinstance(error, FileExistsError) else FAILED,
         "error": _sentence(error),
-        "full_disk": isinstance(error, OSError) and error.errno in FULL,
     }
-
-
-class _Exists(InputError):
-    """There is a file where the result would go."""
+    return Delivered(row, disk_full=isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
 def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording:
     """One recording as the engine's events, then ``Delivered``; leaves nothing if it fails."""
     began = time.perf_counter()
-    crossings = Crossings(request.folder)
-    arrived = crossings.arrived(job.input)
-    if arrived is not None:  # a worker was lost between the result and its report
-        yield Delivered(*arrived)  # type: ignore[misc]
+    staging = Staging(request.folder)
+    for row, row_file in staging.recover(job.input):  # of a worker that was lost after its commit
+        yield Delivered(row, row_file)  # type: ignore[misc]
         return
-    _refuse_taken(job, request, "exists already")
-    staging = crossings.begin(job.input)
+    _check_free(job, request)
+    staged = staging.begin(job.input)
     try:
-        source = fetched(job.input, staging)
+        source = _source(job, staged)
         before = os.stat(source)
         digest = sha256(source)
         result: UpsampleResult | None = None
-        for event in engine.begin(source, staging / "out", request.options):
+        for event in engine.begin(source, staged / "out", request.options):
             if isinstance(event, Finished):
                 result = event.result
             else:
@@ -125,30 +117,66 @@ def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording
         assert result is not None
         if _identity(os.stat(source)) != _identity(before):
             raise InputError(f"{job.input} changed while it was read; run the command again.")
-        row = _row(job, result, digest, before.st_size, time.perf_counter() - began)
-        _refuse_taken(job, request, "appeared meanwhile")
-        crossing = crossings.cross(row, result.output, result.metadata, staging)
+        row = _row(job, result, time.perf_counter() - began)
+        row |= {"sha256": digest, "bytes": before.st_size}
+        files = _files(job, result)
+        row |= {"files": list(files), "output_bytes": result.output.stat().st_size}
+        row_file = staging.commit(row, files, staged, replaced=_own(job, request))
     except Exception as error:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
         if isinstance(error, LilyError | OSError):
             raise
         logging.getLogger(__name__).exception("%s", job.input)
         raise LilyError(f"{type(error).__name__}: {error}") from error
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
         raise
-    yield Delivered(row, crossing)  # type: ignore[misc]
+    yield Delivered(row, row_file)  # type: ignore[misc]
 
 
-def _refuse_taken(job: Job, request: Request, how: str) -> None:
-    """Raise unless the places of the result and its metadata are free, or may be overwritten."""
-    if request.overwrite:
-        return
-    metadata = metadata_path(Path(job.output)).as_posix()
-    for name in (job.output, *(() if job.done_before else (metadata,))):
-        place = joined(request.folder, name)
-        if exists(place):
-            raise _Exists(f"{place} {how} and is not overwritten.")
+def _names(job: Job) -> tuple[str, str]:
+    """The files of a result, below the output folder; the audio file last."""
+    return metadata_path(Path(job.output)).as_posix(), job.output
+
+
+def _own(job: Job, request: Request) -> tuple[str, ...]:
+    """Those of them that may be replaced."""
+    # By the manifest, metadata without its result is Lily's own.
+    return _names(job) if request.overwrite else _names(job)[:-1] if job.done_before else ()
+
+
+def _check_free(job: Job, request: Request) -> None:
+    """Raise FileExistsError if a file is in a result's place, InputError if none can be there."""
+    for name in _names(job):
+        try:
+            taken = size_of(join(request.folder, name)) is not None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InputError(f"The result's name {name} is too long; rename the input.") from error
+        if taken and name not in _own(job, request):
+            place = join(request.folder, name)
+            raise FileExistsError(f"{place} exists already and is not overwritten.")
+
+
+def _source(job: Job, staged: Path) -> Path:
+    """A local file to decode."""
+    folder = staged / "in"
+    folder.mkdir()
+    path = download(job.input, folder)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # libsndfile opens no name that is not UTF-8
+        link = folder / f"recording{path.suffix}"
+        link.symlink_to(path.resolve())
+        return link
+    return path
+
+
+def _files(job: Job, result: UpsampleResult) -> dict[str, Path]:
+    metadata, output = _names(job)
+    files = {metadata: result.metadata} if result.metadata else {}
+    return {**files, output: result.output}
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
@@ -162,15 +190,11 @@ def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _row(
-    job: Job, result: UpsampleResult, digest: str, size: int, elapsed: float
-) -> dict[str, Any]:
+def _row(job: Job, result: UpsampleResult, elapsed: float) -> Row:
     return {
         "input": job.input,
         "output": job.output,
         "status": DONE,
-        "sha256": digest,
-        "bytes": size,
         "seconds": round(result.seconds, 3),
         "elapsed_seconds": round(elapsed, 3),
         "cutoff_hz": round(result.cutoff_hz, 1),

@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Fill in everything; exit code 1 if a recording failed."""
-    from lily.batch.places import reach
     from lily.batch.plan import Request
     from lily.batch.run import run
+    from lily.batch.storage import check_reachable
 
     # The scheduler of a cluster and `kill` send this: end as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -62,9 +62,9 @@ def run_batch(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     for address in (options.source, options.output):
-        reach(address)  # before models are loaded and workers started
-    with _workers(options) as workers, BatchBar(options.json) as bar:
-        progress = run(request, workers, bar)
+        check_reachable(address)
+    with BatchBar(options.json) as bar:
+        progress = run(request, lambda: _workers(options), bar)
     print(f"lily: {summary(progress)}", file=sys.stderr)
     return 1 if progress.failed else 0
 

@@ -102,5 +102,5 @@ def differences(folder: Path, reference: Path, count: int) -> list[str]:
         for name in names & expected
         if (folder / name).read_bytes() != (reference / name).read_bytes()
     ]
-    wrong += [f"left over: {path}" for path in (folder / ".lily/work").iterdir()]
+    wrong += [f"left over: {path}" for path in (folder / ".lily/work").glob("*")]
     return wrong
