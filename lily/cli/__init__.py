@@ -1,7 +1,8 @@
-"""The command line: arguments in, one engine, JSON lines out; the only place that prints.
+"""The command line, one module per command. Only this package prints.
 
-Results go to standard output (with ``--json`` one object a line), progress and messages to standard
-error. Bad input ends in one sentence and exit code 2, a cancelled run in 130. One command a file.
+Results go to standard output (with ``--json`` one object per line), progress and messages to
+standard error. Exit codes: 2 for bad input, with one sentence; 130 for a cancelled run. torch takes
+seconds to import, so commands import it when their arguments and inputs have been checked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lily.cli import (
     batch,
@@ -24,22 +26,20 @@ from lily.cli import (
     verify,
 )
 from lily.errors import LilyError
+from lily.version import VERSION
 
 COMMANDS = {
-    "upsample": (upsample, "fill in recordings"),
-    "batch": (batch, "fill in a folder, a list or a bucket of recordings"),
-    "compare": (compare, "hear what the encoder does to a recording"),
+    "upsample": (upsample, "restore recordings"),
+    "batch": (batch, "restore a folder, a list or a bucket of recordings"),
+    "compare": (compare, "restore a recording with the encoder off and on"),
     "verify": (verify, "test an output against its recording"),
     "train": (train, "train a preset on a folder of audio"),
-    "evaluate": (evaluate, "measure a preset against baselines"),
+    "evaluate": (evaluate, "measure a model against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),
-    "publish": (publish, "put a model folder on the Hub"),
+    "publish": (publish, "upload a model folder to the Hub"),
     "bench": (bench, "measure speed and memory on this machine"),
     "info": (info, "describe a preset"),
 }
-
-# torch takes seconds to import: each command imports what it runs, so that --help and a mistyped
-# option answer at once.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return options.run(options)
-    except BrokenPipeError:  # whoever read the output has enough
+    except BrokenPipeError:  # the reader of a pipe has closed it
         return 1
     except LilyError as error:
         print(f"lily: {error}", file=sys.stderr)
@@ -59,17 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lily: {error.strerror or error}{place}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = " With --resume the same command goes on from there." * hasattr(options, "resume")
-        more = getattr(options, "goes_on", again)
-        print(f"lily: cancelled, nothing half-written is left behind.{more}", file=sys.stderr)
+        resume = " The same command with --resume continues." * hasattr(options, "resume")
+        hint = getattr(options, "continue_hint", resume)
+        print(f"lily: cancelled; no incomplete file is left.{hint}", file=sys.stderr)
         return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command and its options."""
+    started_as_module = Path(sys.argv[0]).name == "__main__.py"
     parser = argparse.ArgumentParser(
-        prog="lily", description="Fill in the missing top of recordings: any audio in, 48 kHz out."
+        prog="python -m lily" if started_as_module else "lily",
+        description="Restore the missing high frequencies of recordings: any audio in, 48 kHz out.",
     )
+    parser.add_argument("--version", action="version", version=f"lily {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=summary))

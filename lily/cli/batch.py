@@ -9,7 +9,8 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.model import add_model, load_engine
+from lily.cli.run_options import add_run, upsample_options
 from lily.inference.events import PROFILES
 
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
     parser.add_argument("--profile", choices=PROFILES, default="lily", help="as for upsample")
-    add_filling(parser)
+    add_run(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="make results anew; else what exists is skipped"
     )
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the manifest's rows on stdout")
     parser.set_defaults(
         run=run_batch,
-        goes_on=" The same command goes on from there, with --resume in mid-recording too.",
+        continue_hint=" The same command continues; with --resume also within recordings.",
     )
 
 
@@ -57,7 +58,7 @@ def run_batch(options: argparse.Namespace) -> int:
     request = Request(
         source=options.source,
         folder=options.output,
-        options=filling(options, options.encoder == "on", options.profile),
+        options=upsample_options(options, options.encoder == "on", options.profile),
         model=options.weights or options.preset,
         overwrite=options.overwrite,
     )
@@ -78,22 +79,12 @@ def _workers(options: argparse.Namespace) -> Any:
         )
         return Cluster(model, options.ray, options.workers, options.threads)
     from lily.batch.work import ThisProcess
-    from lily.checkpoints.resolve import resolve_config, with_weights
-    from lily.inference.engine import InferenceEngine
 
-    set_threads(options.threads)
-    with LoadBar() as tell:
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
-    return nullcontext(ThisProcess(engine))
-
-
-def set_threads(count: int | None) -> None:
-    """Use so many CPU threads; ``None`` leaves it to torch."""
-    if count is not None:
+    if options.threads is not None:
         import torch
 
-        torch.set_num_threads(count)
+        torch.set_num_threads(options.threads)
+    return nullcontext(ThisProcess(load_engine(options)))
 
 
 class BatchBar:

@@ -6,19 +6,21 @@ import argparse
 import json
 from typing import Any
 
-from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.model import add_model, load_engine
+from lily.cli.run_options import add_sampler
+from lily.inference.events import UpsampleOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_model(parser)
-    add_filling(parser)
+    add_sampler(parser)
     parser.add_argument(
-        "--seconds", type=float, default=20.48, help="of audio a round (default: 20.48)"
+        "--seconds", type=float, default=20.48, help="of audio per round (default: 20.48)"
     )
     parser.add_argument("--channels", type=int, default=1, help="of that audio (default: 1)")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="of encoder off and on each, alternating (default: 3)"
+        "--rounds", type=int, default=3, help="of encoder off and on each (default: 3)"
     )
     parser.add_argument(
         "--growth",
@@ -26,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="SECONDS",
-        help="durations to run once each, such as 60 240 900 3600: how time grows with them",
+        help="durations to run once each, such as 60 240 900 3600, to see how time grows",
     )
     parser.add_argument(
         "--no-start",
         action="store_true",
-        help="do not time a process of its own, from its start to the finished file",
+        help="skip timing a separate process from its start to the finished file",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=run_bench)
@@ -40,19 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_bench(options: argparse.Namespace) -> int:
     """Measure, and print a table or one JSON object."""
     from lily import __version__
-    from lily.checkpoints.resolve import resolve_config, with_weights
     from lily.evaluation.benchmark import BenchSettings, bench, start_to_finish
-    from lily.inference.engine import InferenceEngine
 
     settings = BenchSettings(
         options.seconds, options.channels, options.rounds, tuple(options.growth)
     )
-    with LoadBar() as tell:
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    # First, while this process holds no model and no threads that wait for work.
+    # First, while this process has no model and no waiting threads.
     start = None if options.no_start else start_to_finish(_model_arguments(options))
-    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
-    facts = bench(engine, filling(options, encoder=True), settings)
+    chosen = UpsampleOptions(
+        steps=options.steps, sampler=options.sampler, guidance=options.guidance
+    )
+    facts = bench(load_engine(options), chosen, settings)
     facts["versions"] = {"lily": __version__, **facts["versions"]}
     if start:
         facts["start"] = start
@@ -65,7 +65,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 
 def _model_arguments(options: argparse.Namespace) -> list[str]:
-    """The same choice of model and filling, as another process's arguments."""
+    """The same options as arguments of another process."""
     given = {
         "--preset": options.preset,
         "--weights": options.weights,
@@ -75,7 +75,10 @@ def _model_arguments(options: argparse.Namespace) -> list[str]:
         "--sampler": options.sampler,
         "--guidance": options.guidance,
     }
-    return [text for key, value in given.items() if value is not None for text in (key, str(value))]
+    texts = [
+        text for key, value in given.items() if value is not None for text in (key, str(value))
+    ]
+    return texts + ["--low-memory"] * options.low_memory
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

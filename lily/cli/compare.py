@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
+from lily.cli.run_options import add_run, upsample_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="an audio file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="results")
     add_model(parser)
-    add_filling(parser)
+    add_run(parser)
     parser.add_argument(
         "--reference", type=Path, metavar="FILE", help="the full-band original, to measure against"
     )
@@ -25,19 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Write both takes, their difference, spectrograms and figures."""
-    from lily.checkpoints.resolve import resolve_config, with_weights
     from lily.evaluation.comparison import examine, figures, refuse_existing
     from lily.evaluation.reference import align
-    from lily.inference.engine import InferenceEngine
 
     # Refused before minutes are spent.
     refuse_existing(options.output, options.input.stem, bool(options.reference))
     reference = align(options.reference, options.input) if options.reference else None
-    with LoadBar() as tell:
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
-    asked = filling(options, encoder=True)
-    events = engine.compare(options.input, options.output, asked)
+    engine = load_engine(options)
+    events = engine.compare(options.input, options.output, upsample_options(options, encoder=True))
     result = follow(events, options.input, takes=2)
     comparison = examine(result, reference)
     if options.json:

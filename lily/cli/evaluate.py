@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lily.cli.model import add_model
+from lily.cli.model import add_model, load_engine
 from lily.errors import InputError
 
 FEW = 5  # recordings: of fewer, resampling them says nothing of others
@@ -54,11 +54,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Print every measure by case and system, and the paired differences."""
     from tqdm import tqdm
 
-    from lily.checkpoints.resolve import resolve_config
     from lily.evaluation.cases import Case
     from lily.evaluation.report import plot, summarise
     from lily.evaluation.run import Settings, evaluate
-    from lily.inference.engine import InferenceEngine
 
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
@@ -75,8 +73,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         controls=_controls(options.controls, [case.name for case in cases]),
         judges=_judges(options.judges),
     )
-    config = resolve_config(options.preset, options.weights)
-    engine = InferenceEngine(config, options.device, options.precision)
+    engine = load_engine(options)
     rows = list(tqdm(evaluate(engine, files, settings), unit="row", disable=None))
     summary = summarise(rows)
     if options.json:

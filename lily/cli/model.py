@@ -1,43 +1,70 @@
-"""The options that commands which run a model share, and how its loading is shown."""
+"""The options that choose a model and a device, and loading it with progress."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from lily.checkpoints.events import Downloading, LoadEvent, Notice
 from lily.config.presets import preset_names
-from lily.errors import InputError
-from lily.inference.events import UpsampleOptions
+
+if TYPE_CHECKING:
+    from lily.inference.engine import InferenceEngine
+
+DEFAULT_PRESET = "lily-mini"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which model runs, and where."""
+    """Add the options that choose the model, and where and how it runs."""
     parser.add_argument(
         "--preset",
-        default="lily-mini",
-        help=f"{', '.join(preset_names())} (default: lily-mini) or a YAML file",
+        default=DEFAULT_PRESET,
+        metavar="NAME_OR_YAML",
+        help=f"{', '.join(preset_names())} (default: {DEFAULT_PRESET}) or a YAML file",
     )
     parser.add_argument(
         "--weights",
         metavar="FOLDER_OR_HUB_ID",
         help="a model folder, or owner/name[@revision] on the Hub, instead of a preset",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--precision", default="auto", help="auto, fp32, bf16 or fp16 (default: auto)"
+    )
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="keep one network at a time on the device, and one chunk in a batch",
+    )
+
+
+def load_engine(options: argparse.Namespace) -> InferenceEngine:
+    """Load the model that the options of ``add_model`` choose, with progress on standard error."""
+    with LoadBar(options.weights or options.preset) as tell:
+        # torch takes seconds to import, so the progress line comes first.
+        from lily.checkpoints.resolve import resolve_config, with_weights
+        from lily.inference.engine import InferenceEngine
+
+        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
+        return InferenceEngine(config, options.device, options.precision, options.low_memory)
 
 
 class LoadBar:
-    """Shows what loading a model tells, on standard error: a bar a file, a line a notice."""
+    """Progress of loading a model, on standard error: a bar per download, a line per notice.
 
-    def __init__(self) -> None:
+    On a terminal a line says what is being loaded; it disappears when the block ends.
+    """
+
+    def __init__(self, model: str = "") -> None:
         self._bar: tqdm | None = None
-        self._file = ""
+        self._file, self._model = "", model
 
     def __enter__(self) -> LoadBar:
+        if self._model:
+            self._show(desc=f"loading {self._model}", bar_format="{desc}", leave=False)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -47,68 +74,22 @@ class LoadBar:
         """Show one event."""
         if isinstance(event, Downloading):
             if event.file != self._file:
-                self._close()
+                self._show(desc=event.file, total=event.total, unit="B", unit_scale=True)
                 self._file = event.file
-                options = {"unit": "B", "unit_scale": True, "file": sys.stderr, "disable": None}
-                self._bar = tqdm(desc=event.file, total=event.total, **options)
             if self._bar is not None:
                 self._bar.update(event.done - self._bar.n)
             return
         self._close()
-        if isinstance(event, Notice) or sys.stderr.isatty():  # what is only progress, as bars do
+        if (
+            isinstance(event, Notice) or sys.stderr.isatty()
+        ):  # progress is for terminals, as bars are
             print(f"lily: {event.text}", file=sys.stderr)
+
+    def _show(self, **options: Any) -> None:
+        self._close()
+        self._bar = tqdm(file=sys.stderr, disable=None, **options)
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._file = None, ""
-
-
-def add_filling(parser: argparse.ArgumentParser) -> None:
-    """How recordings are filled in; whatever is left out is the preset's."""
-    parser.add_argument(
-        "--low-memory",
-        action="store_true",
-        help="one network at a time on the device, one chunk of one channel in it",
-    )
-    parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
-    parser.add_argument("--sampler", help="dpmpp2m or ddim; default: the preset's")
-    parser.add_argument(
-        "--guidance", type=float, help="1 turns guidance off; default: the preset's"
-    )
-    parser.add_argument("--seed", type=int, help="same seed, same samples; default: drawn")
-    parser.add_argument(
-        "--cutoff",
-        type=_cutoff,
-        metavar="HZ",
-        help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on where the same command was cut off; what it had finished is left as it is",
-    )
-
-
-def filling(options: argparse.Namespace, encoder: bool, profile: str = "lily") -> UpsampleOptions:
-    """What ``add_filling`` asked for."""
-    return UpsampleOptions(
-        encoder=encoder,
-        steps=options.steps,
-        sampler=options.sampler,
-        guidance=options.guidance,
-        seed=options.seed,
-        cutoff_hz=options.cutoff,
-        profile=profile,
-        resume=options.resume,
-    )
-
-
-def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
-    """``8000``, or pieces such as ``0:4000,62.5:20000``."""
-    from lily.inference.options import cutoffs_of  # torch: not needed to print the help
-
-    try:
-        return cutoffs_of(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

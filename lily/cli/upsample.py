@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lily.certify.check import summary
-from lily.cli.model import LoadBar, add_filling, add_model, filling
+from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
+from lily.cli.run_options import add_run, upsample_options
 from lily.errors import InputError, LilyError
 from lily.inference.events import FORMATS, PROFILES, UpsampleResult
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="lily",
         help="audiosr: cutoff, low-pass, draws and sampler as AudioSR's own pipeline has them",
     )
-    add_filling(parser)
+    add_run(parser)
     parser.add_argument("--format", choices=FORMATS, default="wav", help="of the results")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     parser.set_defaults(run=run_upsample)
@@ -38,15 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_upsample(options: argparse.Namespace) -> int:
     """Fill in every input; all names are checked before the model is loaded."""
     _refuse_clashes(options.inputs, options.output, options.format)
-    upsample_options = filling(options, options.encoder == "on", options.profile)
-    upsample_options = replace(upsample_options, format=options.format)
+    encoder = options.encoder == "on"
+    chosen = upsample_options(options, encoder, options.profile, options.format)
     from lily.certify.metadata import metadata_path
-    from lily.checkpoints.resolve import resolve_config, with_weights
-    from lily.inference.engine import InferenceEngine
 
-    with LoadBar() as tell:
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-    engine = InferenceEngine(config, options.device, options.precision, options.low_memory)
+    engine = load_engine(options)
     failed = 0
     for path in options.inputs:
         finished = options.output / f"{path.stem}.{options.format}"
@@ -55,7 +52,7 @@ def run_upsample(options: argparse.Namespace) -> int:
             print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
             continue
         try:
-            result = follow(engine.stream(path, options.output, upsample_options), path)
+            result = follow(engine.stream(path, options.output, chosen), path)
         except LilyError as error:
             failed += 1
             print(f"lily: {error}", file=sys.stderr)

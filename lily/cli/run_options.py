@@ -1,0 +1,60 @@
+"""The options of a run, shared by the commands that restore recordings."""
+
+from __future__ import annotations
+
+import argparse
+
+from lily.errors import InputError
+from lily.inference.events import UpsampleOptions
+from lily.inference.options import cutoffs_of
+
+
+def add_sampler(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the sampler; the preset has the defaults."""
+    parser.add_argument("--steps", type=int, help="sampler steps (default: the preset's)")
+    parser.add_argument("--sampler", help="dpmpp2m or ddim (default: the preset's)")
+    parser.add_argument(
+        "--guidance", type=float, help="guidance scale, 1 turns it off (default: the preset's)"
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run: those of the sampler, seed, cutoff and resume."""
+    add_sampler(parser)
+    parser.add_argument("--seed", type=int, help="same seed, same samples (default: drawn)")
+    parser.add_argument(
+        "--cutoff",
+        type=_cutoff,
+        metavar="HZ",
+        help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted run of the same command; finished files are kept",
+    )
+
+
+def upsample_options(
+    options: argparse.Namespace, encoder: bool, profile: str = "lily", format: str = "wav"
+) -> UpsampleOptions:
+    """The options of ``add_run`` as the engine takes them."""
+    return UpsampleOptions(
+        encoder=encoder,
+        steps=options.steps,
+        sampler=options.sampler,
+        guidance=options.guidance,
+        seed=options.seed,
+        cutoff_hz=options.cutoff,
+        profile=profile,
+        format=format,
+        resume=options.resume,
+    )
+
+
+def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
+    """``8000``, or segments such as ``0:4000,62.5:20000``."""
+    try:
+        return cutoffs_of(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

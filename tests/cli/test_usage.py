@@ -1,0 +1,59 @@
+"""What the command line says before it computes anything."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from lily.cli import build_parser, main
+from lily.cli.model import load_engine
+from lily.version import VERSION
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"lily {VERSION}\n"
+
+
+def test_usage_names_the_command_that_was_typed(monkeypatch):
+    run = subprocess.run([sys.executable, "-m", "lily", "-h"], capture_output=True, text=True)
+    assert run.stdout.startswith("usage: python -m lily ")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lily"])
+    assert build_parser().format_usage().startswith("usage: lily ")
+
+
+def test_bench_offers_no_option_without_a_meaning(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    text = capsys.readouterr().out
+    assert "--low-memory" in text and "--steps" in text
+    assert not any(option in text for option in ("--resume", "--cutoff", "--seed"))
+
+
+@pytest.mark.parametrize("command", ["upsample", "compare", "batch", "evaluate", "bench"])
+def test_every_command_that_runs_a_model_can_save_memory(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "--low-memory" in capsys.readouterr().out
+
+
+def test_a_terminal_shows_what_is_loaded_before_the_model_loads(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def engine(config, device, precision, low_memory):
+        assert "loading lily-mini" in terminal.getvalue()
+        return config["name"], device, low_memory
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("lily.inference.engine.InferenceEngine", engine)
+    chosen = Namespace(weights=None, preset="lily-mini", device="cpu", precision="auto")
+    chosen.low_memory = True
+    assert load_engine(chosen) == ("lily-mini", "cpu", True)
