@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from lily.batch.plan import Job, Request
-from lily.batch.work import Advanced, Delivered, Report, failed, work
+from lily.batch.progress import Advanced, Delivered, Report
+from lily.batch.work import failed, work
 from lily.checkpoints.model_folder import WEIGHTS
 from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import InputError, LilyError

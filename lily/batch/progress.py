@@ -1,4 +1,4 @@
-"""How far a batch is."""
+"""What workers report, and how far a batch is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ import time
 from dataclasses import dataclass, field
 
 from lily.batch.manifest import DONE, SKIPPED, Row
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """How many seconds of a recording are restored."""
+
+    input: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A recording has ended: its row, and the file that keeps the row until the manifest has it."""
+
+    row: Row
+    row_file: str = ""
+    disk_full: bool = False
+
+
+Report = Advanced | Delivered
 
 
 @dataclass

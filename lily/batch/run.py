@@ -20,9 +20,8 @@ from lily.batch.commit import Staging
 from lily.batch.listing import Found, find_inputs
 from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Manifest, Row
 from lily.batch.plan import Job, Known, Request, make_plan
-from lily.batch.progress import Progress
+from lily.batch.progress import Advanced, Progress, Report
 from lily.batch.storage import files_below, is_remote, join, read_bytes, remove, write_bytes
-from lily.batch.work import Advanced, Report
 from lily.errors import InputError, LilyError
 
 Tell = Callable[[Progress, Row | None], None]

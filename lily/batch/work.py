@@ -11,12 +11,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from lily.batch.commit import Staging
 from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
 from lily.batch.plan import Job, Request
+from lily.batch.progress import Advanced, Delivered, Report
 from lily.batch.storage import download, join, sha256, size_of
 from lily.certify.metadata import metadata_path
 from lily.errors import InputError, LilyError
@@ -26,26 +27,6 @@ from lily.inference.interleave import Failed, Recording, together
 
 # No space, over quota, read-only: the other recordings would fail too.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """How many seconds of a recording are restored."""
-
-    input: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """A recording has ended: its row, and the file that keeps the row until the manifest has it."""
-
-    row: Row
-    row_file: str = ""
-    disk_full: bool = False
-
-
-Report = Advanced | Delivered
 
 
 class ThisProcess:

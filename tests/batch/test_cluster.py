@@ -14,7 +14,7 @@ import pytest
 from test_engine import band_limited, make_folder, write
 
 from lily.batch.plan import Job
-from lily.batch.work import Delivered
+from lily.batch.progress import Delivered
 from lily.errors import InputError
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install -e '.[dev]'")
