@@ -46,8 +46,8 @@ def read_folder_config(folder: Path) -> Config:
     config.pop("lily_format")
     try:
         return {**validate(config, path.name), "weights": {"folder": str(folder)}}
-    except (ConfigError, AttributeError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: {error}") from error
+    except ConfigError as error:
+        raise WeightsError(f"{folder}: {error}") from error
 
 
 def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiffusion:

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from lily.checkpoints.events import Preparing, Tell, silent
 from lily.checkpoints.model_folder import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
 from lily.config.model_id import HubId, WeightsConfig, hub_id
-from lily.config.presets import Config, build, load_config, preset_names
+from lily.config.presets import Config, load_config, preset_names
+from lily.config.sections import build
 from lily.errors import HubUnreachable, WeightsError
 
 BUNDLED = "lily-mini"  # it ships with Lily and runs with no download

@@ -1,14 +1,11 @@
-"""Say where weights come from: the ``weights`` section of a preset, and names of models on the Hub.
-
-Text only; nothing here looks at a disk or a network.
-"""
+"""Where weights come from: the ``weights`` section of a preset, and names of models on the Hub."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from lily.errors import ConfigError
+from lily.config.sections import section
 
 _PART = r"[A-Za-z0-9][\w.-]*"
 _HUB_ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>[\w./-]+))?")
@@ -37,7 +34,7 @@ def hub_id(text: str) -> HubId | None:
     return HubId(match["repo"], match["revision"]) if match else None
 
 
-@dataclass(frozen=True)
+@section
 class WeightsConfig:
     """The ``weights`` section: one of ``bundled``, ``folder`` and ``repo``."""
 
@@ -50,15 +47,15 @@ class WeightsConfig:
 
     def __post_init__(self) -> None:
         if [self.bundled, self.folder, self.repo].count(None) != 2:
-            raise ConfigError("weights: give one of bundled, folder and repo.")
+            raise ValueError("give one of bundled, folder and repo.")
         if (self.revision or self.checkpoint) and self.repo is None:
-            raise ConfigError("weights: revision and checkpoint belong to a repo; give one.")
+            raise ValueError("revision and checkpoint belong to a repo; give one.")
         if self.base and self.folder is None:
-            raise ConfigError("weights: base belongs to the folder of an adapter; give one.")
+            raise ValueError("base belongs to the folder of an adapter; give one.")
         if self.repo is not None and hub_id(self.repo) != HubId(self.repo):
-            raise ConfigError(f"weights.repo is {self.repo!r}; give owner/name.")
+            raise ValueError(f"repo is {self.repo!r}; give owner/name.")
         if self.checkpoint and not self.checkpoint.endswith(".safetensors"):
-            raise ConfigError(
-                f"weights.checkpoint is {self.checkpoint!r}; give a .safetensors file: nothing "
-                "that may hold code is fetched."
+            raise ValueError(
+                f"checkpoint is {self.checkpoint!r}; give a .safetensors file: nothing that may "
+                "hold code is fetched."
             )

@@ -1,42 +1,35 @@
-"""Read and validate presets: the only importer of yaml, the only place that knows a preset's keys.
+"""Presets: YAML files in ``configs/``, typed and checked before anything else is read.
 
-A preset is a YAML file in ``configs/``; ``config["model"]["params"]`` is what
-``LatentDiffusion(**params)`` takes, with AudioSR's key names. Keys AudioSR writes and nobody reads
-are accepted by name; any other unknown key is an error that names the nearest known one.
+``config["model"]["params"]`` is what ``LatentDiffusion(**params)`` takes, with AudioSR's key names.
+An unknown key is an error that names the nearest known one, except those that AudioSR writes and
+Lily ignores (``audiosr_keys.py``). The only importer of yaml.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import yaml
+from pydantic import Field
 
+from lily.config.audiosr_keys import AUDIOSR_UNUSED, PREPROCESSING
+from lily.config.inference import LATENT_ALIGN, InferenceConfig
 from lily.config.model_id import WeightsConfig
+from lily.config.sections import Amount, Count, Counts, Share, build, refuse_unknown, section
+from lily.config.training import training_config
 from lily.errors import ConfigError
 
-T = TypeVar("T")
 Config = dict[str, Any]
-
-# Written by AudioSR's own configuration and read by nothing that infers or trains here.
-AUDIOSR_UNUSED = frozenset(
-    """
-    target base_learning_rate warmup_steps optimize_ddpm_parameter sampling_rate batchsize
-    linear_start linear_end num_timesteps_cond log_every_t first_stage_key latent_t_size
-    latent_f_size monitor evaluation_params reload_from_ckpt image_key subband time_shuffle
-    double_z resolution downsample_time attn_resolutions image_size use_spatial_transformer
-    lossconfig cond_stage_config extra_film_condition_dim context_dim legacy scale_by_std
-    """.split()  # noqa: SIM905
+MEL_FRAMES_PER_LATENT = 8  # 0.08 s: AudioSR's, and the unit of every chunk plan
+SECTIONS = (
+    *("name", "preprocessing", "model", "inference", "training", "weights", "base_model"),
+    "augmentation",  # AudioSR's, ignored
 )
 
 
-MEL_FRAMES_PER_LATENT = 8  # 0.08 s: AudioSR's, and the unit of every chunk plan
-
-
-@dataclass(frozen=True)
+@section
 class MelConfig:
     """AudioSR's front end: 48 kHz, 2048-sample Hann windows every 480, 256 Slaney mels."""
 
@@ -48,53 +41,78 @@ class MelConfig:
     fmax: float = 24_000.0  # Hz
 
 
-@dataclass(frozen=True)
+@section
 class GlobalEncoderConfig:
     """The Global Audio Encoder; the defaults make its 549,280 parameters."""
 
-    mel_bins: int = 256
-    channels: tuple[int, ...] = (32, 64, 128)
-    hidden: int = 128
-    layers: int = 2
-    heads: int = 4
-    feed_forward: int = 256
-    tokens_in: int = 1024  # most tokens the transformer reads, so that an hour costs no more
-    tokens_out: int = 128  # most tokens the U-Net attends to
+    mel_bins: Count = 256
+    channels: tuple[Count, Count, Count] = (32, 64, 128)
+    hidden: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    feed_forward: Count = 256
+    tokens_in: Count = 1024  # most tokens the transformer reads, so that time stays linear
+    tokens_out: Count = 128  # most tokens the U-Net attends to
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden is {self.hidden}; give a multiple of heads ({self.heads}).")
 
 
-@dataclass(frozen=True)
+@section
 class UNetConfig:
     """The LDM U-Net (Rombach et al. 2022) as AudioSR sets it, and the encoder's toggle."""
 
-    in_channels: int = 32
-    out_channels: int = 16
-    model_channels: int = 128
-    attention_resolutions: tuple[int, ...] = (8, 4, 2)
-    num_res_blocks: int = 2
-    channel_mult: tuple[int, ...] = (1, 2, 3, 5)
-    num_head_channels: int = 32
-    transformer_depth: int = 1
+    in_channels: Count = 32
+    out_channels: Count = 16
+    model_channels: Count = 128
+    attention_resolutions: tuple[Count, ...] = (8, 4, 2)
+    num_res_blocks: Count = 2
+    channel_mult: Counts = (1, 2, 3, 5)
+    num_head_channels: Count = 32
+    transformer_depth: Count = 1
     extra_sa_layer: bool = True
-    dropout: float = 0.0
+    dropout: Share = 0.0
     use_global_encoder: bool = False
-    global_context_dim: int = 64
-    global_query_bands: int = 4  # queries per latent time column
-    global_encoder: GlobalEncoderConfig = field(default_factory=GlobalEncoderConfig)
+    global_context_dim: Count = 64
+    global_query_bands: Count = 4  # queries per latent time column
+    global_encoder: GlobalEncoderConfig = Field(default_factory=GlobalEncoderConfig)
+
+    @property
+    def stride(self) -> int:
+        """Latent frames and bins under one position of the coarsest level."""
+        return 2 ** (len(self.channel_mult) - 1)
+
+    def __post_init__(self) -> None:
+        if LATENT_ALIGN % self.stride:
+            raise ValueError(
+                f"channel_mult has {len(self.channel_mult)} levels, which halve chunks to 1/"
+                f"{self.stride}; chunks are multiples of {LATENT_ALIGN} latent frames, so give 1 "
+                "to 4 levels."
+            )
+        for level, multiple in enumerate(self.channel_mult):
+            width, last = self.model_channels * multiple, level == len(self.channel_mult) - 1
+            attends = last or 2**level in self.attention_resolutions
+            if attends and width % self.num_head_channels:
+                raise ValueError(
+                    f"num_head_channels is {self.num_head_channels}; give a divisor of the width "
+                    f"at level {level + 1}, model_channels x channel_mult = {width}."
+                )
 
 
-@dataclass(frozen=True)
+@section
 class AutoencoderConfig:
     """The KL autoencoder's ``ddconfig``; ``patch`` (time, mel) cells are folded into channels."""
 
-    z_channels: int = 16
-    mel_bins: int = 256
-    in_channels: int = 1
-    out_ch: int = 1
-    ch: int = 128
-    ch_mult: tuple[int, ...] = (1, 2, 4, 8)
-    num_res_blocks: int = 2
-    dropout: float = 0.0
-    patch: tuple[int, int] = (1, 1)
+    z_channels: Count = 16
+    mel_bins: Count = 256
+    in_channels: Literal[1] = 1
+    out_ch: Literal[1] = 1
+    ch: Count = 128
+    ch_mult: Counts = (1, 2, 4, 8)
+    num_res_blocks: Count = 2
+    dropout: Share = 0.0
+    patch: tuple[Count, Count] = (1, 1)
     mid_attention: bool = True
 
     @property
@@ -108,160 +126,81 @@ class AutoencoderConfig:
         return self.patch[0] * 2 ** (len(self.ch_mult) - 1)
 
 
-@dataclass(frozen=True)
+@section
 class HifiganConfig:
     """AudioSR's 48 kHz HiFi-GAN (Kong et al. 2020)."""
 
-    n_mels: int = 256
-    upsample_rates: tuple[int, ...] = (6, 5, 4, 2, 2)
-    upsample_kernel_sizes: tuple[int, ...] = (12, 10, 8, 4, 4)
-    upsample_initial_channel: int = 1536
-    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11, 15)
-    resblock_dilations: tuple[int, ...] = (1, 3, 5)
+    n_mels: Count = 256
+    upsample_rates: Counts = (6, 5, 4, 2, 2)
+    upsample_kernel_sizes: Counts = (12, 10, 8, 4, 4)
+    upsample_initial_channel: Count = 1536
+    resblock_kernel_sizes: Counts = (3, 7, 11, 15)
+    resblock_dilations: Counts = (1, 3, 5)
 
 
-@dataclass(frozen=True)
+@section
 class IstftVocoderConfig:
     """The small preset's vocoder: ConvNeXt blocks and an ISTFT head that also filters noise."""
 
-    n_mels: int = 256
-    hop: int = 480  # samples per mel frame
-    dim: int = 256
-    intermediate: int = 768
-    layers: int = 6
-    frames_per_mel: int = 2  # synthesis frames per mel frame: half the hop, sharper transients
-    n_fft: int = 1024
+    n_mels: Count = 256
+    hop: Count = 480  # samples per mel frame
+    dim: Count = 256
+    intermediate: Count = 768
+    layers: Count = 6
+    frames_per_mel: Count = 2  # synthesis frames per mel frame: half the hop, sharper transients
+    n_fft: Count = 1024
 
 
-@dataclass(frozen=True)
-class InferenceConfig:
-    """How the engine runs a preset; lengths in latent frames of 0.08 s."""
-
-    steps: Mapping[str, int]
-    guidance: Mapping[str, float]
-    samplers: tuple[str, ...]
-    sampler: str
-    chunk: int = 64  # 5.12 s
-    overlap: int = 8  # 0.64 s shared by neighbours
-    fade: int = 4  # 0.32 s of it is cross-faded, the rest is guard
-    batch: int = 1  # rows (chunk x channel) sampled together
-    guided: tuple[int, int] = (0, 1000)  # times from and below which guidance acts
-    large: bool = False  # pays for half precision even on a CPU
-    level_peak: float = 0.5  # AudioSR's normalisation, applied per recording and undone
-    seed_max: int = 2**31 - 1
+VOCODERS = {"hifigan": HifiganConfig, "istft": IstftVocoderConfig}
 
 
-@dataclass(frozen=True)
-class StageConfig:
-    """One training stage: how long, how large, how fast."""
+@section
+class FirstStageConfig:
+    """The autoencoder's parameters beside its ``ddconfig`` and ``vocoder_config``."""
 
-    steps: int
-    batch: int
-    seconds: float  # length of a training crop
-    learning_rate: float
-    warmup: int = 500
-    ema: float = 0.999
-    clip: float = 1.0
+    embed_dim: Count  # channels of a latent
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The recipe of a preset: four stages, in this order."""
+@section
+class DiffusionConfig:
+    """LatentDiffusion's parameters beside its networks."""
 
-    autoencoder: StageConfig
-    vocoder: StageConfig
-    diffusion: StageConfig
-    encoder: StageConfig  # the encoder alone, everything else frozen
-    seed: int = 0
-    validation_fraction: float = 0.12  # of the sources, never of the clips
-    variants: int = 4  # times the corpus is joined into albums and degraded anew
-    album_seconds: tuple[float, float] = (10.0, 180.0)
-    cutoff_hz: tuple[float, float] = (2_000.0, 16_000.0)
-    codecs: float = 0.2  # share of albums that went through MP3, Vorbis or Opus
-    equalised: float = 0.5  # share of albums whose tone somebody has changed
-    own_bandwidth: float = 0.0  # share of albums that end below 20 kHz by themselves
-    context_seconds: tuple[float, float] = (8.0, 180.0)  # of an album; long ones are seldom
-    changing_bandwidth: float = 0.5  # share of contexts that are wide in parts, narrow in others
-    pooling: tuple[int, int] = (1, 32)  # tokens averaged into one, log-uniform
-    # The encoder's own stage: mostly where only the context can tell, mostly at noisy times.
-    encoder_changing_bandwidth: float = 0.8
-    encoder_timestep_power: float = 4.0
-
-
-def build(kind: type[T], values: Mapping[str, Any], where: str, ignored: Iterable[str] = ()) -> T:
-    """Make the dataclass ``kind`` from a mapping; unknown or missing keys raise ConfigError."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {type(values).__name__}.")
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    chosen = {}
-    for key, value in values.items():
-        if key in known:
-            chosen[key] = tuple(value) if isinstance(value, list) else value
-        elif key not in ignored:
-            raise ConfigError(f"{where}: unknown key {key!r}{_nearest(key, known)}.")
-    missing = [
-        name
-        for name, f in known.items()
-        if name not in chosen and f.default is MISSING and f.default_factory is MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{where}: missing {', '.join(missing)}.")
-    return kind(**chosen)
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(key), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+    channels: Count = 16  # of a latent
+    timesteps: Literal[1000] = 1000  # the samplers are made for it
+    beta_schedule: Literal["cosine"] = "cosine"  # this and v are what AudioSR was trained with
+    parameterization: Literal["v"] = "v"
+    unconditional_prob_cfg: Share = 0.1
+    context_dropout: Share = 0.3
+    timestep_power: Amount = 1.0
+    scale_lowpass: bool = False  # AudioSR's networks were trained so, lily-mini was not
 
 
 def unet_config(params: Mapping[str, Any]) -> UNetConfig:
     """Read ``unet_config.params``."""
-    params = dict(params)
-    encoder = build(GlobalEncoderConfig, params.pop("global_encoder", {}), "global_encoder")
-    return build(
-        UNetConfig, {**params, "global_encoder": encoder}, "unet_config.params", AUDIOSR_UNUSED
-    )
+    return build(UNetConfig, params, "unet_config.params", AUDIOSR_UNUSED)
 
 
 def vocoder_config(params: Mapping[str, Any]) -> HifiganConfig | IstftVocoderConfig:
     """Read ``vocoder_config``; ``kind`` is ``hifigan`` (AudioSR's, the default) or ``istft``."""
-    params = dict(params)
-    kinds = {"hifigan": HifiganConfig, "istft": IstftVocoderConfig}
-    kind = params.pop("kind", "hifigan")
-    if kind not in kinds:
-        raise ConfigError(f"vocoder_config.kind is {kind!r}; allowed: {', '.join(kinds)}.")
-    return build(kinds[kind], params, "vocoder_config")
+    kind = params.get("kind", "hifigan") if isinstance(params, Mapping) else "hifigan"
+    if kind not in VOCODERS:
+        raise ConfigError(f"vocoder_config.kind is {kind!r}; give one of {', '.join(VOCODERS)}.")
+    return build(VOCODERS[kind], params, "vocoder_config", ["kind"])
 
 
 def mel_config(preprocessing: Mapping[str, Any]) -> MelConfig:
     """Read AudioSR's ``preprocessing`` section."""
-    names = {
-        "audio": {"sampling_rate": "sample_rate", "duration": "", "max_wav_value": ""},
-        "stft": {"filter_length": "n_fft", "hop_length": "hop", "win_length": ""},
-        "mel": {"n_mel_channels": "n_mels", "mel_fmin": "fmin", "mel_fmax": "fmax"},
-    }
     chosen = {}
-    for section, values in preprocessing.items():
-        if section not in names:
-            raise ConfigError(f"preprocessing: unknown key {section!r}{_nearest(section, names)}.")
-        for key, value in values.items():
-            if key not in names[section]:
-                nearest = _nearest(key, names[section])
-                raise ConfigError(f"preprocessing.{section}: unknown key {key!r}{nearest}.")
-            if names[section][key]:  # the others are AudioSR's, and read by nothing
-                chosen[names[section][key]] = value
-    mel = MelConfig(**chosen)
+    for name in preprocessing:
+        refuse_unknown(name, PREPROCESSING, "preprocessing")
+        for key, value in _mapping(preprocessing, name, "preprocessing").items():
+            refuse_unknown(key, PREPROCESSING[name], f"preprocessing.{name}")
+            if PREPROCESSING[name][key]:
+                chosen[PREPROCESSING[name][key]] = value
+    mel = build(MelConfig, chosen, "preprocessing")
     if mel != MelConfig():
         raise ConfigError(f"preprocessing is {mel}; every network here reads {MelConfig()}.")
     return mel
-
-
-def training_config(section: Mapping[str, Any]) -> TrainingConfig:
-    """Read the ``training`` section with its stages."""
-    section = dict(section)
-    for stage in ("autoencoder", "vocoder", "diffusion", "encoder"):
-        section[stage] = build(StageConfig, section.get(stage, {}), f"training.{stage}")
-    return build(TrainingConfig, section, "training")
 
 
 def presets_folder() -> Path:
@@ -290,51 +229,75 @@ def load_config(name_or_path: str | Path) -> Config:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path.name} cannot be read as YAML: {error}") from error
+    return validate(config, path.name)
+
+
+def validate(config: object, where: str) -> Config:
+    """Check every section of a configuration; returns it unchanged.
+
+    Raises ConfigError, one sentence that begins with ``where``, the file's name.
+    """
     try:
-        return validate(config, path.name)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path.name} has a value of the wrong kind: {error}.") from error
+        if not isinstance(config, Mapping):
+            raise ConfigError("a configuration is a mapping with a section model.")
+        _check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return dict(config)
 
 
-def validate(config: Any, where: str) -> Config:
-    """Check every section of a configuration; returns it unchanged; raises ConfigError."""
-    known = ("name", "preprocessing", "model", "inference", "training", "weights", "base_model")
-    model = config.get("model") if isinstance(config, Mapping) else None
-    if not isinstance(model, Mapping) or not isinstance(model.get("params"), Mapping):
-        raise ConfigError(f"{where}: a configuration needs a section model with params.")
+def _check(config: Mapping[str, Any]) -> None:
     for key in config:
-        if key not in (*known, "augmentation"):
-            raise ConfigError(f"{where}: unknown section {key!r}{_nearest(key, known)}.")
-    mel_config(config.get("preprocessing", {}))
-    params = config["model"]["params"]
-    for key in ("first_stage_config", "unet_config"):
-        if not isinstance(params.get(key, {}), Mapping):
-            raise ConfigError(f"{where}: model.params.{key} must be a mapping.")
-    unet_config(params.get("unet_config", {}).get("params", {}))
-    first_stage = params.get("first_stage_config", {}).get("params", {})
-    ddconfig = first_stage.get("ddconfig", {})
+        refuse_unknown(key, SECTIONS, "the configuration")
+    params = _mapping(_mapping(config, "model", ""), "params", "model")
+    networks = ("first_stage_config", "unet_config")
+    first_stage, unet_params = (
+        _mapping(_mapping(params, name, "model.params"), "params", name) for name in networks
+    )
+    mel_config(_mapping(config, "preprocessing", ""))
+    unet = unet_config(unet_params)
+    rest = {key: value for key, value in params.items() if key not in networks}
+    diffusion = build(DiffusionConfig, rest, "model.params", AUDIOSR_UNUSED)
+    ddconfig = _mapping(first_stage, "ddconfig", "first_stage_config.params")
     autoencoder = build(AutoencoderConfig, ddconfig, "ddconfig", AUDIOSR_UNUSED)
-    if autoencoder.frames != MEL_FRAMES_PER_LATENT:
-        raise ConfigError(
-            f"{where}: the autoencoder makes one latent frame of {autoencoder.frames} mel frames; "
-            f"patch and ch_mult must make it {MEL_FRAMES_PER_LATENT}."
-        )
-    vocoder_config(first_stage.get("vocoder_config", {}))
-    inference = build(InferenceConfig, config.get("inference", {}), "inference")
-    _check_inference(inference, where)
+    vocoder_config(_mapping(first_stage, "vocoder_config", "first_stage_config.params"))
+    ignored = {*AUDIOSR_UNUSED, "ddconfig", "vocoder_config"}
+    first = build(FirstStageConfig, first_stage, "first_stage_config.params", ignored)
+    _check_shapes(unet, autoencoder, first.embed_dim, diffusion.channels)
+    build(InferenceConfig, config.get("inference", {}), "inference")
     if "training" in config:
         training_config(config["training"])
     if "weights" in config:
         build(WeightsConfig, config["weights"], "weights")
-    return dict(config)
 
 
-def _check_inference(inference: InferenceConfig, where: str) -> None:
-    for name in ("steps", "guidance"):
-        section = getattr(inference, name)
-        if not isinstance(section, Mapping) or set(section) != {"default", "min", "max"}:
-            raise ConfigError(f"{where}: inference.{name} needs default, min and max.")
-    if inference.sampler not in inference.samplers:
-        raise ConfigError(f"{where}: inference.sampler must be one of inference.samplers.")
-    if inference.chunk % 8 or inference.overlap % 8:
-        raise ConfigError(f"{where}: inference.chunk and overlap must be multiples of 8 frames.")
+def _mapping(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """The mapping under ``key``, empty if there is none; raises ConfigError for another type."""
+    value = values.get(key, {})
+    if not isinstance(value, Mapping):
+        place = f"{where}.{key}".lstrip(".")
+        raise ConfigError(f"{place}: expected a mapping, got {type(value).__name__}.")
+    return value
+
+
+def _check_shapes(
+    unet: UNetConfig, autoencoder: AutoencoderConfig, embed_dim: int, channels: int
+) -> None:
+    """Raise ConfigError unless the networks fit each other."""
+    if autoencoder.frames != MEL_FRAMES_PER_LATENT:
+        raise ConfigError(
+            f"the autoencoder makes one latent frame of {autoencoder.frames} mel frames; patch and "
+            f"ch_mult must make it {MEL_FRAMES_PER_LATENT}."
+        )
+    mels_per_bin = autoencoder.patch[1] * 2 ** (len(autoencoder.ch_mult) - 1)
+    if autoencoder.mel_bins % (mels_per_bin * unet.stride):
+        raise ConfigError(
+            f"ddconfig.mel_bins is {autoencoder.mel_bins}; patch, ch_mult and channel_mult divide "
+            f"it by {mels_per_bin * unet.stride}, so give a multiple of that."
+        )
+    if not channels == embed_dim == unet.out_channels == unet.in_channels / 2:
+        raise ConfigError(
+            f"a latent has channels {channels}, embed_dim {embed_dim}, out_channels "
+            f"{unet.out_channels}, in_channels {unet.in_channels}; the first three must be equal "
+            "and in_channels twice that: the low-pass latent lies beside the noisy one."
+        )

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from lily.checkpoints.model_folder import weights_sha256
 from lily.checkpoints.resolve import with_weights
-from lily.config.presets import Config, InferenceConfig, build, mel_config
+from lily.config.inference import InferenceConfig
+from lily.config.presets import Config, mel_config
+from lily.config.sections import build
 from lily.dsp.blocks import InStep, drained
 from lily.dsp.mel import LogMel
 from lily.errors import InputError

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.config.presets import MEL_FRAMES_PER_LATENT, InferenceConfig
+from lily.config.inference import InferenceConfig
+from lily.config.presets import MEL_FRAMES_PER_LATENT
 from lily.diffusion.noise import NoiseField
 from lily.dsp.audiosr import share_index
 from lily.dsp.blocks import FrameBuffer

@@ -18,7 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lily.checkpoints.model_folder import load_model
-from lily.config.presets import MEL_FRAMES_PER_LATENT, Config, InferenceConfig, build
+from lily.config.inference import InferenceConfig
+from lily.config.presets import MEL_FRAMES_PER_LATENT, Config
+from lily.config.sections import build
 from lily.inference.device import place
 from lily.inference.vocode import VOCODER_FRAMES
 from lily.model.latent_diffusion import LatentDiffusion

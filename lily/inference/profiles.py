@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lily.config.presets import InferenceConfig
+from lily.config.inference import LATENT_ALIGN, InferenceConfig
 from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS
 from lily.errors import InputError
 from lily.inference.events import FORMATS, UpsampleOptions
@@ -41,7 +41,7 @@ class Profile:
             return latents
         length = max(preset, self.whole)
         # Half a chunk of padding is half of the work: a recording that fits the half gets it.
-        while length // 2 >= max(latents, SHORTEST):
+        while length // 2 >= max(latents, SHORTEST) and length % (2 * LATENT_ALIGN) == 0:
             length //= 2
         return length
 
@@ -71,12 +71,12 @@ def completed(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> U
         known = " or ".join(PROFILES)
         raise InputError(f"Profile {options.profile!r} is not known; choose {known}.")
     profile = PROFILES[options.profile]
-    steps = _first(options.steps, profile.steps, preset.steps["default"])
-    guidance = _first(options.guidance, profile.guidance, preset.guidance["default"])
+    steps = _first(options.steps, profile.steps, preset.steps.default)
+    guidance = _first(options.guidance, profile.guidance, preset.guidance.default)
     sampler = options.sampler or profile.sampler or preset.sampler
     seed = _first(options.seed, seed)
-    within("steps", steps, preset.steps["min"], preset.steps["max"])
-    within("guidance", guidance, preset.guidance["min"], preset.guidance["max"])
+    within("steps", steps, preset.steps.min, preset.steps.max)
+    within("guidance", guidance, preset.guidance.min, preset.guidance.max)
     within("seed", seed, 0, preset.seed_max)
     if options.format not in FORMATS:
         raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.config.presets import InferenceConfig
+from lily.config.inference import InferenceConfig
 from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config.presets import AUDIOSR_UNUSED, AutoencoderConfig, build, vocoder_config
-from lily.errors import ConfigError
+from lily.config.audiosr_keys import AUDIOSR_UNUSED
+from lily.config.presets import AutoencoderConfig, FirstStageConfig, vocoder_config
+from lily.config.sections import build
 from lily.model.layers import group_norm, lower
 from lily.model.vocoder import make_vocoder
 
@@ -189,20 +190,18 @@ class AutoencoderKL(nn.Module):
         self,
         *,
         ddconfig: Mapping[str, Any],
-        embed_dim: int,
         vocoder_config: Mapping[str, Any] | None = None,
-        **unused: Any,
+        **params: Any,
     ) -> None:
+        """``params`` are FirstStageConfig's."""
         super().__init__()
-        unknown = set(unused) - AUDIOSR_UNUSED
-        if unknown:
-            raise ConfigError(f"first_stage_config.params: unknown {', '.join(sorted(unknown))}.")
+        own = build(FirstStageConfig, params, "first_stage_config.params", AUDIOSR_UNUSED)
         config = build(AutoencoderConfig, ddconfig, "ddconfig", AUDIOSR_UNUSED)
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.z_channels, 2 * embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(embed_dim, config.z_channels, 1)
+        self.quant_conv = nn.Conv2d(2 * config.z_channels, 2 * own.embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(own.embed_dim, config.z_channels, 1)
         self.vocoder = make_vocoder(_vocoder_config(vocoder_config or {}))
 
     def lower(self, precision: torch.dtype) -> None:

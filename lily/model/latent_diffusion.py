@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config.presets import AUDIOSR_UNUSED, unet_config
+from lily.config.audiosr_keys import AUDIOSR_UNUSED
+from lily.config.presets import DiffusionConfig
+from lily.config.presets import unet_config as read_unet_config
+from lily.config.sections import build
 from lily.errors import ConfigError
 from lily.model.attention import Conditioning
 from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian
@@ -50,37 +53,21 @@ class LatentDiffusion(nn.Module):
         *,
         first_stage_config: Mapping[str, Any],
         unet_config: Mapping[str, Any],
-        timesteps: int = 1000,
-        beta_schedule: str = "cosine",
-        parameterization: str = "v",
-        channels: int = 16,
-        unconditional_prob_cfg: float = 0.1,
-        context_dropout: float = 0.3,
-        timestep_power: float = 1.0,
-        scale_lowpass: bool = False,
-        **unused: Any,
+        **params: Any,
     ) -> None:
+        """``params`` are DiffusionConfig's."""
         super().__init__()
-        unknown = set(unused) - AUDIOSR_UNUSED
-        if unknown:
-            raise ConfigError(f"model.params: unknown {', '.join(sorted(unknown))}.")
-        if (parameterization, beta_schedule) != ("v", "cosine"):
-            raise ConfigError(
-                f"parameterization {parameterization!r} with beta_schedule {beta_schedule!r}: "
-                "only 'v' with 'cosine' is what AudioSR was trained with."
-            )
-        if timesteps != 1000:
-            raise ConfigError(f"timesteps is {timesteps}; the samplers are made for 1000.")
-        self.timesteps = timesteps
-        self.channels = channels
-        self.unconditional = unconditional_prob_cfg
-        self.context_dropout = context_dropout
-        self.timestep_power = timestep_power
-        self.scale_lowpass = scale_lowpass  # AudioSR's networks were trained so, lily-mini was not
-        self.model = DiffusionWrapper(UNet(_unet_config(unet_config["params"])))
+        own = build(DiffusionConfig, params, "model.params", AUDIOSR_UNUSED)
+        self.timesteps = own.timesteps
+        self.channels = own.channels
+        self.unconditional = own.unconditional_prob_cfg
+        self.context_dropout = own.context_dropout
+        self.timestep_power = own.timestep_power
+        self.scale_lowpass = own.scale_lowpass
+        self.model = DiffusionWrapper(UNet(read_unet_config(unet_config["params"])))
         self.first_stage_model = AutoencoderKL(**first_stage_config["params"])
         self.register_buffer("scale_factor", torch.tensor(1.0))
-        signal = cosine_alphas_cumprod(timesteps)
+        signal = cosine_alphas_cumprod(own.timesteps)
         self.register_buffer("signal_scale", signal.sqrt().float(), persistent=False)
         self.register_buffer("noise_scale", (1 - signal).sqrt().float(), persistent=False)
 
@@ -233,6 +220,3 @@ def cosine_alphas_cumprod(timesteps: int, offset: float = 8e-3) -> Tensor:
     places = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + offset
     alphas = torch.cos(places / (1 + offset) * (math.pi / 2)).square()
     return alphas[1:] / alphas[0]
-
-
-_unet_config = unet_config  # the constructor's argument has AudioSR's name

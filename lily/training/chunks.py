@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lily.config.presets import MEL_FRAMES_PER_LATENT, MelConfig, TrainingConfig
+from lily.config.presets import MEL_FRAMES_PER_LATENT, MelConfig
+from lily.config.training import TrainingConfig
 from lily.dsp.mel import LogMel
 from lily.errors import TrainingError
 from lily.model.latent_diffusion import Context, LatentDiffusion

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from lily.audio.read import read_audio
-from lily.config.presets import MelConfig, TrainingConfig
+from lily.config.presets import MelConfig
+from lily.config.training import TrainingConfig
 from lily.errors import InputError
 from lily.training.history import Heard, live_through
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lily.audio.resample import resample
 from lily.bandwidth.meter import BandwidthMeter
-from lily.config.presets import MelConfig, TrainingConfig
+from lily.config.presets import MelConfig
+from lily.config.training import TrainingConfig
 from lily.dsp.codec import CodecSpec
 from lily.dsp.degrade import LowpassSpec, apply_lowpass, degrade, random_degradation
 from lily.dsp.filters import band_limit_kernel, filter_whole

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lily.config.presets import StageConfig
+from lily.config.training import StageConfig
 from lily.errors import TrainingError
 from lily.training.corpus import Corpus
 from lily.training.parallel import World

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config.presets import MelConfig, TrainingConfig
+from lily.config.presets import MelConfig
+from lily.config.training import TrainingConfig
 from lily.dsp.mel import LogMel
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import DiffusionStage, EncoderStage, Logs, whole_frames

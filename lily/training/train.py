@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from lily.checkpoints.model_folder import load_model, save_adapter_folder, save_model_folder
-from lily.config.presets import Config, MelConfig, TrainingConfig, mel_config, training_config
+from lily.config.presets import Config, MelConfig, mel_config
+from lily.config.training import TrainingConfig, training_config
 from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import encode_corpus

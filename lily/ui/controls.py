@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from lily.config.presets import InferenceConfig
+from lily.config.inference import InferenceConfig
 from lily.ui.examples import EXAMPLES
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
@@ -172,12 +172,12 @@ def encoder_choice(note: str) -> dict[str, Any]:
 
 def steps_bounds(bounds: InferenceConfig) -> dict[str, Any]:
     """What the steps slider shows for a preset."""
-    low, high = bounds.steps["min"], bounds.steps["max"]
+    low, high = bounds.steps.min, bounds.steps.max
     return {
         "minimum": low,
         "maximum": high,
         "step": 1,
-        "value": bounds.steps["default"],
+        "value": bounds.steps.default,
         "label": "Steps",
         "info": f"{low} to {high}. More steps take longer.",
     }
@@ -195,12 +195,12 @@ def seed_field(bounds: InferenceConfig) -> dict[str, Any]:
 
 def guidance_bounds(bounds: InferenceConfig) -> dict[str, Any]:
     """What the guidance slider shows for a preset."""
-    low, high = bounds.guidance["min"], bounds.guidance["max"]
+    low, high = bounds.guidance.min, bounds.guidance.max
     return {
         "minimum": low,
         "maximum": high,
         "step": 0.1,
-        "value": bounds.guidance["default"],
+        "value": bounds.guidance.default,
         "label": "Guidance",
         "info": f"{low:g} to {high:g}. Higher holds the highs closer to the recording; 1 turns it "
         "off and halves the work.",

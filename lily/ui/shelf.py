@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lily.checkpoints.events import LoadEvent, Notice, Tell
-from lily.config.presets import Config, InferenceConfig, build
+from lily.config.inference import InferenceConfig
+from lily.config.presets import Config
+from lily.config.sections import build
 from lily.errors import ConfigError, HubUnreachable, InputError, LilyError
 from lily.inference.events import Event, UpsampleOptions
 from lily.ui.background import follow

@@ -9,33 +9,33 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lily.config import presets as config_module
+from lily.config.audiosr_keys import AUDIOSR_UNUSED
+from lily.config.inference import InferenceConfig
 from lily.config.model_id import hub_id
 from lily.config.presets import (
-    AUDIOSR_UNUSED,
     AutoencoderConfig,
+    DiffusionConfig,
     GlobalEncoderConfig,
     HifiganConfig,
-    InferenceConfig,
     IstftVocoderConfig,
     MelConfig,
-    StageConfig,
-    TrainingConfig,
     UNetConfig,
-    build,
     load_config,
     mel_config,
     preset_names,
     presets_folder,
-    training_config,
     unet_config,
     validate,
     vocoder_config,
 )
+from lily.config.sections import build
+from lily.config.training import StageConfig, TrainingConfig, training_config
 from lily.errors import ConfigError
 
-UNET = ("model", "params", "unet_config", "params")
-FIRST_STAGE = ("model", "params", "first_stage_config", "params")
+PARAMS = ("model", "params")
+UNET = (*PARAMS, "unet_config", "params")
+FIRST_STAGE = (*PARAMS, "first_stage_config", "params")
+DDCONFIG = (*FIRST_STAGE, "ddconfig")
 
 
 def at(config, path):
@@ -56,8 +56,7 @@ def test_every_preset_is_valid_and_named_after_its_file(path):
     assert mel_config(config["preprocessing"]) == MelConfig()
     inference = build(InferenceConfig, config["inference"], "inference")
     for choice in (inference.steps, inference.guidance):
-        assert choice["min"] <= choice["default"] <= choice["max"]
-    assert inference.fade <= inference.overlap < inference.chunk
+        assert choice.min <= choice.default <= choice.max
 
 
 def test_the_bundled_preset_has_a_recipe():
@@ -73,9 +72,14 @@ def test_the_bundled_preset_has_a_recipe():
         (UNET, "model_chanels", "model_channels"),
         (UNET, "use_global_encoders", "use_global_encoder"),
         ((*UNET, "global_encoder"), "hiden", "hidden"),
-        ((*FIRST_STAGE, "ddconfig"), "z_chanels", "z_channels"),
+        (DDCONFIG, "z_chanels", "z_channels"),
+        (PARAMS, "scale_lowpas", "scale_lowpass"),
+        (FIRST_STAGE, "embed_din", "embed_dim"),
+        (("preprocessing",), "steft", "stft"),
+        (("preprocessing", "stft"), "hop_lenght", "hop_length"),
         ((*FIRST_STAGE, "vocoder_config"), "intermediat", "intermediate"),
         (("inference",), "overlaps", "overlap"),
+        (("inference", "steps"), "maxi", "max"),
         (("training",), "variant", "variants"),
         (("training", "diffusion"), "learning_rat", "learning_rate"),
     ],
@@ -86,7 +90,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(tiny_config, path, wrong, ne
         validate(tiny_config, "mine.yaml")
 
 
-@pytest.mark.parametrize("path", [UNET, (*FIRST_STAGE, "ddconfig")])
+@pytest.mark.parametrize("path", [PARAMS, UNET, FIRST_STAGE, DDCONFIG])
 @pytest.mark.parametrize("key", ["image_size", "double_z", "use_spatial_transformer", "target"])
 def test_keys_that_audiosr_writes_and_nobody_reads_are_accepted(tiny_config, path, key):
     assert key in AUDIOSR_UNUSED
@@ -94,24 +98,91 @@ def test_keys_that_audiosr_writes_and_nobody_reads_are_accepted(tiny_config, pat
     assert validate(tiny_config, "mine.yaml") == tiny_config
 
 
+def refusal(config, path, key, value) -> str:
+    """What is said of a configuration with one value replaced; one sentence that names the file."""
+    at(config, path)[key] = value
+    with pytest.raises(ConfigError) as caught:
+        validate(config, "mine.yaml")
+    said = str(caught.value)
+    assert said.startswith("mine.yaml: ") and "\n" not in said
+    return said
+
+
 @pytest.mark.parametrize(
     ("path", "key", "value", "said"),
     [
-        (("inference",), "chunk", 20, "multiples of 8"),
-        (("inference",), "overlap", 4, "multiples of 8"),
-        (("inference",), "sampler", "euler", "inference.samplers"),
-        (("inference",), "steps", {"default": 2}, "default, min and max"),
-        (("inference",), "guidance", {"min": 1, "max": 2}, "default, min and max"),
-        ((*FIRST_STAGE, "ddconfig"), "ch_mult", [1, 2, 4], "must make it 8"),
-        ((*FIRST_STAGE, "ddconfig"), "patch", [2, 8], "must make it 8"),
+        (("inference",), "batch", "4", "inference.batch is '4'; it should be a whole number"),
+        (("inference",), "batch", True, "inference.batch is True; it should be a whole number"),
+        (("inference",), "batch", 1.5, "inference.batch is 1.5"),
+        (("inference", "steps"), "default", "two", "inference.steps.default is 'two'"),
+        (("inference", "guidance"), "max", None, "inference.guidance.max is None"),
+        (("inference",), "level_peak", float("nan"), "inference.level_peak is nan"),
+        (("inference",), "samplers", "ddim", "inference.samplers is 'ddim'"),
+        (("inference",), "large", "yes", "inference.large is 'yes'; it should be a valid boolean"),
+        (("training",), "album_seconds", [1], "training.album_seconds"),
+        (("training", "diffusion"), "learning_rate", "1e-3", "training.diffusion.learning_rate"),
+        (UNET, "channel_mult", [1, "2"], "unet_config.params.channel_mult.1 is '2'"),
+        (UNET, "use_global_encoder", 1, "unet_config.params.use_global_encoder is 1"),
+        ((*UNET, "global_encoder"), "channels", [4, 8], "global_encoder.channels"),
+        (UNET, "global_encoder", [1, 2], "global_encoder"),
+        (DDCONFIG, "patch", 4, "ddconfig.patch is 4"),
+        (FIRST_STAGE, "embed_dim", [4], "first_stage_config.params.embed_dim is [4]"),
+        (FIRST_STAGE, "vocoder_config", "hifigan", "vocoder_config: expected a mapping, got str"),
+        (PARAMS, "timestep_power", "3", "model.params.timestep_power is '3'"),
+        (PARAMS, "unet_config", 3, "model.params.unet_config: expected a mapping, got int"),
+        (("preprocessing",), "stft", 2048, "preprocessing.stft: expected a mapping, got int"),
+        ((), "inference", None, "inference: expected a mapping, got NoneType"),
+        ((), "weights", "lily-mini", "weights: expected a mapping, got str"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_place(tiny_config, path, key, value, said):
+    assert said in refusal(tiny_config, path, key, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "said"),
+    [
+        (("inference",), "chunk", 20, "inference.chunk is 20; it should be a multiple of 8"),
+        (("inference",), "overlap", 4, "inference.overlap is 4; it should be a multiple of 8"),
+        (("inference",), "overlap", 16, "at most 8 frames"),  # chunk is 16
+        (("inference",), "fade", 16, "give 0 to 8 frames"),
+        (("inference",), "batch", 0, "greater than 0"),
+        (("inference",), "level_peak", 0, "greater than 0"),
+        (("inference",), "level_peak", 1.5, "less than or equal to 1"),
+        (("inference",), "guided", [900, 250], "two rising times"),
+        (("inference",), "sampler", "euler", "one of samplers: dpmpp2m, ddim"),
+        (("inference",), "steps", {"default": 2}, "inference.steps: missing min"),
+        (("inference",), "guidance", {"min": 1, "max": 2}, "inference.guidance: missing default"),
+        (("inference", "steps"), "default", 51, "min <= default <= max"),
+        (("inference", "guidance"), "min", 0.5, "greater than or equal to 1"),
+        (DDCONFIG, "ch_mult", [1, 2, 4], "must make it 8"),
+        (DDCONFIG, "patch", [2, 8], "must make it 8"),
+        (DDCONFIG, "mel_bins", 192, "give a multiple of that"),
         ((*FIRST_STAGE, "vocoder_config"), "kind", "griffin-lim", "hifigan, istft"),
-        (UNET, "global_encoder", [1, 2], "expected a mapping"),
+        (UNET, "channel_mult", [1, 1, 1, 1, 2], "give 1 to 4 levels"),
+        (UNET, "num_head_channels", 3, "give a divisor"),
+        (UNET, "in_channels", 9, "in_channels twice that"),
+        (PARAMS, "channels", 5, "the first three must be equal"),
+        (PARAMS, "timesteps", 500, "should be 1000"),
+        (PARAMS, "parameterization", "eps", "should be 'v'"),
+        ((*UNET, "global_encoder"), "heads", 3, "multiple of heads"),
+        (("training",), "cutoff_hz", [16_000, 2_000], "the smaller number first"),
+        (("training",), "codecs", 1.2, "less than or equal to 1"),
     ],
 )
 def test_an_impossible_value_is_refused_with_what_is_allowed(tiny_config, path, key, value, said):
-    at(tiny_config, path)[key] = value
-    with pytest.raises(ConfigError, match=said):
-        validate(tiny_config, "mine.yaml")
+    assert said in refusal(tiny_config, path, key, value)
+
+
+def test_a_value_that_is_wrong_ends_before_the_recording_is_read(tiny_config, tmp_path, capsys):
+    from lily.cli import main
+
+    tiny_config["inference"]["batch"] = "4"
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(tiny_config), encoding="utf-8")
+    assert main(["upsample", "missing.wav", "-o", str(tmp_path), "--preset", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "inference.batch is '4'" in error
 
 
 @pytest.mark.parametrize(
@@ -166,11 +237,19 @@ def test_a_missing_key_is_named(tiny_config):
         {},
         {"model": {}},
         {"model": None},
+        {"model": {"params": [1]}},
+        {1: 2},
     ],
 )
 def test_what_is_no_configuration_is_refused(broken):
     with pytest.raises(ConfigError, match="mine.yaml"):
         validate(broken, "mine.yaml")
+
+
+def test_a_loop_in_a_file_is_refused(tiny_config):
+    tiny_config["inference"]["steps"] = tiny_config["inference"]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        validate(tiny_config, "mine.yaml")
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
@@ -212,12 +291,12 @@ def test_latent_bins_and_frames_follow_from_patch_and_levels():
 
 
 def test_every_option_is_read_by_something():
-    package = Path(config_module.__file__).parents[1]
+    package = Path(__file__).parents[2] / "lily"
     read = set()
     for path in package.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        if path.name != "config.py":  # stages are read by name
+        if path.parent.name != "config":  # stages are read by name
             read |= {str(n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant)}
     kinds = (
         MelConfig,
@@ -226,6 +305,7 @@ def test_every_option_is_read_by_something():
         AutoencoderConfig,
         HifiganConfig,
         IstftVocoderConfig,
+        DiffusionConfig,
         InferenceConfig,
         StageConfig,
         TrainingConfig,
@@ -233,4 +313,5 @@ def test_every_option_is_read_by_something():
     unread = {f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind)} - {
         f"{kind.__name__}.{name}" for kind in kinds for name in read
     }
-    assert not unread
+    one_value = {"DiffusionConfig.beta_schedule", "DiffusionConfig.parameterization"}
+    assert unread == one_value

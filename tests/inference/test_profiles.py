@@ -148,7 +148,16 @@ def test_the_command_line_takes_a_profile(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("latents", "preset", "length"),
-    [(1, 128, 64), (64, 128, 64), (65, 128, 128), (5_000, 128, 128), (1, 64, 64), (3, 16, 16)],
+    [
+        (1, 128, 64),
+        (64, 128, 64),
+        (65, 128, 128),
+        (5_000, 128, 128),
+        (1, 64, 64),
+        (3, 16, 16),
+        (25, 136, 136),
+        (25, 272, 136),
+    ],
 )
 def test_a_short_recording_has_a_chunk_of_half_the_length_if_it_fits(latents, preset, length):
     assert PROFILES["lily"].chunk(latents, preset) == length

@@ -19,7 +19,8 @@ from lily.checkpoints.model_folder import (
 )
 from lily.checkpoints.resolve import with_weights
 from lily.cli import main
-from lily.config.presets import load_config, mel_config, training_config
+from lily.config.presets import load_config, mel_config
+from lily.config.training import training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
 from lily.training.dataset import find_recordings, plan_albums, split_by_source

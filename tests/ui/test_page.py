@@ -92,7 +92,7 @@ def test_defaults_minima_and_maxima_are_the_presets(page, shelf):
     bounds = shelf.bounds("small")
     steps = block(page, gr.Slider, "Steps")
     guidance = block(page, gr.Slider, "Guidance")
-    assert (steps.minimum, steps.maximum, steps.value) == (1, 40, bounds.steps["default"])
+    assert (steps.minimum, steps.maximum, steps.value) == (1, 40, bounds.steps.default)
     assert (guidance.minimum, guidance.maximum, guidance.value) == (1.0, 5.0, 1.5)
     assert block(page, gr.Dropdown, "Sampler").value == bounds.sampler
 

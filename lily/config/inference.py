@@ -1,0 +1,73 @@
+"""The ``inference`` section of a preset: how the engine runs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lily.config.sections import Count, section
+
+LATENT_ALIGN = 8  # latent frames: chunks begin and end on the U-Net's coarsest stride
+Guidance = Annotated[float, Field(ge=1)]
+
+
+@section
+class StepsRange:
+    """The allowed numbers of sampler steps."""
+
+    default: Count
+    min: Count
+    max: Count
+
+
+@section
+class GuidanceRange:
+    """The allowed guidance scales; 1.0 turns guidance off."""
+
+    default: Guidance
+    min: Guidance
+    max: Guidance
+
+
+@section
+class InferenceConfig:
+    """How the engine runs a preset; lengths in latent frames of 0.08 s."""
+
+    steps: StepsRange
+    guidance: GuidanceRange
+    samplers: Annotated[tuple[str, ...], Field(min_length=1)]
+    sampler: str
+    chunk: Annotated[int, Field(gt=0, multiple_of=LATENT_ALIGN)] = 64  # 5.12 s
+    overlap: Annotated[int, Field(ge=0, multiple_of=LATENT_ALIGN)] = 8  # shared by neighbours
+    fade: Annotated[int, Field(ge=0)] = 4  # of the overlap is cross-faded, the rest is guard
+    batch: Count = 1  # (chunk, channel) items sampled together
+    guided: tuple[int, int] = (0, 1000)  # diffusion times from and below which guidance acts
+    large: bool = False  # half precision is faster even on a CPU
+    level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later
+    seed_max: Annotated[int, Field(gt=0, lt=2**63)] = 2**31 - 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "guidance"):
+            allowed = getattr(self, name)
+            if not allowed.min <= allowed.default <= allowed.max:
+                raise ValueError(
+                    f"{name} is {allowed.default:g} of {allowed.min:g} to {allowed.max:g}; give "
+                    "min <= default <= max."
+                )
+        if self.sampler not in self.samplers:
+            raise ValueError(
+                f"sampler is {self.sampler!r}; give one of samplers: {', '.join(self.samplers)}."
+            )
+        if self.overlap >= self.chunk:
+            raise ValueError(
+                f"overlap is {self.overlap} and chunk is {self.chunk}; chunks that advance need an "
+                f"overlap of at most {self.chunk - LATENT_ALIGN} frames."
+            )
+        if self.fade > self.overlap:
+            raise ValueError(
+                f"fade is {self.fade}; a cross-fade lies within the overlap, so give 0 to "
+                f"{self.overlap} frames."
+            )
+        if not 0 <= self.guided[0] <= self.guided[1] <= 1000:
+            raise ValueError(f"guided is {list(self.guided)}; give two rising times of 0 to 1000.")

@@ -1,0 +1,61 @@
+"""The ``training`` section of a preset: its stages and the data they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from lily.config.sections import Amount, Count, Share, build, section
+
+Range = tuple[Amount, Amount]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+@section
+class StageConfig:
+    """One training stage: its steps, its batches, its learning rate."""
+
+    steps: Count
+    batch: Count
+    seconds: Amount  # length of a training crop
+    learning_rate: Amount
+    warmup: Annotated[int, Field(ge=0)] = 500  # steps
+    ema: Decay = 0.999
+    clip: Amount = 1.0
+
+
+@section
+class TrainingConfig:
+    """The recipe of a preset: four stages, in this order."""
+
+    autoencoder: StageConfig
+    vocoder: StageConfig
+    diffusion: StageConfig
+    encoder: StageConfig  # the encoder alone, everything else frozen
+    seed: Annotated[int, Field(ge=0)] = 0
+    validation_fraction: Share = 0.12  # of the sources, never of the clips
+    variants: Count = 4  # times the corpus is joined into albums and degraded anew
+    album_seconds: Range = (10.0, 180.0)
+    cutoff_hz: Range = (2_000.0, 16_000.0)
+    codecs: Share = 0.2  # of albums that went through MP3, Vorbis or Opus
+    equalised: Share = 0.5  # of albums whose tone was changed
+    own_bandwidth: Share = 0.0  # of albums that end below 20 kHz
+    context_seconds: Range = (8.0, 180.0)  # of an album; the density falls with length
+    changing_bandwidth: Share = 0.5  # of contexts that are wide in parts, narrow in others
+    pooling: tuple[Count, Count] = (1, 32)  # tokens averaged into one, log-uniform
+    # The encoder's own stage: mostly where only the context can help, mostly at noisy times.
+    encoder_changing_bandwidth: Share = 0.8
+    encoder_timestep_power: Amount = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("album_seconds", "cutoff_hz", "context_seconds", "pooling"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is [{low:g}, {high:g}]; give the smaller number first.")
+
+
+def training_config(values: Mapping[str, Any]) -> TrainingConfig:
+    """Read the ``training`` section; raises ConfigError."""
+    return build(TrainingConfig, values, "training")
