@@ -42,7 +42,7 @@ BUNDLE_FILES = 8  # enough to fill batches with short clips, and all that one lo
 BUNDLE_BYTES = 32 << 20  # a long recording is a bundle of its own
 SHARES = 4  # a bundle is at most this fraction of a worker's share of the rest: all end together
 LOSSES = 3  # workers that one recording may cost
-STARTS = 3  # workers in a row that may die while they load the model
+STARTS = 3  # tries to start Ray, and workers in a row that may die while they load the model
 PATIENCE = 60.0  # seconds without an answer, after which the wait is reported
 ENGINE_BYTES = 1 << 30  # torch, decoders and one batch; measured 0.7 GiB with lily-mini
 WEIGHT_COPIES = 2  # of the weights in memory while they are loaded
@@ -260,15 +260,25 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing to Ray's makers
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
-        ray.init(
-            address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **options
-        )
+        _start_local({**options, "include_dashboard": False, "object_store_memory": STORE_BYTES})
         return
     try:
         _check_listening(address)
         ray.init(address=address, **options)
     except (OSError, RayError, ValueError) as error:
         raise InputError(f"No Ray cluster answers at {address}: {error}") from error
+
+
+def _start_local(options: dict[str, Any]) -> None:
+    """Start Ray on this machine; it gives up after 30 s, which a loaded machine may exceed."""
+    for attempt in range(STARTS):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # what Ray raises then has no class of its own
+            ray.shutdown()
+            if attempt == STARTS - 1:
+                raise InputError(f"Ray cannot be started here: {_last_line(error)}") from error
 
 
 def _check_listening(address: str) -> None:

@@ -79,6 +79,16 @@ def workers_of(process: subprocess.Popen) -> list[int]:
     return found
 
 
+def kill_a_worker(process: subprocess.Popen) -> None:
+    """SIGKILL for one of a run's Ray workers, as soon as one is at work."""
+    while process.poll() is None:
+        if victims := workers_of(process):
+            os.kill(victims[0], signal.SIGKILL)
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run ended before a worker was killed")
+
+
 def kill_driver_somewhen(process: subprocess.Popen, seconds: float, seed: int) -> None:
     """SIGKILL, at a moment within so many seconds."""
     time.sleep(random.Random(seed).uniform(0.0, seconds))

@@ -23,11 +23,11 @@ from faults import (
     differences,
     environment,
     finished,
+    kill_a_worker,
     kill_driver_somewhen,
     make_tapes,
     rows,
     wait_for_rows,
-    workers_of,
 )
 
 PROCESSES = 20  # of the 200 that the loop would need; each takes as long as any other
@@ -82,7 +82,7 @@ def killed(place: Path) -> None:
     """100 files on two workers, one of them killed in the middle."""
     run = begin(*reference(place), *RAY, "2")
     wait_for_rows(place / "out", 50, run)
-    os.kill(workers_of(run)[0], signal.SIGKILL)
+    kill_a_worker(run)
     code, said = finished(run)
     wrong = differences(place / "out", place / "alone", 100)
     print(f"killed: exit code {code}, differences: {wrong}; {said.strip().splitlines()[-1]}")

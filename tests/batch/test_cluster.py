@@ -63,9 +63,7 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(place):
     out = place / "killed"
     run = faults.begin(*asked(place, "killed"), *RAY)
     faults.wait_for_rows(out, FILES // 3, run)
-    victims = faults.workers_of(run)
-    assert victims, "no worker was found to kill"
-    os.kill(victims[0], signal.SIGKILL)
+    faults.kill_a_worker(run)
     code, said = faults.finished(run)
     assert code == 0, said
     assert faults.differences(out, place / "alone", FILES) == []
