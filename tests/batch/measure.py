@@ -1,11 +1,10 @@
-"""Measure what docs/clusters.md says of a batch: ``python tests/batch/measure.py [NAME...]``.
+"""Measure the figures of docs/clusters.md: ``python tests/batch/measure.py [NAME...]``.
 
 Every figure is printed with what it was made of; the recordings are noise from a seed.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import shutil
@@ -29,20 +28,20 @@ from faults import (
     wait_for_rows,
 )
 
-PROCESSES = 20  # of the 200 that the loop would need; each takes as long as any other
+PROCESSES = 20  # of the 200 that the loop would need; they take equally long
 RAY = ("--ray", "--threads", "1", "--workers")
 
 
 def seconds_of(*arguments: str | Path, threads: int = 1) -> float:
-    """How long a run takes, from its start to its end."""
+    """Duration of a run, from its start to its end."""
     began = time.perf_counter()
     code, said = finished(begin(*arguments, threads=threads))
     assert code == 0, said
     return time.perf_counter() - began
 
 
-def said_seconds(runs: list[tuple[str | Path, ...]]) -> float:
-    """The longest of some runs that begin at once, by what they tell, without their start."""
+def reported_seconds(runs: list[tuple[str | Path, ...]]) -> float:
+    """The longest duration of runs that begin at once, as they report it, without start-up."""
     said = [finished(run)[1] for run in [begin(*asked) for asked in runs]]
     return max(float(text.rsplit("h of audio in ", 1)[1].split(" s")[0]) for text in said)
 
@@ -121,7 +120,7 @@ def memory(place: Path) -> None:
 
 
 def workers(place: Path) -> None:
-    """The same 80 recordings on one worker and on two, by what the run itself tells."""
+    """The same 80 recordings on one worker and on two, as the runs report it."""
     tapes = make_tapes(place / "in", 80, 8.0, 12.0)
     took = []
     for count in (1, 2):
@@ -130,83 +129,21 @@ def workers(place: Path) -> None:
         assert code == 0, said
         took.append(float(said.rsplit("h of audio in ", 1)[1].split(" s")[0]))
     print(f"workers: {took[0]:.0f} s and {took[1]:.0f} s, {took[0] / took[1] / 2:.2f} efficient")
-    # The same without Ray: what the machine itself gives two processes that share nothing.
+    # Without Ray: what two processes that share nothing reach on this machine.
     halves = [place / "left", place / "right"]
     for n, path in enumerate(sorted(tapes.iterdir())):
         halves[n % 2].mkdir(exist_ok=True)
         path.rename(halves[n % 2] / path.name)
     asked = [("batch", half, place / f"{half.name}-out", "--threads", "1") for half in halves]
-    alone, both = said_seconds([asked[0]]), said_seconds([(*a, "--overwrite") for a in asked])
+    alone, both = (
+        reported_seconds([asked[0]]),
+        reported_seconds([(*a, "--overwrite") for a in asked]),
+    )
     print(f"workers: two processes of no cluster, {alone / both:.2f} efficient")
 
 
-def model(place: Path) -> None:
-    """Costs taken from ten recordings at 2 steps foretell 40 others at 8, on 1 and 2 workers."""
-    costs = costs_of(make_tapes(place / "some", 10, 20.0, 30.0), place / "costs")
-    print("model:", ", ".join(f"{name} {1000 * cost:.1f} ms" for name, cost in costs.items()))
-    tapes = make_tapes(place / "in", 40, 20.0, 30.0)
-    lengths = [soundfile.info(path).duration for path in tapes.iterdir()]
-    rows = sum(max(1, math.ceil((length - 5.12) / 4.48) + 1) for length in lengths)
-    blocks = sum(math.ceil(length / 2.56) for length in lengths)
-    work = rows * (8 * costs["evaluation"] + costs["row"]) + blocks * costs["vocoder"]
-    work += sum(lengths) * costs["second"]
-    for count in (1, 2):
-        asked = ("--seed", "7", "--steps", "8", *RAY, str(count))
-        code, said = finished(begin("batch", tapes, place / f"out{count}", *asked))
-        assert code == 0, said
-        took = float(said.rsplit("h of audio in ", 1)[1].split(" s")[0])
-        print(f"model: {count} workers: foretold {work / count:.0f} s, took {took:.0f} s")
-
-
-def costs_of(tapes: Path, out: Path) -> dict[str, float]:
-    """Seconds an evaluation of a row, the rest of a row, a vocoder's block, a second of audio."""
-    import torch
-
-    from lily import InferenceEngine, load_config
-    from lily.inference.events import UpsampleOptions
-    from lily.inference.interleave import together
-    from lily.inference.vocode import VoicedStream
-    from lily.model.latent_diffusion import LatentDiffusion
-
-    torch.set_num_threads(1)
-    spent = {"predict_v": 0.0, "low_posterior": 0.0, "decode": 0.0, "_block": 0.0}
-    counts = dict.fromkeys(spent, 0)
-
-    def timed(owner: type, name: str) -> None:
-        method = getattr(owner, name)
-
-        def call(*arguments):
-            began = time.perf_counter()
-            made = method(*arguments)
-            spent[name] += time.perf_counter() - began
-            counts[name] += 1
-            return made
-
-        setattr(owner, name, call)
-
-    for name in ("predict_v", "low_posterior", "decode"):
-        timed(LatentDiffusion, name)
-    timed(VoicedStream, "_block")
-    engine = InferenceEngine(load_config("lily-mini"))
-    names, each = sorted(tapes.iterdir()), engine.sampler.wanted
-    engine.run_inference(names[0], out / "warm", seed=7)
-    spent.update(dict.fromkeys(spent, 0.0))
-    counts.update(dict.fromkeys(spent, 0))
-    began = time.perf_counter()
-    driven = ((path, engine.begin(path, out, UpsampleOptions(seed=7))) for path in names)
-    for _ in together(driven, engine.sampler, lambda key, event: event):
-        continue
-    rest = time.perf_counter() - began - sum(spent.values())
-    return {
-        "evaluation": spent["predict_v"] / counts["predict_v"] / each,
-        "row": (spent["low_posterior"] + spent["decode"]) / counts["decode"] / each,
-        "vocoder": spent["_block"] / counts["_block"],
-        "second": rest / sum(soundfile.info(path).duration for path in names),
-    }
-
-
 MEASURES: dict[str, Callable[[Path], None]] = {
-    measure.__name__: measure for measure in (short, killed, driver, memory, workers, model)
+    measure.__name__: measure for measure in (short, killed, driver, memory, workers)
 }
 
 if __name__ == "__main__":
