@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -50,18 +51,17 @@ def describe(config: Config) -> dict[str, Any]:
     }
 
 
-def profile_encoder(config: Config) -> list[dict[str, Any]]:
+def profile_encoder(config: Config) -> Iterator[dict[str, Any]]:
     """Measure reading the context and caching its keys, with random weights, on the CPU.
 
-    For each duration in seconds: compute seconds, and bytes of the cached keys and values, of the
-    reader's state between blocks and of its largest activation. Log-mel frames are generated block
+    Yields a row for each duration in seconds: compute seconds, number of tokens, bytes of the
+    cached keys and values, and bytes of the largest activation. Log-mel frames are generated block
     by block, so the input itself takes no memory.
     """
     model = LatentDiffusion(**config["model"]["params"]).eval()
     encoder = model.unet.global_encoder
     if encoder is None:
-        return []
-    rows = []
+        return
     for seconds in PROFILE_SECONDS:
         generator = torch.Generator().manual_seed(0)
         largest = _Largest(encoder)
@@ -74,17 +74,14 @@ def profile_encoder(config: Config) -> list[dict[str, Any]]:
             cache = model.unet.context_cache(reader.finish())
         elapsed = time.perf_counter() - began
         largest.remove()
-        rows.append(
-            {
-                "seconds": seconds,
-                "compute_seconds": round(elapsed, 3),
-                "tokens": cache.keys[0].shape[2] - 1,
-                "cache_bytes_fp32": cache.bytes,
-                "cache_bytes_bf16": cache.bytes // 2,
-                "largest_activation_bytes": largest.bytes,
-            }
-        )
-    return rows
+        yield {
+            "seconds": seconds,
+            "compute_seconds": round(elapsed, 3),
+            "tokens": cache.keys[0].shape[2] - 1,
+            "cache_bytes_fp32": cache.bytes,
+            "cache_bytes_bf16": cache.bytes // 2,
+            "largest_activation_bytes": largest.bytes,
+        }
 
 
 class _Largest:
