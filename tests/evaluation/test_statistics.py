@@ -1,4 +1,4 @@
-"""Laws of paired intervals: no difference holds zero, a steady one does not, order is direction."""
+"""Paired intervals: no difference holds zero, a steady one does not, and 95 % means 95 %."""
 
 import pytest
 import torch
@@ -27,3 +27,19 @@ def test_a_steady_gain_under_large_scatter_excludes_zero():
     assert found["high"] < 0
     assert found["mean"] == pytest.approx(-0.5, abs=0.05)
     assert found["relative"] < 0
+
+
+@pytest.mark.parametrize("count", [50, 800])
+def test_the_interval_is_that_of_95_per_cent(count):
+    """Of a mean of normal draws it is 1.96 standard errors on each side."""
+    noise = torch.randn(count, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = paired_difference(noise.tolist(), [0.0] * count)
+    error = float(noise.std(correction=0)) / count**0.5
+    assert found["mean"] - found["low"] == pytest.approx(1.96 * error, rel=0.06)
+    assert found["high"] - found["mean"] == pytest.approx(1.96 * error, rel=0.06)
+    assert found == paired_difference(noise.tolist(), [0.0] * count)
+
+
+def test_one_recording_has_no_interval():
+    found = paired_difference([3.0], [2.0])
+    assert (found["mean"], found["low"], found["high"], found["relative"]) == (1.0, 1.0, 1.0, 0.5)
