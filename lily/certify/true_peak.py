@@ -9,9 +9,11 @@ Nyquist; at four times the rate a peak is missed by 0.7 dB at most, at the highe
 import torch
 from torch import Tensor
 
+from lily.dsp.filters import kaiser_beta, windowed_sinc
+
 OVERSAMPLING = 4
 SIDE = 24  # samples of the signal on each side of an interpolated one
-ATTENUATION_DB = 80.0
+ATTENUATION_DB = 80.0  # of the images
 STRIDE = 32  # samples whose neighbourhoods are interpolated by one row of a matrix product
 
 
@@ -19,13 +21,9 @@ class TruePeakMeter:
     """The largest magnitude of a stream of blocks (C, n), oversampled; memory is one block."""
 
     def __init__(self) -> None:
-        from scipy.signal import firwin, kaiser_beta  # a second to import
-
         taps = 2 * SIDE * OVERSAMPLING + 1
-        kernel = torch.from_numpy(
-            firwin(taps, 1 / OVERSAMPLING, window=("kaiser", kaiser_beta(ATTENUATION_DB)))
-        )
-        kernel = (kernel * OVERSAMPLING).float()
+        beta = kaiser_beta(ATTENUATION_DB)
+        kernel = (OVERSAMPLING * windowed_sinc(taps, 1 / OVERSAMPLING, beta)).float()
         # Phase 0 would be the samples themselves.
         phases = [kernel[phase::OVERSAMPLING].flip(0) for phase in range(1, OVERSAMPLING)]
         self._gain = max(float(phase.abs().sum()) for phase in phases)  # no peak rises by more
