@@ -70,13 +70,18 @@ def bundled_folder(name: str) -> Path:
 
 
 def encoder_note(config: Config) -> str:
-    """Why a model's encoder has no effect, in a sentence; empty if it has, or is not known yet."""
+    """Why a model's encoder has no effect, in a sentence; empty if it has, or is not known yet.
+
+    Reads files of this machine only: a model on the Hub is not fetched for it.
+    """
     if not config["model"]["params"]["unet_config"]["params"].get("use_global_encoder"):
         return "This model has no global encoder."
     source = build(WeightsConfig, config.get("weights", {}), "weights")
     if source.repo is not None:
         return ""
-    return "" if encoder_is_trained(with_weights(config)) else UNTRAINED
+    # An adapter holds every tensor of its encoder, so its base is not asked for.
+    folder = source.folder or bundled_folder(str(source.bundled))
+    return "" if encoder_is_trained({**config, "weights": {"folder": str(folder)}}) else UNTRAINED
 
 
 def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:

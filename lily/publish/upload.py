@@ -5,7 +5,9 @@ What is uploaded is checked as loading checks it: a folder that would not load i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -77,21 +79,19 @@ def publish(
 
 
 def space_files(name: str) -> dict[str, Path | bytes]:
-    """What a Space for the model ``name`` consists of: path there to file here, or content.
+    """The files of a Space for the model ``name``: path in the Space to a file here, or content.
 
-    Raises PublishError where Lily is not a clone.
+    Only files that git tracks are uploaded: whatever else lies in the clone may be private. Raises
+    PublishError where Lily is not in a clone, or a tracked file is missing.
     """
-    absent = [part for part in SPACE if not (ROOT / part).exists()]
-    if absent:
+    files: dict[str, Path | bytes] = {path: ROOT / path for path in _tracked(SPACE)}
+    untracked = [p for p in SPACE if not any(f == p or f.startswith(f"{p}/") for f in files)]
+    lost = [path for path in files if not (ROOT / path).exists()]
+    for part in (*untracked, *lost):
         raise PublishError(
-            f"A Space is made of a clone of Lily, and {ROOT} has no {absent[0]}; run this there."
+            f"A Space is made of the files that git tracks in a clone of Lily, and {ROOT} has no "
+            f"{part} among them; run this in a clone, or restore it."
         )
-    files: dict[str, Path | bytes] = {}
-    for part in SPACE:
-        paths = [ROOT / part] if (ROOT / part).is_file() else sorted((ROOT / part).rglob("*"))
-        for path in paths:
-            if path.is_file() and "__pycache__" not in path.parts:
-                files[path.relative_to(ROOT).as_posix()] = path
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if not line.startswith(LEFT_OUT)]
     files["requirements.txt"] = ("\n".join(kept) + "\n").encode()
@@ -105,8 +105,22 @@ def space_files(name: str) -> dict[str, Path | bytes]:
     return files
 
 
+def _tracked(parts: Sequence[str]) -> list[str]:
+    """Paths below ROOT that git tracks, of files or folders."""
+    command = ["git", "ls-files", "-z", "--", *parts]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PublishError(
+            f"A Space is made of the files that git tracks in a clone of Lily, and {ROOT} is no "
+            "git clone; run this in one."
+        ) from error
+    paths = os.fsdecode(listed).split("\0")
+    return [path for path in paths if path]
+
+
 def _tell_gaps(folder: Path, card: str, tell: Tell) -> None:
-    """Say what a stranger will miss in the card, to the one who can still add it."""
+    """Report what is missing in the card while it can still be added."""
     if "license: unknown" in card:
         tell(Notice(f"{folder}/README.md names no licence; the card says unknown."))
     if UNSTATED in card:

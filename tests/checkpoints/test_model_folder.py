@@ -111,6 +111,21 @@ def test_a_base_and_an_adapter_make_the_whole_model(pair):
     assert encoder_is_trained(config) and not encoder_note(read_folder_config(adapter))
 
 
+def test_the_note_on_an_adapters_encoder_asks_for_no_base(pair, tmp_path, monkeypatch):
+    def fetch(*_):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr("lily.checkpoints.hub.fetch", fetch)
+    whole, *_ = pair
+    for trained in (True, False):
+        if not trained:
+            for module in whole.unet.conditioned():
+                torch.nn.init.zeros_(module.global_out.weight)
+        folder = tmp_path / str(trained)
+        save_adapter_folder(whole, load_config("tiny"), folder, base_model="owner/base")
+        assert bool(encoder_note(read_folder_config(folder))) is not trained
+
+
 def test_a_base_alone_has_an_encoder_that_changes_nothing_and_says_so(pair):
     _, base, _ = pair
     config = with_weights(read_folder_config(base))
