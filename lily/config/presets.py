@@ -53,6 +53,8 @@ class GlobalEncoderConfig:
     feed_forward: Count = 256
     tokens_in: Count = 1024  # most tokens the transformer reads, so that time stays linear
     tokens_out: Count = 128  # most tokens the U-Net attends to
+    # The input marks unknown bins and the vector holds the profile; older models have neither.
+    profile: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads:

@@ -7,6 +7,7 @@ Source: AudioSR, ``utils.py: mel_spectrogram_train`` (librosa's Slaney mels, are
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -132,3 +133,15 @@ class MelStream:
     def _none(self) -> Tensor:
         assert self._buffer is not None
         return self._buffer.new_zeros(self._buffer.shape[0], 0, self.mel.config.n_mels)
+
+
+def bin_centres_hz(mel: LogMel) -> Tensor:
+    """Centre frequencies (M,) of the mel bins in Hz: Slaney's scale, as the filter bank's."""
+    config = mel.config
+    low, high = (_slaney(hz) for hz in (config.fmin, config.fmax))
+    places = torch.linspace(low, high, config.n_mels + 2)[1:-1]
+    return torch.where(places < 15, places * 200 / 3, 1000 * 6.4 ** ((places - 15) / 27))
+
+
+def _slaney(hz: float) -> float:
+    return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)

@@ -1,10 +1,10 @@
-"""The Global Audio Encoder: read the whole recording once, say what it is in 128 tokens at most.
+"""The Global Audio Encoder: a whole recording as one vector and at most 128 tokens.
 
-Three convolutions (12.5 tokens/s), a projection that keeps where in frequency things are, two
-transformer layers, average pooling with true centre times. Normalisation never crosses time, so
-blocks with a halo give what one pass gives; memory is bounded and time linear in the duration.
-What a token says is not left to chance: training asks each for the cepstrum the recording had at
-its time before it lost its highs (``hint``), and the vector for that of the whole recording.
+Three convolutions (12.5 tokens/s), a projection that keeps the frequency axis, two transformer
+layers, average pooling with true centre times. Normalisation never crosses time, so blocks with a
+halo give the result of one pass; memory is bounded and time linear in the duration. Training asks
+each token for the cepstrum that the recording had at its time before it was degraded
+(``token_loss``), and the vector for the recording's profile (``recording_profile.py``).
 Shapes: log-mel (B, 1, M, T); tokens (B, N, 64) with centre times in seconds.
 """
 
@@ -27,8 +27,8 @@ STRIDE = 8  # log-mel frames per token: three convolutions of stride 2
 HALO = 16  # frames a block needs on each side: the convolutions see 7 frames, rounded to strides
 # Recordings at the engine's level: their log-mel falls by so much, on average, from the lowest band
 # to the highest, and cepstral coefficient k of 64 bands varies by 10 / (1 + k), 0.33 at least.
-HINT_FALL = (-2.6, -8.6)
-HINT_SPREAD, HINT_LEAST = 10.0, 0.33
+CEPSTRAL_FALL = (-2.6, -8.6)
+CEPSTRAL_SPREAD, CEPSTRAL_LEAST = 10.0, 0.33
 AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
 BLOCK = (
     256  # frames ContextReader reads at a time: of more, features leave the cache, twice as slow
@@ -37,7 +37,7 @@ BLOCK = (
 
 @dataclass(frozen=True)
 class GlobalContext:
-    """What the encoder knows of a recording: one vector, and tokens that know their time."""
+    """The encoder's output for a recording: one vector, and tokens with their times."""
 
     vector: Tensor  # (B, 64)
     tokens: Tensor  # (B, N, 64)
@@ -179,17 +179,16 @@ class GlobalAudioEncoder(nn.Module):
         )
 
 
-def hint(context: GlobalContext, original: Tensor, lengths: Tensor | None) -> Tensor:
-    """How far the context is from the recording's own cepstra, as they were: mean square, scaled.
+def token_loss(context: GlobalContext, original: Tensor, lengths: Tensor | None) -> Tensor:
+    """Mean square difference of the tokens and the original's own cepstra, scaled.
 
-    ``original`` (B, T, M) is the log-mel of what was degraded, of ``lengths`` (B,) real frames.
-    Cepstra, because their coefficients vary independently and are scaled alike: of plain spectra
-    loudness is nearly all, and that the U-Net knows. Without a hint the constant part of the tokens
-    grew to 99.99 % in training: a bias is learned in fewer steps than what recordings say.
+    ``original`` (B, T, M) is the log-mel before it was degraded, of ``lengths`` (B,) real frames.
+    Cepstra, because their coefficients vary independently and are scaled alike: plain spectra are
+    mostly loudness, which the U-Net sees anyway. Without this loss the tokens became a constant.
     """
     count, bands = context.tokens.shape[1:]
     bands_of = F.adaptive_avg_pool1d(original, bands)  # (B, T, bands)
-    fall = torch.linspace(*HINT_FALL, bands, device=original.device)
+    fall = torch.linspace(*CEPSTRAL_FALL, bands, device=original.device)
     cepstra = (bands_of - fall) @ _cepstral(bands, original.device)
     real = torch.ones(cepstra.shape[:2], device=cepstra.device)
     if lengths is not None:
@@ -198,8 +197,7 @@ def hint(context: GlobalContext, original: Tensor, lengths: Tensor | None) -> Te
     sums, counts = _pool_sums(cepstra, real, round(context.spacing / FRAME_SECONDS))
     sums, counts = sums[:, :count], counts[:, :count]
     errors = (context.tokens - sums / counts.clamp(min=1)[..., None]).square().mean(-1)
-    whole = sums.sum(1) / counts.sum(1, keepdim=True)
-    return (errors * counts).sum() / counts.sum() + F.mse_loss(context.vector, whole)
+    return (errors * counts).sum() / counts.sum()
 
 
 def _cepstral(bands: int, device: torch.device) -> Tensor:
@@ -207,7 +205,7 @@ def _cepstral(bands: int, device: torch.device) -> Tensor:
     orders = torch.arange(bands, device=device)
     angles = (orders[:, None] + 0.5) * orders * (math.pi / bands)
     # Fewer bands than 64 are fewer terms in each sum: the spread falls with their root.
-    spread = (HINT_SPREAD / (1 + orders)).clamp(min=HINT_LEAST) * math.sqrt(bands / 64)
+    spread = (CEPSTRAL_SPREAD / (1 + orders)).clamp(min=CEPSTRAL_LEAST) * math.sqrt(bands / 64)
     return angles.cos() * math.sqrt(2 / bands) / spread
 
 

@@ -22,10 +22,11 @@ from lily.config.sections import build
 from lily.errors import ConfigError
 from lily.model.attention import Conditioning
 from lily.model.autoencoder import AutoencoderKL, DiagonalGaussian
-from lily.model.global_encoder import GlobalContext, hint
+from lily.model.global_encoder import GlobalContext, token_loss
+from lily.model.recording_profile import likelihood_loss, with_known
 from lily.model.unet import UNet
 
-HINT_WEIGHT = 0.1  # in the loss: as v's error is some 0.3, and the hint's too
+CONTEXT_WEIGHT = 0.1  # in the loss: as v's error is some 0.3, and that of the tokens too
 UNCONDITIONAL = -11.4981  # AudioSR's low-pass latent where guidance has no condition
 Context = Literal["drawn", "always", "never"]
 ENCODER_PREFIX = "model.diffusion_model.global_encoder."
@@ -137,8 +138,10 @@ class LatentDiffusion(nn.Module):
         ``context_mel`` (R, T', M) of whole recordings with ``context_lengths`` (R,) frames,
         ``context_index`` (B,) saying which recording a row is cut from (absent: R = B, in order),
         ``context_target`` (R, T', M) those recordings before they were degraded, which the encoder
-        never sees and is asked for, ``chunk_start`` (B,) seconds, ``pooling``, ``loss_weight``
-        (B, M') of the latent's bins, and ``timestep_power`` in place of the model's.
+        never sees and is asked for, ``profile`` (R, 12) theirs, ``known`` (R, 12) the figures of it
+        that are set (NaN: not set), ``needs_context`` (B,) rows that never drop theirs,
+        ``chunk_start`` (B,) seconds, ``pooling``, ``loss_weight`` (B, M') of the latent's bins, and
+        ``timestep_power`` in place of the model's.
         Source: AudioSR ``ddpm.py: p_losses``.
         """
         with torch.no_grad():
@@ -156,40 +159,56 @@ class LatentDiffusion(nn.Module):
             self.unconditional if context == "drawn" else 0.0
         )
         low = torch.where(conditional[:, None, None, None], low, UNCONDITIONAL)
-        dropout = {"drawn": self.context_dropout, "always": 0.0, "never": 1.0}[context]
-        informed = conditional & (draw.uniform(z.shape[0]) >= dropout)
+        informed = conditional & self.informed(batch, draw.uniform(z.shape[0]), context)
         signal = self.signal_scale[steps][:, None, None, None]
         spread = self.noise_scale[steps][:, None, None, None]
         target = signal * noise - spread * z
-        conditioning, told = self._training_conditioning(batch, informed)
+        conditioning, context_losses = self.training_conditioning(batch, informed)
         v = self.predict_v(signal * z + spread * noise, low, steps, conditioning)
         errors = F.mse_loss(v.float(), target, reduction="none").mean((1, 2))  # (B, M')
         weight = batch.get("loss_weight")
         loss = (errors if weight is None else errors * weight).mean()
         logs = {"loss": loss.detach(), "informed": informed.float().mean()}
-        if told is not None:
-            logs["hint"] = told.detach()
-            loss = loss + HINT_WEIGHT * told
+        for name, value in context_losses.items():
+            logs[name] = value.detach()
+            loss = loss + CONTEXT_WEIGHT * value
         return loss, logs
 
-    def _training_conditioning(
+    def informed(self, batch: Mapping[str, Any], places: Tensor, context: Context) -> Tensor:
+        """Which rows (B,) have their context, given uniform draws (B,)."""
+        dropout = {"drawn": self.context_dropout, "always": 0.0, "never": 1.0}[context]
+        informed = places >= dropout
+        if context == "drawn" and "needs_context" in batch:
+            informed = informed | batch["needs_context"].to(informed.device)
+        return informed
+
+    def training_conditioning(
         self, batch: Mapping[str, Any], informed: Tensor
-    ) -> tuple[Conditioning | None, Tensor | None]:
-        """What the informed rows are told, and how far that is from the truth where it is given."""
+    ) -> tuple[Conditioning | None, dict[str, Tensor]]:
+        """The conditioning of the informed rows, and how far the context is from the truth.
+
+        The losses are those of the keys that the batch has: ``context_target`` and ``profile``.
+        """
         rows = informed.nonzero()[:, 0]
         if self.unet.global_encoder is None or not len(rows):
-            return None, None
+            return None, {}
         mel, lengths, index = batch.get("context_mel"), batch.get("context_lengths"), None
-        original = batch.get("context_target")
+        asked = [batch.get(key) for key in ("context_target", "profile", "known")]
         if mel is None:
             mel, lengths = batch["lowpass_mel"], None
         elif "context_index" in batch:
             index = batch["context_index"].to(mel.device)[rows]
         if index is None:  # one recording a row: read only those that are used
-            mel, lengths, original = (x if x is None else x[rows] for x in (mel, lengths, original))
+            mel, lengths, *asked = (x if x is None else x[rows] for x in (mel, lengths, *asked))
             index = torch.arange(len(rows), device=mel.device)
         context = self.read_context(mel, lengths, int(batch.get("pooling", 1)))
-        told = None if original is None else hint(context, original, lengths)
+        (original, profile, known), losses = asked, {}
+        if original is not None:
+            losses["tokens"] = token_loss(context, original, lengths)
+        if profile is not None:
+            losses["profile"] = likelihood_loss(context.vector, profile)
+        if known is not None:
+            context = with_known(context, known)
         starts = batch.get("chunk_start")
         starts = torch.zeros(len(informed)) if starts is None else starts
         conditioning = Conditioning(
@@ -197,7 +216,7 @@ class LatentDiffusion(nn.Module):
             starts=starts.to(mel.device, torch.float64)[rows],
             rows=rows,
         )
-        return conditioning, told
+        return conditioning, losses
 
 
 class _Draw:

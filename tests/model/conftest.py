@@ -59,7 +59,7 @@ def make_model(
 def make_context(randn: Callable[..., Tensor]) -> Callable[..., GlobalContext]:
     """``make_context(rows, tokens)``: random tokens 0.08 s apart."""
 
-    def make(rows: int = 1, tokens: int = 60, width: int = 16) -> GlobalContext:
+    def make(rows: int = 1, tokens: int = 60, width: int = 32) -> GlobalContext:
         times = (torch.arange(tokens, dtype=torch.float64) + 0.5) * SPACING
         return GlobalContext(
             vector=randn(rows, width),

@@ -103,7 +103,7 @@ def transformer(seeded, wake) -> GlobalConditionedSpatialTransformer:
     """One transformer of 16 channels with two query bands."""
     layer = seeded(
         lambda: GlobalConditionedSpatialTransformer(
-            16, 8, 1, 0.0, context_dim=16, bands=2, stride=1, index=0
+            16, 8, 1, 0.0, context_dim=32, bands=2, stride=1, index=0
         )
     )
     wake(layer)

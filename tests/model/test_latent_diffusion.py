@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from lily.errors import ConfigError
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
+from lily.model.recording_profile import COUNT
 
 ENCODER = ("global_encoder.", ".global_")
 
@@ -119,6 +122,33 @@ def test_what_the_encoder_is_asked_for_it_never_sees(model, batch, randn):
     _, seen = seen_context(model, asked)
     _, other = seen_context(model, {**asked, "context_target": randn(2, 128, 256)})
     assert torch.equal(seen.vector, other.vector) and torch.equal(seen.tokens, other.tokens)
+
+
+def test_a_profile_that_is_set_reaches_the_networks_and_not_the_encoder(model, batch, randn, wake):
+    wake(model)
+    profile, nothing = randn(2, COUNT), torch.full((2, COUNT), math.nan)
+    asked = {**batch, "profile": profile, "known": nothing}
+    losses = [model({**asked, "known": known}, generator())[0] for known in (nothing, profile)]
+    assert losses[0] != losses[1]
+    seen, other = (
+        seen_context(model, {**asked, "known": known})[1] for known in (nothing, profile)
+    )
+    assert torch.equal(seen.vector, other.vector)
+
+
+def test_the_profile_of_the_target_gives_the_encoder_no_gradient_from_it(model, batch, randn):
+    batch["fbank"].requires_grad_()
+    batch |= {"profile": randn(2, COUNT), "known": randn(2, COUNT)}
+    _, context = seen_context(model, batch)
+    summary = context.tokens.sum() + context.vector.sum()
+    assert torch.autograd.grad(summary, batch["fbank"], allow_unused=True) == (None,)
+
+
+def test_rows_that_need_their_context_keep_it(model, batch):
+    model.context_dropout = 1.0
+    batch["needs_context"] = torch.tensor([True, False])
+    _, logs = model(batch, generator())
+    assert logs["informed"] == 0.5
 
 
 def test_the_context_is_of_the_whole_recording_when_it_is_given(model, batch, randn):
