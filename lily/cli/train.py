@@ -63,9 +63,9 @@ def run_train(options: argparse.Namespace) -> int:
     """Train the stages asked for, with a progress bar a stage."""
     from lily.checkpoints.resolve import resolve_config, with_weights
     from lily.config.presets import load_config
+    from lily.config.training import STAGES
     from lily.inference.device import choose_device, choose_precision, repeatable
     from lily.training.parallel import launched_precision
-    from lily.training.stages import STAGES
     from lily.training.train import shortened, train
 
     if options.stage not in (*STAGES, "all"):

@@ -106,6 +106,11 @@ def signal_powers() -> tuple[float, ...]:
     return tuple(powers)
 
 
+def noisiest_scales() -> Scales:
+    """The scales of signal and noise at the first of the trailing times."""
+    return _scales(TIMES - 1)
+
+
 def _scales(time: int) -> Scales:
     power = signal_powers()[time]
     return math.sqrt(power), math.sqrt(1 - power)

@@ -1,1 +1,1 @@
-"""From a folder of audio to a model folder: prepare once, then three stages, each resumable."""
+"""From a folder of audio to a model folder: prepare once, then train stage by stage, resumably."""

@@ -1,4 +1,4 @@
-"""The diffusion's batches and losses: chunks of albums, and what their contexts are.
+"""The diffusion's batches and losses: chunks of albums, and the contexts they share.
 
 A batch is a few windows of albums, each read as one context, and several chunks of each to fill in.
 The encoder's own stage is the same with all else frozen. Latents are encoded once, before.
@@ -9,41 +9,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lily.config.presets import MEL_FRAMES_PER_LATENT, MelConfig
+from lily.config.presets import MEL_FRAMES_PER_LATENT
 from lily.config.training import TrainingConfig
-from lily.dsp.mel import LogMel
 from lily.errors import TrainingError
 from lily.model.latent_diffusion import Context, LatentDiffusion
 from lily.training.corpus import Corpus
+from lily.training.windows import Draws, WindowDrawer, padded, whole_frames
 
-KNOWN_WEIGHT = 0.25  # of latent bins below the cutoff in the diffusion's loss
 Logs = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A chunk: its latents (L, z, M') and where it starts in its window."""
-
-    target: Tensor
-    low: Tensor
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """A window of an album, of which ``length`` frames are real, and chunks of it."""
-
-    context: Tensor  # (T, M)
-    original: Tensor  # (T, M), before it was degraded
-    length: int
-    rows: list[_Row]
-    weight: Tensor  # (M',)
+Batch = dict[str, Any]
+KNOWN_MELS = 0.02  # weight of mel bins below the cutoff in scores of the log-mel
 
 
 class DiffusionStage:
@@ -54,94 +35,70 @@ class DiffusionStage:
 
     def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, recipe.diffusion, device
-        self.recipe, self.mel = recipe, LogMel(MelConfig())
+        self.recipe = recipe
         self.changing = recipe.changing_bandwidth
         self.timestep_power = model.timestep_power
         self.modules: list[nn.Module] = [model.model]
 
-    def loss(self, batch: dict[str, object], generator: torch.Generator) -> tuple[Tensor, Logs]:
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Logs]:
         """One batch's loss and figures."""
         loss, logs = self.model(batch, generator, context=self.context)
-        return loss, {"v_mse": logs["loss"], **{k: logs[k] for k in ("hint",) if k in logs}}
+        names = {"loss": "v_mse", "tokens": "tokens", "profile": "profile"}
+        return loss, {name: logs[key] for key, name in names.items() if key in logs}
 
-    def validate(self, batch: dict[str, object], generator: torch.Generator) -> Logs:
+    def validate(self, batch: Batch, generator: torch.Generator) -> Logs:
         """The loss with every row's context, with none and with another's, over the same noise."""
+        batch = blind(batch)
         state = generator.get_state()
         _, on = self.model(batch, generator, context="always")
         generator.set_state(state)
         _, off = self.model(batch, generator, context="never")
         generator.set_state(state)
-        strangers = (batch["context_index"] + 1) % len(batch["context_mel"])
-        _, wrong = self.model({**batch, "context_index": strangers}, generator, context="always")
+        _, wrong = self.model(exchanged(batch), generator, context="always")
         return {"valid_on": on["loss"], "valid_off": off["loss"], "valid_wrong": wrong["loss"]}
 
-    def batch(self, corpus: Corpus, generator: torch.Generator) -> dict[str, object]:
-        """AudioSR's keys with latents in place of log-mels, and the albums' contexts."""
+    def batch(self, corpus: Corpus, generator: torch.Generator) -> Batch:
+        """AudioSR's keys with latents in place of log-mels, and the windows' contexts."""
         training, frames = self.recipe, whole_frames(self.config.seconds)
-        seconds = _seldom_long(training.context_seconds, generator)
-        window = max(whole_frames(seconds), frames)
-        draws = [
-            self._draw(corpus, window, frames, generator)
-            for _ in range(-(-self.config.batch // self.chunks))
-        ]
-        rows = [row for draw in draws for row in draw.rows]
+        drawer = WindowDrawer(training, Draws(frames, self.chunks, self.changing))
+        length = max(whole_frames(_seldom_long(training.context_seconds, generator)), frames)
+        count = -(-self.config.batch // self.chunks)
+        windows = [drawer.draw(corpus, length, generator) for _ in range(count)]
+        rows = [row for window in windows for row in window.rows]
+        bins = self.model.first_stage_model.config.bins
         z = torch.stack([row.target for row in rows]).to(self.device).transpose(1, 2)
-        weights = torch.stack([draw.weight for draw in draws])
+        low = torch.stack([row.low for row in rows]).to(self.device).transpose(1, 2)
+        weights = torch.stack([drawer.latent_weights(window, bins) for window in windows])
+        mel_weights = torch.stack([drawer.mel_weights(window, KNOWN_MELS) for window in windows])
+        index = torch.arange(len(rows), device=self.device) // self.chunks
         return {
             "fbank_latent": z * self.model.scale_factor,
-            "lowpass_latent": torch.stack([r.low for r in rows]).to(self.device).transpose(1, 2),
-            "context_mel": torch.stack([draw.context for draw in draws]).to(self.device),
-            "context_target": torch.stack([draw.original for draw in draws]).to(self.device),
-            "context_lengths": torch.tensor([draw.length for draw in draws], device=self.device),
-            "context_index": torch.arange(len(z), device=self.device) // self.chunks,
+            "lowpass_latent": low,
+            "context_mel": padded([w.context for w in windows]).to(self.device),
+            "context_target": padded([w.original for w in windows]).to(self.device),
+            "context_lengths": torch.tensor([w.length for w in windows], device=self.device),
+            "context_index": index,
+            "profile": torch.stack([w.profile for w in windows]).to(self.device),
+            "known": torch.stack([w.known for w in windows]).to(self.device),
+            "needs_context": torch.tensor([w.needs_context for w in windows])[index],
             "chunk_start": torch.tensor([row.seconds for row in rows]),
             "timestep_power": self.timestep_power,
             "pooling": round(_log_uniform(training.pooling, generator)),
-            "loss_weight": weights.repeat_interleave(self.chunks, 0).to(self.device),
+            "loss_weight": weights[index].to(self.device),
+            "log_mel": torch.stack([row.log_mel for row in rows]).to(self.device),
+            "log_mel_weight": mel_weights[index].to(self.device),
+            "narrow": torch.stack([row.narrow for row in rows]).to(self.device),
         }
 
-    def _draw(self, corpus: Corpus, window: int, frames: int, generator: torch.Generator) -> _Draw:
-        """A window of an album as its context, and the chunks that are to be filled in."""
-        album, unit = corpus.draw_album(generator), MEL_FRAMES_PER_LATENT
-        total = corpus.frames[album] // unit * unit
-        room = max(total - window, 0) // unit
-        first = int(torch.randint(room + 1, (), generator=generator)) * unit
-        length = min(window, total - first)
-        context = corpus.crop(album, "low", first, window)
-        original = corpus.crop(album, "target", first, window)
-        narrow = torch.ones(window // unit, dtype=torch.bool)
-        if float(torch.rand((), generator=generator)) < self.changing:
-            narrow = _narrow_parts(length, window, frames, generator)
-            wide = ~narrow.repeat_interleave(unit)
-            context[wide] = original[wide]
-        places = narrow.nonzero()[:, 0]
-        rows, count = [], frames // unit
-        for _ in range(self.chunks):
-            # Around a place where the recording is narrow: elsewhere there is nothing to fill in.
-            middle = int(places[int(torch.randint(len(places), (), generator=generator))])
-            earliest = max(0, middle - count + 1)
-            latest = max(0, min(middle, length // unit - count))
-            bounds = (min(earliest, latest), latest)
-            place = corpus.draw_start(
-                album, "low", (first + bounds[0] * unit, first + bounds[1] * unit), unit, generator
-            )
-            place = (place - first) // unit
-            start = first // unit + place
-            target = corpus.crop(album, f"target.{corpus.latents}", start, count)
-            low = corpus.crop(album, f"low.{corpus.latents}", start, count)
-            wide = ~narrow[place : place + count]
-            low[: len(wide)][wide] = target[: len(wide)][wide]
-            rows.append(_Row(target, low, place * unit * 0.01))
-        return _Draw(context, original, length, rows, self._weight(corpus.cutoffs_hz[album]))
 
-    def _weight(self, cutoff_hz: float) -> Tensor:
-        """Weights (M',) of the latent bins: what lies below the cutoff is replaced anyway."""
-        autoencoder = self.model.first_stage_model.config
-        per_bin = autoencoder.mel_bins // autoencoder.bins
-        known = self.mel.first_bin_above(0.95 * cutoff_hz) // per_bin
-        weight = torch.ones(autoencoder.bins)
-        weight[:known] = KNOWN_WEIGHT
-        return weight / weight.mean()
+def blind(batch: Batch) -> Batch:
+    """The batch with no figure of any profile set."""
+    return {**batch, "known": torch.full_like(batch["known"], math.nan)}
+
+
+def exchanged(batch: Batch) -> Batch:
+    """The batch with every row given another recording's context."""
+    return {**batch, "context_index": (batch["context_index"] + 1) % len(batch["context_mel"])}
 
 
 class EncoderStage(DiffusionStage):
@@ -210,37 +167,6 @@ def _encode(
             latent = model.encode_low(mel[None, start : start + size].to(device))
             pieces.append(latent[0].transpose(0, 1).half().cpu())
     return torch.cat(pieces).numpy()
-
-
-def whole_frames(seconds: float) -> int:
-    """Mel frames of a crop: whole latent frames, and enough of them for the U-Net's strides."""
-    unit = 8 * MEL_FRAMES_PER_LATENT
-    return max(1, round(seconds * 100 / unit)) * unit
-
-
-def _narrow_parts(length: int, window: int, frames: int, generator: torch.Generator) -> Tensor:
-    """Where a recording of changing bandwidth lost its highs: (window / 8,) bool, in latent frames.
-
-    One to three places cut the recording's ``length`` into parts that are wide and narrow in turn;
-    at least ``frames`` of it are narrow. A recording too short for that is narrow throughout.
-    """
-    unit = MEL_FRAMES_PER_LATENT
-    narrow = torch.ones(window // unit, dtype=torch.bool)
-    room = (length - frames) // unit
-    if room < 1:
-        return narrow
-    cuts = 1 + int(torch.randint(3, (), generator=generator))
-    places = torch.randint(1, length // unit, (cuts,), generator=generator).sort().values.tolist()
-    wide = bool(torch.randint(2, (), generator=generator))
-    edges = [0, *places, window // unit]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        narrow[start:stop] = not wide
-        wide = not wide
-    if int(narrow[: length // unit].sum()) < frames // unit:
-        narrow[:] = True
-        narrow[: int(torch.randint(1, room + 1, (), generator=generator))] = False
-    narrow[length // unit :] = False  # padding is never filled in
-    return narrow
 
 
 def _seldom_long(bounds: tuple[float, float], generator: torch.Generator) -> float:

@@ -37,6 +37,8 @@ class Corpus:
         facts = [self._facts(album.key) for album in self.albums]
         self.frames = [int(fact["frames"]) for fact in facts]
         self.cutoffs_hz = [float(fact["cutoff_hz"]) for fact in facts]
+        self.edges_hz = [float(fact["edge_hz"]) for fact in facts]  # of the originals
+        self.altered = [bool(fact["altered"]) for fact in facts]  # tilted, or ended early
         self.peaks = [float(self._facts(r.key)["peak"]) for r in self.recordings]
         self.lengths = [int(self._facts(r.key)["samples"]) for r in self.recordings]
         self.latents = ""  # the arrays' suffix, set once they are encoded

@@ -1,11 +1,11 @@
 """From a folder of audio to training arrays: find, split by source, decode, join, degrade, cache.
 
-Recordings of one source are joined into *albums* of up to minutes, anew for each variant: an album
-is one long recording with one history (speed, equalisation, bandwidth, degradation, level), which
-is what the encoder has to find out. For each album the log-mel as it was (``target``) and as it
-became (``low``) are kept, both at the level inference will use. Arrays are memory-mapped, so a
-corpus need not fit in memory. Splitting is by *source*, never by clip: what comes before ``__`` in
-a file's name, else its folder, else the file itself.
+Recordings of one source are joined into albums of up to minutes, anew for each variant. An album
+is one long recording with one history (speed, equalisation, bandwidth, degradation, level). Some
+albums are mixed with recordings of another source. For each album the log-mel of the original
+(``target``) and of the degraded recording (``low``) are kept, both at the level of inference.
+Arrays are memory-mapped, so a corpus need not fit in memory. Splitting is by source, never by
+clip: the source is the part of a file's name before ``__``, else its folder, else the file.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ import numpy as np
 import torch
 
 from lily.audio.read import read_audio
+from lily.bandwidth.meter import BandwidthMeter
 from lily.config.presets import MelConfig
 from lily.config.training import TrainingConfig
 from lily.errors import InputError
-from lily.training.history import Heard, live_through
+from lily.training.history import live_through
 
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".w64")
 )
+EFFECTS = ("sfx", "effects")  # folders of sound effects, which may be played at other speeds
 SHORTEST_SECONDS = 1.0
 SILENT = 1e-4  # peak below which there is nothing to learn: -80 dBFS
 log = logging.getLogger(__name__)
@@ -43,9 +45,14 @@ class Recording:
     """One audio file of the corpus and the source it belongs to."""
 
     path: Path
-    name: str  # its place in the folder: what its fate is drawn from
+    name: str  # its path within the folder, which seeds its random draws
     source: str
     key: str  # names its files in the cache; another size or date, another key
+
+    @property
+    def effect(self) -> bool:
+        """Whether it is a sound effect, which keeps its character at other speeds."""
+        return self.name.split("/")[0] in EFFECTS
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ class Album:
     """Recordings of one source, joined into one for a variant of the corpus."""
 
     key: str  # names its files in the cache
-    name: str  # what its history is drawn from: variant and recordings
+    name: str  # variant and recordings, which seed its history
     source: str
     parts: tuple[str, ...]  # keys of its recordings, in order
+    under: tuple[str, ...] = ()  # keys of another source's recordings, mixed with them
+    effect: bool = False  # made of sound effects alone
 
 
 def find_recordings(folder: Path) -> list[Recording]:
@@ -85,13 +94,17 @@ def _key(path: Path, folder: Path) -> str:
 
 
 def split_by_source(
-    recordings: Sequence[Recording], fraction: float, seed: int
+    recordings: Sequence[Recording], fraction: float, seed: int, named: Sequence[str] = ()
 ) -> tuple[list[Recording], list[Recording]]:
     """Training and validation recordings; no source is in both.
 
-    Sources are taken for validation in a seeded order while they fit into ``fraction`` of the
-    recordings, so that one large source cannot swallow the rest.
+    The sources ``named`` are held out if there are any; otherwise sources are taken for validation
+    in a seeded order while they fit into ``fraction`` of the recordings, so that one large source
+    cannot swallow the rest.
     """
+    if named:
+        training = [r for r in recordings if r.source not in named]
+        return training, [r for r in recordings if r.source in named]
     sizes: dict[str, int] = {}
     for recording in recordings:
         sizes[recording.source] = sizes.get(recording.source, 0) + 1
@@ -111,34 +124,63 @@ def plan_albums(
     variant: int,
     seed: int,
     length: tuple[float, float],
+    mixed: float = 0.0,
 ) -> list[Album]:
     """Join each source's recordings, shuffled, into albums of a random ``length`` in seconds.
 
     ``seconds`` are the recordings' durations by key; those that are missing are left out. Lengths
-    are drawn log-uniformly; no recording is cut or used twice.
+    are drawn log-uniformly; no recording is cut or used twice. A share ``mixed`` of the albums gets
+    recordings of another source to be mixed with.
     """
+    known = sorted((r for r in recordings if r.key in seconds), key=lambda r: r.name)
     albums = []
-    for source in sorted({r.source for r in recordings}):
-        own = [r for r in recordings if r.source == source and r.key in seconds]
-        own.sort(key=lambda r: r.name)
+    for source in sorted({r.source for r in known}):
+        own = [r for r in known if r.source == source]
+        others = [r for r in known if r.source != source]
         generator = seeded(seed, "albums", variant, source)
         order = torch.randperm(len(own), generator=generator).tolist()
-        parts: list[Recording] = []
+        joined: list[list[Recording]] = [[]]
         wanted = _log_uniform(length, generator)
         for place in order:
-            parts.append(own[place])
-            if sum(seconds[r.key] for r in parts) >= wanted:
-                albums.append(_album(source, parts, variant))
-                parts, wanted = [], _log_uniform(length, generator)
-        if parts:
-            albums.append(_album(source, parts, variant))
+            if sum(seconds[r.key] for r in joined[-1]) >= wanted:
+                joined.append([])
+                wanted = _log_uniform(length, generator)
+            joined[-1].append(own[place])
+        for parts in joined:
+            under: list[Recording] = []
+            if others and float(torch.rand((), generator=generator)) < mixed:
+                duration = sum(seconds[r.key] for r in parts)
+                under = _accompaniment(others, seconds, duration, generator)
+            albums.append(_album(source, parts, under, variant))
     return albums
 
 
-def _album(source: str, parts: Sequence[Recording], variant: int) -> Album:
-    digest = hashlib.blake2b(f"{variant}:{[r.key for r in parts]}".encode(), digest_size=8)
-    name = f"{variant}:{','.join(r.name for r in parts)}"
-    return Album(digest.hexdigest(), name, source, tuple(r.key for r in parts))
+def _accompaniment(
+    others: Sequence[Recording],
+    seconds: dict[str, float],
+    duration: float,
+    generator: torch.Generator,
+) -> list[Recording]:
+    """Recordings of one other source, as many as cover ``duration`` where it has them."""
+    sources = sorted({r.source for r in others})
+    source = sources[int(torch.randint(len(sources), (), generator=generator))]
+    own = [r for r in others if r.source == source]
+    chosen: list[Recording] = []
+    for place in torch.randperm(len(own), generator=generator).tolist():
+        chosen.append(own[place])
+        if sum(seconds[r.key] for r in chosen) >= duration:
+            break
+    return chosen
+
+
+def _album(
+    source: str, parts: Sequence[Recording], under: Sequence[Recording], variant: int
+) -> Album:
+    keys, below = tuple(r.key for r in parts), tuple(r.key for r in under)
+    digest = hashlib.blake2b(f"{variant}:{keys}:{below}".encode(), digest_size=8)
+    name = f"{variant}:{','.join(r.name for r in parts)}:{','.join(r.name for r in under)}"
+    effect = all(r.effect for r in parts)
+    return Album(digest.hexdigest(), name, source, keys, below, effect)
 
 
 def _log_uniform(bounds: tuple[float, float], generator: torch.Generator) -> float:
@@ -173,7 +215,14 @@ def _decode_one(recording: Recording, folder: Path) -> str:
     if samples.shape[-1] < SHORTEST_SECONDS * 48_000 or samples.abs().max() < SILENT:
         return f"{recording.path.name}: shorter than {SHORTEST_SECONDS:g} s or silent."
     save_array(folder / f"{recording.key}.samples.npy", samples.numpy())
-    facts = {"samples": samples.shape[-1], "peak": float(samples.abs().max())}
+    meter = BandwidthMeter(48_000)
+    meter.push(samples[None])
+    edge_hz = meter.result().cutoff_hz
+    facts = {
+        "samples": samples.shape[-1],
+        "peak": float(samples.abs().max()),
+        "edge_hz": edge_hz,
+    }
     write_json(folder / f"{recording.key}.json", facts)
     return ""
 
@@ -187,14 +236,30 @@ def press(
 
 
 def _press_one(album: Album, folder: Path, config: TrainingConfig, mel: MelConfig) -> str:
-    samples = [np.load(folder / f"{key}.samples.npy") for key in album.parts]
-    parts = [torch.from_numpy(s)[None] for s in samples]
-    heard: Heard = live_through(parts, config, mel, seeded(config.seed, "history", album.name))
+    parts, edges = _load(album.parts, folder)
+    under, edges_under = _load(album.under, folder)
+    generator = seeded(config.seed, "history", album.name)
+    heard = live_through(parts, under, config, mel, generator, effect=album.effect)
     for name, values in (("target", heard.target), ("low", heard.low)):
         save_array(folder / f"{album.key}.{name}.npy", values.half().numpy())
-    facts = {"frames": len(heard.low), "cutoff_hz": heard.cutoff_hz, "name": album.name}
+    # The original is complete up to here: where one layer ends, the other goes on.
+    edge_hz = max(min(edges), min(edges_under, default=0.0)) * heard.speed
+    facts = {
+        "frames": len(heard.low),
+        "cutoff_hz": heard.cutoff_hz,
+        "edge_hz": edge_hz,
+        "altered": heard.altered,
+        "name": album.name,
+    }
     write_json(folder / f"{album.key}.json", facts)
     return ""
+
+
+def _load(keys: Sequence[str], folder: Path) -> tuple[list[torch.Tensor], list[float]]:
+    """Samples (1, T) of recordings, and where the band of each ends in Hz."""
+    samples = [torch.from_numpy(np.load(folder / f"{key}.samples.npy"))[None] for key in keys]
+    facts = [json.loads((folder / f"{key}.json").read_text()) for key in keys]
+    return samples, [float(fact["edge_hz"]) for fact in facts]
 
 
 def _spread(work: object, todo: list[tuple], total: int, workers: int) -> Iterator[int]:

@@ -1,8 +1,8 @@
-"""What an album lived through before anybody heard it: edited, equalised, band-limited, degraded.
+"""The random history of an album: mixed, played at another speed, equalised, then degraded.
 
-Everything is drawn from one generator. What belongs to the recording (speed, equalisation, a
-bandwidth of its own) changes the target too; what took the highs away changes only the input. All
-of it holds for the whole album: the context is where it can be found out.
+Everything is drawn from one generator and holds for the whole album. Speed, equalisation and a band
+edge of its own belong to the recording and change the target too; the degradation changes only the
+input.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from lily.dsp.mel import LogMel
 LEVEL_PEAK = 0.5  # of the degraded recording: the engine does the same with its input
 LEVEL_SLACK_DB = 3.0  # a peak is one sample: the level the networks meet varies by as much
 PART_DB = 9.0  # how much quieter than the loudest a part of an album may be
-# Rates a recording is taken to have had: played at 48 kHz it is up to 9 % slower or faster.
+MIXED_DB = 10.0  # how far the two layers of a mixed album differ in power at most
+# Rates a recording is taken to have: played at 48 kHz it is up to 9 % slower or faster.
 SPEEDS_HZ = (44_000, 46_000, 48_000, 48_000, 48_000, 48_000, 50_000, 52_000)
+EFFECT_SPEEDS_HZ = (36_000, 40_000, 44_000, 48_000, 48_000, 52_000, 56_000, 62_000)
 EQUALISER_HZ = (0, 100, 300, 1_000, 3_000, 6_000, 12_000, 24_000)
-EQUALISER_DB = 4.0  # standard deviation at each of these
+EQUALISER_DB = 1.5  # standard deviation at each of these, around the tilt
+TILT_DB = 1.5  # standard deviation of the tilt, in dB an octave above 1 kHz
 EQUALISER_TAPS = 1025
 OWN_BANDWIDTH_HZ = (12_000.0, 20_000.0)
 CHOSEN_CUTOFF_HZ = (5_000.0, 16_000.0)  # what a user sets by hand below a codec's holes
@@ -43,40 +46,63 @@ class Heard:
     target: Tensor
     low: Tensor
     cutoff_hz: float
+    speed: float  # by which its frequencies rose
+    altered: bool  # the original was equalised or got a band edge of its own
 
 
 def live_through(
-    parts: Sequence[Tensor], config: TrainingConfig, mel: MelConfig, generator: torch.Generator
+    parts: Sequence[Tensor],
+    under: Sequence[Tensor],
+    config: TrainingConfig,
+    mel: MelConfig,
+    generator: torch.Generator,
+    *,
+    effect: bool = False,
 ) -> Heard:
-    """Join recordings (1, T) of a source into an album and degrade it."""
+    """Join recordings (1, T) of a source into an album, mix those ``under`` with it, degrade it."""
     rate = mel.sample_rate
+    speeds = EFFECT_SPEEDS_HZ if effect else SPEEDS_HZ
+    speed = speeds[int(torch.randint(len(speeds), (), generator=generator))]
     original = _joined(parts, generator)
-    original = _equalised(original, config, generator, rate)
+    if under:
+        original = _mixed(original, _joined(under, generator), generator)
+    original = original if speed == rate else resample(original, speed, rate)
+    original, altered = _altered(original, config, generator, rate)
     low, cutoff = _arrived(original, config, generator, rate)
     slack = LEVEL_SLACK_DB * float(torch.rand((), generator=generator))
     gain = LEVEL_PEAK / float(low.abs().max().clamp(min=1e-5)) * 10 ** (-slack / 20)
     front_end = LogMel(mel)
-    return Heard(front_end(original * gain)[0], front_end(low * gain)[0], cutoff)
+    log_mels = front_end(original * gain)[0], front_end(low * gain)[0]
+    return Heard(*log_mels, cutoff, speed / rate, altered)
 
 
 def _joined(parts: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-    speed = SPEEDS_HZ[int(torch.randint(len(SPEEDS_HZ), (), generator=generator))]
     joined = []
     for part in parts:
         quieter = PART_DB * float(torch.rand((), generator=generator))
-        part = part / part.abs().max().clamp(min=1e-5) * 10 ** (-quieter / 20)
-        joined.append(part if speed == 48_000 else resample(part, speed, 48_000))
+        joined.append(part / part.abs().max().clamp(min=1e-5) * 10 ** (-quieter / 20))
     return torch.cat(joined, dim=-1)
 
 
-def _equalised(
+def _mixed(x: Tensor, under: Tensor, generator: torch.Generator) -> Tensor:
+    """Add ``under`` (1, T'), repeated to the length of x (1, T), at a random level."""
+    under = under.repeat(1, -(-x.shape[-1] // under.shape[-1]))[:, : x.shape[-1]]
+    level = MIXED_DB * (2 * float(torch.rand((), generator=generator)) - 1)
+    powers = (s.square().mean().clamp(min=1e-10) for s in (x, under))
+    gain = (next(powers) / next(powers)).sqrt() * 10 ** (level / 20)
+    return x + gain * under
+
+
+def _altered(
     x: Tensor, config: TrainingConfig, generator: torch.Generator, sample_rate: int
-) -> Tensor:
-    """Half of the albums sound as if somebody had turned the knobs; some end early themselves."""
+) -> tuple[Tensor, bool]:
+    """Tilt some albums, let some end early, and say whether either was done."""
     chance = torch.rand(3, generator=generator).tolist()
     curve = torch.randn(len(EQUALISER_HZ), generator=generator) * EQUALISER_DB
+    tilt = TILT_DB * float(torch.randn((), generator=generator))
     if chance[0] < config.equalised:
-        gains = (10 ** (curve / 20)).tolist()
+        octaves = (torch.tensor(EQUALISER_HZ).clamp(min=1_000) / 1_000).log2()
+        gains = (10 ** ((curve + tilt * octaves) / 20)).tolist()
         kernel = firwin2(EQUALISER_TAPS, EQUALISER_HZ, gains, fs=sample_rate)
         x = filter_whole(x, torch.from_numpy(kernel))
     if chance[1] < config.own_bandwidth:
@@ -84,7 +110,7 @@ def _equalised(
         x = apply_lowpass(
             x, LowpassSpec("resample", 2, low + chance[2] * (high - low)), sample_rate
         )
-    return x
+    return x, chance[0] < config.equalised or chance[1] < config.own_bandwidth
 
 
 def _arrived(

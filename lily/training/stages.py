@@ -1,9 +1,8 @@
-"""The four stages of the recipe: what each trains, on which batch, with which loss.
+"""The stages of the recipe: the modules each trains, its batches and its loss.
 
-A stage is a loss over a generator: everything random in a step comes from that generator, so a
-saved generator state resumes the stage exactly. Autoencoder first, then the vocoder on what the
-autoencoder makes of the log-mel, the diffusion on latents encoded once, at last the encoder alone
-(these two in ``chunks.py``).
+Everything random in a step comes from one generator, so a saved generator state resumes the stage
+exactly. The order is autoencoder, vocoder on the autoencoder's reconstructions, diffusion on
+latents encoded once (``chunks.py``), its last stage (``finish.py``), and the encoder alone.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from lily.config.presets import MelConfig
 from lily.config.training import TrainingConfig
 from lily.dsp.mel import LogMel
 from lily.model.latent_diffusion import LatentDiffusion
-from lily.training.chunks import DiffusionStage, EncoderStage, Logs, whole_frames
+from lily.training.chunks import DiffusionStage, EncoderStage, Logs
 from lily.training.corpus import Corpus
+from lily.training.finish import FinishStage
 from lily.training.history import LEVEL_PEAK
 from lily.training.losses import energy_distance
+from lily.training.windows import whole_frames
 
-STAGES = ("autoencoder", "vocoder", "diffusion", "encoder")
 KL_WEIGHT = 1e-2  # keeps latents near unit variance; the reconstruction does not feel it
 
 
@@ -107,5 +107,6 @@ KINDS = {
     "autoencoder": AutoencoderStage,
     "vocoder": VocoderStage,
     "diffusion": DiffusionStage,
+    "finish": FinishStage,
     "encoder": EncoderStage,
 }

@@ -18,7 +18,7 @@ import torch
 
 from lily.checkpoints.model_folder import load_model, save_adapter_folder, save_model_folder
 from lily.config.presets import Config, MelConfig, mel_config
-from lily.config.training import TrainingConfig, training_config
+from lily.config.training import STAGES, TrainingConfig, training_config
 from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import encode_corpus
@@ -34,9 +34,10 @@ from lily.training.dataset import (
 )
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
-from lily.training.stages import KINDS, STAGES
+from lily.training.stages import KINDS
 
 log = logging.getLogger(__name__)
+PREPARATION = 2  # counts up where the same settings give other arrays
 
 
 def train(
@@ -64,7 +65,7 @@ def train(
     """
     if "training" not in config:
         raise TrainingError(f"Preset {config.get('name')!r} has no training section; add one.")
-    recipe = training_config(config["training"])
+    recipe, config = training_config(config["training"]), with_profile(config)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not resume and any(out.glob("*.pt")):
         raise TrainingError(f"{out} already holds checkpoints; give --resume or another folder.")
@@ -82,7 +83,7 @@ def train(
             if not adapter:  # what lies below an adapter is the base's, whatever ``out`` holds
                 _load_finished(model, out, name, stages if base is None else ())
             continue
-        if name in ("diffusion", "encoder"):
+        if name in ("diffusion", "finish", "encoder"):
             # A base's own latents keep their scale; another autoencoder's have another.
             new_latents = base is None or "autoencoder" in stages
             set_scale = name == "diffusion" and new_latents
@@ -97,6 +98,21 @@ def train(
         else:
             save_model_folder(model, config, out / "model", dtype=torch.float16)
     yield Progress("export", 1, 1, {})
+
+
+def with_profile(config: Config) -> Config:
+    """The configuration of a model whose encoder is trained now: it marks unknown bins, and its
+    vector holds the profile. Configurations without an encoder are returned as they are."""
+    params = config["model"]["params"]
+    unet = params["unet_config"]["params"]
+    if not unet.get("use_global_encoder"):
+        return config
+    encoder = {**unet.get("global_encoder", {}), "profile": True}
+    unet_config = {**params["unet_config"], "params": {**unet, "global_encoder": encoder}}
+    return {
+        **config,
+        "model": {**config["model"], "params": {**params, "unet_config": unet_config}},
+    }
 
 
 def shortened(config: Config, share: float) -> Config:
@@ -121,7 +137,9 @@ def prepare(
 ) -> Generator[Progress, None, tuple[Corpus, Corpus | None]]:
     """Split, decode and press what the cache in ``out`` lacks; training and held-out corpus."""
     recordings = find_recordings(data)
-    training, validation = split_by_source(recordings, recipe.validation_fraction, recipe.seed)
+    training, validation = split_by_source(
+        recordings, recipe.validation_fraction, recipe.seed, recipe.validation_sources
+    )
     cache = out / f"cache-{_fingerprint(recipe, mel)}"
     if world.is_first:
         out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +183,9 @@ def _albums(
     return [
         album
         for variant in range(variants)
-        for album in plan_albums(recordings, seconds, variant, recipe.seed, recipe.album_seconds)
+        for album in plan_albums(
+            recordings, seconds, variant, recipe.seed, recipe.album_seconds, recipe.mixed
+        )
     ]
 
 
@@ -184,10 +204,12 @@ def _encoded(
 def _fingerprint(recipe: TrainingConfig, mel: MelConfig) -> str:
     """What the prepared arrays depend on besides the audio: other settings, another folder."""
     facts = (
+        PREPARATION,
         recipe.seed,
         recipe.album_seconds,
         recipe.cutoff_hz,
         recipe.codecs,
+        recipe.mixed,
         recipe.equalised,
         recipe.own_bandwidth,
         asdict(mel),

@@ -20,14 +20,13 @@ from lily.checkpoints.model_folder import (
 from lily.checkpoints.resolve import with_weights
 from lily.cli import main
 from lily.config.presets import load_config, mel_config
-from lily.config.training import training_config
+from lily.config.training import STAGES, training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
 from lily.training.dataset import find_recordings, plan_albums, split_by_source
 from lily.training.loop import read_checkpoint
 from lily.training.losses import POWER_FLOOR, RESOLUTIONS, energy_distance, log_spectra
 from lily.training.parallel import World, launched_precision
-from lily.training.stages import STAGES
 from lily.training.train import _build, prepare, shortened, train
 
 
@@ -85,6 +84,24 @@ def test_albums_join_every_recording_of_a_source_once_and_anew_each_time(corpus)
     assert {a.key for a in albums[0]}.isdisjoint(a.key for a in albums[1])
 
 
+def test_named_sources_are_held_out_and_no_other(corpus):
+    training, validation = split_by_source(find_recordings(corpus), 0.3, 1, named=("b", "d"))
+    assert {r.source for r in validation} == {"b", "d"}
+    assert {r.source for r in training} == {"a", "c", "broken"}
+
+
+def test_mixed_albums_have_a_second_layer_of_one_other_source(corpus):
+    recordings = find_recordings(corpus)
+    seconds, sources = {r.key: 5.0 for r in recordings}, {r.key: r.source for r in recordings}
+    plain = plan_albums(recordings, seconds, 0, 0, (6.0, 12.0))
+    mixed = plan_albums(recordings, seconds, 0, 0, (6.0, 12.0), mixed=1.0)
+    assert not any(album.under for album in plain)
+    for album in mixed:
+        assert len({sources[key] for key in album.under}) == 1
+        assert album.source not in {sources[key] for key in album.under}
+        assert len(album.under) >= min(len(album.parts), 1)
+
+
 def test_an_empty_or_missing_folder_is_one_sentence(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError):
@@ -102,6 +119,7 @@ def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
         "vocoder",
         "encode",
         "diffusion",
+        "finish",
         "encoder",
         "export",
     }
@@ -121,7 +139,7 @@ def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monk
     # Save at every step, and stop in the middle of each stage.
     monkeypatch.setattr("lily.training.loop.CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr("lily.training.loop.REPORT_STEPS", 1)
-    for stop in ("autoencoder", "vocoder", "diffusion", "encoder"):
+    for stop in STAGES:
         run = train(config, corpus, halves, resume=True)
         for event in run:
             if event.stage == stop and event.done == 2:
@@ -169,7 +187,7 @@ def test_a_mixed_precision_that_is_not_offered_is_refused(monkeypatch):
 def test_the_encoder_stage_moves_nothing_else(corpus, new_run):
     out = new_run()
     config = load_config("tiny")
-    list(train(config, corpus, out, stages=("autoencoder", "vocoder", "diffusion")))
+    list(train(config, corpus, out, stages=("autoencoder", "vocoder", "diffusion", "finish")))
     before = read_tensors(out / "model" / "model.safetensors")
     list(train(config, corpus, out, stages=("encoder",), resume=True))
     assert (out / "encoder.pt").is_file()
@@ -255,7 +273,14 @@ def begun_from(below: Path, corpus: Path, out: Path, **options) -> None:
 def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new_run, below):
     out = new_run("adapter")
     # Another run's stages in the same folder are not the base's.
-    list(train(load_config("tiny"), corpus, out, stages=("autoencoder", "vocoder", "diffusion")))
+    list(
+        train(
+            load_config("tiny"),
+            corpus,
+            out,
+            stages=("autoencoder", "vocoder", "diffusion", "finish"),
+        )
+    )
     begun_from(below, corpus, out, adapter=True, resume=True)
     kept = read_tensors(out / "model" / "model.safetensors")
     assert kept and all(is_of_encoder(key) for key in kept)
