@@ -2,7 +2,7 @@
 
 Samples keep their native rate and become float32 with full scale at 1.0; decoded peaks may exceed
 it, nothing is clipped. libsndfile reads WAV, FLAC, Ogg, MP3, AIFF ..., FFmpeg M4A, AAC, WebM,
-MP4 .... This file imports no torch: the process it runs in (``lily.audio.sandbox``) starts fast.
+MP4 .... This file imports no torch, so the processes it runs in start fast.
 Limits: 1 to 8 channels, 1 to 768 kHz, any duration.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -29,6 +28,7 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,loas,matroska,"
     "mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
+PROTOCOLS = "none"  # no such protocol: FFmpeg gets the bytes of the open file and can open no other
 # FFmpeg's sample formats, and full scale of its integers; unsigned bytes are centred at 128.
 DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 FULL_SCALE = {"u1": 1 << 7, "i2": 1 << 15, "i4": 1 << 31, "i8": 1 << 63}
@@ -50,72 +50,68 @@ class AudioInfo:
         return None if self.frames is None else self.frames / self.sample_rate
 
 
-def decode(path: Path) -> tuple[AudioInfo, Iterator[np.ndarray]]:
-    """Describe a file and start its stream of pieces (C, n), n as the decoder likes it."""
-    opened = _open_soundfile(path) or _open_av(path)
-    if opened is None:
+def decode(file: BinaryIO, name: str) -> Iterator[AudioInfo | np.ndarray]:
+    """Yield an open file's description, then its pieces (C, n), n as the decoder likes it."""
+    items = _read_soundfile(file, name)
+    first = next(items, None)
+    if first is None:
+        items = _read_av(file, name)
+        first = next(items, None)
+    if first is None:
         raise InputError(
-            f"{path.name} is not audio that can be decoded; give a WAV, FLAC, MP3, Ogg, M4A or "
+            f"{name} is not audio that can be decoded; give a WAV, FLAC, MP3, Ogg, M4A or "
             "another audio file."
         )
-    return opened
+    yield first
+    yield from items
 
 
-def _allowed(path: Path, info: AudioInfo) -> AudioInfo:
-    """Pass a description on; raise InputError outside the limits."""
+def _allowed(name: str, info: AudioInfo) -> AudioInfo:
+    """Return a description; raises InputError if it is outside the limits."""
     if not 1 <= info.channels <= MAX_CHANNELS:
         raise InputError(
-            f"{path.name} has {info.channels} channels; at most {MAX_CHANNELS} are allowed, "
+            f"{name} has {info.channels} channels; at most {MAX_CHANNELS} are allowed, "
             "so mix it down first."
         )
     if not MIN_RATE <= info.sample_rate <= MAX_RATE:
         raise InputError(
-            f"{path.name} says its sample rate is {info.sample_rate} Hz; "
+            f"{name} says its sample rate is {info.sample_rate} Hz; "
             f"{MIN_RATE} to {MAX_RATE} Hz are allowed."
         )
     return info
 
 
-def _open_soundfile(path: Path) -> tuple[AudioInfo, Iterator[np.ndarray]] | None:
-    if path.suffix.lower() == ".raw":
-        return None  # libsndfile would take any bytes for samples and ask for their rate
+def _read_soundfile(file: BinaryIO, name: str) -> Iterator[AudioInfo | np.ndarray]:
+    """Yield what libsndfile decodes; nothing if it is no format of its own."""
     try:
-        with soundfile.SoundFile(path) as file:
-            info = AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+        sound = soundfile.SoundFile(file, closefd=False)
     except soundfile.LibsndfileError:
-        return None  # not necessarily an error: FFmpeg is asked next
-    return _allowed(path, info), _read_soundfile(path)
-
-
-def _read_soundfile(path: Path) -> Iterator[np.ndarray]:
-    with soundfile.SoundFile(path) as file:
+        return  # not necessarily an error: FFmpeg is tried next
+    with sound:
+        yield _allowed(
+            name,
+            AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.format, sound.subtype),
+        )
         while True:
-            start, block = file.tell(), np.empty((BLOCK_FRAMES, file.channels), np.float32)
+            start, block = sound.tell(), np.empty((BLOCK_FRAMES, sound.channels), np.float32)
             try:
-                count = len(file.read(out=block))
+                count = len(sound.read(out=block))
             except soundfile.LibsndfileError:
-                count = file.tell() - start  # damaged from here on; what was decoded stands
+                count = sound.tell() - start  # damaged from here on; what was decoded stands
             if count <= 0:
                 return
             yield block[:count].T
 
 
-def _open_av(path: Path) -> tuple[AudioInfo, Iterator[np.ndarray]] | None:
-    """Decode up to the first frame: only that tells the true rate of, say, HE-AAC."""
-    frames = _read_av(path)
-    first = next(frames, None)
-    if first is None:
-        return None
-    info, piece = first
-    return info, chain([piece], (piece for _, piece in frames))
+def _read_av(file: BinaryIO, name: str) -> Iterator[AudioInfo | np.ndarray]:
+    """Yield what FFmpeg decodes; nothing if it decodes no frame.
 
-
-def _read_av(path: Path) -> Iterator[tuple[AudioInfo, np.ndarray]]:
-    """Yield each decoded frame with the file's description; nothing if FFmpeg decodes none."""
-    # Whitelisted containers read from the file alone; encoder delay is removed by FFmpeg itself.
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    The first frame comes before the description: only that has the true rate of, say, HE-AAC.
+    """
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": PROTOCOLS}
+    file.seek(0)
     try:
-        container = av.open(str(path.absolute()), options=options)
+        container = av.open(_Named(file, name), options=options)
     except (av.error.FFmpegError, ValueError):
         return
     with container:
@@ -125,20 +121,30 @@ def _read_av(path: Path) -> Iterator[tuple[AudioInfo, np.ndarray]]:
         info = held = None  # one frame back: an MP4's last is cut to its packet's duration
         for frame in _frames(container, stream):
             # Before the samples are touched: PyAV counts the planes of many channels wrongly.
-            now = _allowed(path, _describe(container, stream, frame))
+            now = _allowed(name, _describe(container, stream, frame))
             if info not in (None, now):
                 raise InputError(
-                    f"{path.name} changes from {info.channels} channels at {info.sample_rate} Hz "
+                    f"{name} changes from {info.channels} channels at {info.sample_rate} Hz "
                     f"to {now.channels} at {now.sample_rate} Hz; convert it to one format first."
                 )
-            if held is not None:
-                yield now, held
+            if held is None:
+                yield now
+            else:
+                yield held
             info, held = now, _samples(frame)
             kept = frame.samples
             if info.format == "MOV" and frame.duration and frame.time_base:
                 kept = round(frame.duration * frame.time_base * frame.sample_rate)
         if held is not None:
-            yield info, held[:, : max(1, kept)]
+            yield held[:, : max(1, kept)]
+
+
+class _Named:
+    """An open file with a name: FFmpeg recognises some formats by their endings alone."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def _frames(

@@ -1,30 +1,33 @@
-"""Decode files where a decoder that falls over takes nothing with it: in processes of their own.
+"""Decode files in child processes: a decoder that crashes, hangs or is taken over harms nothing.
 
-Recordings come from anybody, and decoders are large C libraries. A helper process, started at the
-first file, forks one child a file, which decodes into a pipe. If the child crashes, outgrows its
-memory or hangs, the file is refused in a sentence. Children may write no file, know no secret of
-the environment, and die when their reader goes away. Only Linux is guarded so; elsewhere files are
-decoded in place.
+Recordings come from anyone, and decoders are large C libraries. A child gets the open file and a
+pipe, may write no file, and knows no secret of the environment. If it crashes, exceeds its memory
+or hangs, the file is refused in a sentence. On Linux children are forked by a helper process that
+has the decoders loaded, which takes 2 ms; elsewhere, where forking after loading system libraries
+is not safe, each child is a new interpreter.
+
+Not `multiprocessing`'s forkserver: its children import the caller's main script again, it passes
+the whole environment on, and one server is shared by everything in the process.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
-from functools import lru_cache
-from io import BufferedWriter, FileIO
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -33,13 +36,18 @@ from lily.errors import InputError
 
 log = logging.getLogger(__name__)
 
-QUIET_SECONDS = 60  # a decoder that says nothing for longer is stuck: a block takes milliseconds
-CHILD_BYTES = 4 << 30  # address space of a child; libraries map 1 GB of it, a block is 2 MB at most
-REQUEST_BYTES = 1 << 13  # the longest request: Linux allows paths of 4,096 bytes
-# What a child is told of the environment: where libraries lie and how names are written.
-ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONHOME")
-HEADER = struct.Struct("<cII")  # kind; channels and length of a block, or 0 and a size in bytes
-INFO, BLOCK, REFUSED, SURPRISE, END = b"I", b"B", b"R", b"S", b"E"
+HANG_SECONDS = 60  # a decoder that returns nothing for longer hangs: a block takes milliseconds
+ADDRESS_SPACE = 4 << 30  # bytes of a child; libraries map 1 GB of it, a block has 2 MB at most
+NAME_BYTES = 1 << 12  # the longest file name in a request; file systems allow 255 bytes
+# Variables that a child gets: where libraries lie and how names are written.
+ENVIRONMENT = (
+    "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONHOME", "SYSTEMROOT",
+)  # fmt: skip
+FORKS = sys.platform == "linux"
+LIMITS = {"RLIMIT_AS": ADDRESS_SPACE, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}  # by `resource`'s names
+HEADER = struct.Struct("<cII")  # kind; channels and frames of a block, or 0 and a size in bytes
+INFO, BLOCK, REFUSED, BUG, END = b"I", b"B", b"R", b"X", b"E"
+COMMAND = "import sys; sys.path[:] = {path!r}; from lily.audio import sandbox; sandbox.{call}"
 Pieces = Generator[np.ndarray, None, None]
 
 
@@ -49,16 +57,13 @@ def decoded(path: Path) -> tuple[AudioInfo, Pieces]:
     Close the generator if it is not read to its end. Raises InputError as ``decode`` does, and for
     a file that makes its decoder crash or hang.
     """
-    if sys.platform != "linux":
-        info, pieces = decode(path)
-        return info, (piece for piece in pieces)
     stream = _stream(path)
-    return next(stream), stream  # type: ignore[return-value]
+    return next(stream), stream
 
 
 def _stream(path: Path) -> Generator[Any, None, None]:
-    """A file's description, then its pieces, as a child tells them."""
-    with _ask(path) as pipe:
+    """Yield a file's description, then its pieces, as a child sends them."""
+    with _start_child(path) as pipe:
         while True:
             kind, first, second = HEADER.unpack(_read(pipe, HEADER.size, path))
             if kind == END:
@@ -69,20 +74,18 @@ def _stream(path: Path) -> Generator[Any, None, None]:
             elif kind == INFO:
                 yield AudioInfo(**json.loads(data))
             elif kind == REFUSED:
-                raise InputError(data.decode())
+                raise InputError(_text(data))
             else:
-                log.warning("The decoder of %s was surprised:\n%s", path.name, data.decode())
+                log.warning("The decoder failed on %s:\n%s", path.name, _text(data))
                 raise _failure(path)
 
 
-def _read(pipe: FileIO, size: int, path: Path) -> bytearray:
-    """Exactly ``size`` bytes; raises InputError if the child has died or hangs."""
+def _read(pipe: IO[bytes], size: int, path: Path) -> bytearray:
+    """Read exactly `size` bytes; raises InputError if the child has ended before."""
     data = bytearray(size)
     view, done = memoryview(data), 0
-    ready = select.poll()
-    ready.register(pipe, select.POLLIN)
     while done < size:
-        count = pipe.readinto(view[done:]) if ready.poll(1000 * QUIET_SECONDS) else 0
+        count = pipe.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
             raise _failure(path)
         done += count
@@ -96,147 +99,161 @@ def _failure(path: Path) -> InputError:
     )
 
 
-# ---- this side of the helper ---------------------------------------------------------------------
+def _start_child(path: Path) -> IO[bytes]:
+    """Return the pipe that a new child decodes `path` into."""
+    with path.open("rb") as file:
+        if FORKS:
+            return _helper().fork(file, path.name)
+        command = COMMAND.format(path=sys.path, call=f"run_child({path.name!r})")
+        child = _python(command, stdin=file, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        return child.stdout
 
 
-def _ask(path: Path) -> FileIO:
-    """The pipe that a new child decodes ``path`` into."""
-    reader, writer = os.pipe()
-    try:
-        try:
-            _helper(os.getpid()).ask(path, writer)
-        except OSError:  # it was killed
-            _helper.cache_clear()
-            _helper(os.getpid()).ask(path, writer)
-    finally:
-        os.close(writer)
-    return FileIO(reader, "r")
+def _python(command: str, **streams: Any) -> subprocess.Popen[bytes]:
+    """Start an interpreter with a clean environment; decoders print about damage to stderr."""
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads cannot be forked safely
+    streams = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")} | streams
+    return subprocess.Popen([sys.executable, "-c", command], env=environment, bufsize=0, **streams)
 
 
-@lru_cache(maxsize=1)
-def _helper(_process: int) -> _Helper:
-    """This process's helper; a fork of it gets its own."""
-    return _Helper()
+# ---- the helper, seen from this process ----------------------------------------------------------
 
 
 class _Helper:
-    """The process that forks the children; it ends when this object does, or this process."""
+    """The process that forks children; it ends with this process."""
 
     def __init__(self) -> None:
-        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({{}})"
+        self._lock = threading.Lock()  # one request at a time, and one start
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def fork(self, file: BinaryIO, name: str) -> FileIO:
+        """Return the pipe that a new child decodes an open file into."""
+        reader, writer = os.pipe()
+        request = os.fsencode(name)[:NAME_BYTES], [file.fileno(), writer]
+        try:
+            with self._lock:
+                if self.process is None or not self._ask(*request):
+                    self._start()
+                    if not self._ask(*request):
+                        raise RuntimeError("The process that starts decoders ended at once.")
+        finally:
+            os.close(writer)
+        return FileIO(reader)
+
+    def _start(self) -> None:
+        self._link, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # decoders comment on damage there
-                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-                | {"OPENBLAS_NUM_THREADS": "1"},  # a process with threads cannot be forked safely
-            )
+            command = COMMAND.format(path=sys.path, call=f"serve({theirs.fileno()})")
+            self.process = _python(command, pass_fds=[theirs.fileno()])
 
-        if not self._link.recv(1):
-            raise RuntimeError("The process that decodes files ended before it began.")
-
-    def ask(self, path: Path, writer: int) -> None:
-        """Have ``path`` decoded into the pipe ``writer``; raises OSError if the helper is gone."""
-        socket.send_fds(self._link, [os.fsencode(path.absolute())], [writer])
-
-    def __del__(self) -> None:
-        self._link.close()
-        self._process.poll()
+    def _ask(self, name: bytes, descriptors: list[int]) -> bool:
+        """Have a child forked; false if the helper was killed."""
+        try:
+            socket.send_fds(self._link, [name], descriptors)
+            return bool(self._link.recv(1))
+        except OSError:
+            return False
 
 
-# ---- the helper's side ---------------------------------------------------------------------------
+_helpers: dict[int, _Helper] = {}  # by process: a fork of this one starts its own
+
+
+def _helper() -> _Helper:
+    """Return this process's helper; `setdefault` gives all threads the same one."""
+    return _helpers.setdefault(os.getpid(), _Helper())
+
+
+# ---- the helper and its children -----------------------------------------------------------------
 
 
 def serve(descriptor: int) -> None:
     """Fork a child for every request on a socket until the other end closes it."""
-    import resource  # not on Windows
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a stopped run still reads what it keeps
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
-    limits = {resource.RLIMIT_AS: CHILD_BYTES, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
-    children: dict[int, int] = {}  # the pipe that one writes to: its process
-    watched = select.poll()
-    watched.register(descriptor, select.POLLIN)
-    watched.register(heard, select.POLLIN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave no zombies
     with socket.socket(fileno=descriptor) as link:
-        link.send(b"!")  # ready
         while True:
-            for number, _ in watched.poll():
-                if number == heard:
-                    os.read(heard, 4096)
-                elif number != descriptor:  # nobody reads this pipe any more
-                    watched.unregister(number)
-                    os.kill(children[number], signal.SIGKILL)
-                elif not _begin(link, children, watched):
-                    for process in children.values():
-                        os.kill(process, signal.SIGKILL)
-                    return
-            _reap(children, watched)
+            name, descriptors, _, _ = socket.recv_fds(link, NAME_BYTES, 2)
+            if not name:
+                return
+            if not os.fork():
+                link.close()
+                _decode_and_exit(*descriptors, os.fsdecode(name))
+            for each in descriptors:
+                os.close(each)
+            link.send(b"!")
 
 
-def _begin(link: socket.socket, children: dict[int, int], watched: select.poll) -> bool:
-    """Take a request and fork its child; false when there are no more."""
-    request, descriptors, _, _ = socket.recv_fds(link, REQUEST_BYTES, 1)
-    if not request:
-        return False
-    (writer,) = descriptors
-    process = os.fork()
-    if process:
-        children[writer] = process
-        watched.register(writer, 0)  # tells of errors alone: the reader has gone
-        return True
+def run_child(name: str) -> None:
+    """Decode the file that is standard input into standard output."""
+    _decode_and_exit(0, 1, name)
+
+
+def _decode_and_exit(source: int, sink: int, name: str) -> None:
+    """Decode a descriptor into another under limits, and end the process."""
     status = 1
     try:
-        signal.set_wakeup_fd(-1)
-        for other in children:
-            os.close(other)
-        with os.fdopen(writer, "wb") as pipe:
-            _answer(Path(os.fsdecode(request)), pipe)
+        with open(source, "rb") as file, open(sink, "wb") as pipe:
+            _limit()
+            _answer(file, name, pipe)
         status = 0
     finally:
         os._exit(status)
 
 
-def _reap(children: dict[int, int], watched: select.poll) -> None:
-    """Close the pipes of children that have ended, so that their readers hear of it."""
-    for writer, process in list(children.items()):
-        if os.waitpid(process, os.WNOHANG)[0]:
-            try:
-                watched.unregister(writer)
-            except KeyError:
-                log.debug("The reader of %d went away first", process)
-            os.close(writer)
-            del children[writer]
+def _limit() -> None:
+    """Set this process's limits, where the system has them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for name, value in LIMITS.items():
+        try:
+            resource.setrlimit(getattr(resource, name), (value, value))
+        except (ValueError, OSError):
+            if sys.platform == "linux":
+                raise
+            log.debug("%s cannot be limited here", name)
 
 
-def _answer(path: Path, pipe: BufferedWriter) -> None:
+def _answer(file: BinaryIO, name: str, pipe: IO[bytes]) -> None:
     """Decode a file into a pipe: its description, its pieces and an end, or why not."""
     try:
-        info, pieces = decode(path)
-        _tell(pipe, INFO, json.dumps(asdict(info)))
-        for piece in pieces:
-            pipe.write(HEADER.pack(BLOCK, *piece.shape))
-            pipe.write(np.ascontiguousarray(piece, np.float32).data)
+        for item in _watched(decode(file, name)):
+            if isinstance(item, AudioInfo):
+                _send(pipe, INFO, json.dumps(asdict(item)))
+                continue
+            pipe.write(HEADER.pack(BLOCK, *item.shape))
+            pipe.write(np.ascontiguousarray(item, np.float32).data)
             pipe.flush()
-        _tell(pipe, END, "")
+        _send(pipe, END, "")
     except InputError as error:
-        _tell(pipe, REFUSED, str(error))
+        _send(pipe, REFUSED, str(error))
     except BrokenPipeError:
-        os._exit(0)  # nobody reads this any more
+        os._exit(0)  # the reader has gone away
     except Exception:
-        _tell(pipe, SURPRISE, traceback.format_exc())
+        _send(pipe, BUG, traceback.format_exc())
 
 
-def _tell(pipe: BufferedWriter, kind: bytes, text: str) -> None:
-    data = text.encode()
+def _watched(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield items; ends the process if one takes longer than HANG_SECONDS, even inside C code."""
+    while True:
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        yield item
+
+
+def _send(pipe: IO[bytes], kind: bytes, text: str) -> None:
+    data = text.encode(errors="surrogateescape")  # file names may hold any bytes
     pipe.write(HEADER.pack(kind, 0, len(data)) + data)
     pipe.flush()
+
+
+def _text(data: bytearray) -> str:
+    return data.decode(errors="surrogateescape")
