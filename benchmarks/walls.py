@@ -17,7 +17,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from lily.audio.read import AudioWriter, read_audio
+from lily.audio.read import read_audio
+from lily.audio.write import write_audio
 from lily.cli.evaluate import _files
 from lily.config.presets import load_config
 from lily.evaluation.cases import Case, degrade_for
@@ -56,8 +57,7 @@ def fill(engine: InferenceEngine, reference: Tensor, case: Case, index: int) -> 
     degraded = degrade_for(case, reference, index)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "given.wav"
-        with AudioWriter(path, SAMPLE_RATE, reference.shape[0]) as writer:
-            writer.write(degraded.samples)
+        write_audio(path, degraded.samples, SAMPLE_RATE)
         made = engine.run_inference(path, f"{folder}/out", seed=0, cutoff_hz=degraded.told)
         return read_audio(made.output)
 

@@ -47,13 +47,12 @@ IMPORTERS = {
     "safetensors": {"lily/checkpoints/model_folder.py", "lily/checkpoints/reader.py"},
     "soundfile": {
         "lily/audio/decoder.py",
-        "lily/audio/flac.py",
         "lily/dsp/codec.py",
         "lily/audio/mix.py",
-        "lily/audio/tags.py",
         "lily/audio/write.py",
     },
-    "av": {"lily/audio/decoder.py", "lily/audio/write.py", "lily/dsp/degrade.py"},
+    "av": {"lily/audio/decoder.py", "lily/dsp/degrade.py"},
+    "mutagen": {"lily/audio/write.py"},
     "zimtohrli": {"lily/evaluation/judges.py"},
     "visqol": {"lily/evaluation/judges.py"},
     "diffusers": set(),  # the tests hold the samplers to it; importing it takes seconds

@@ -40,7 +40,7 @@ def write_mix(
             path.unlink(missing_ok=True)
             raise
         return path
-    with AudioWriter(path, info.sample_rate, info.channels) as writer:
+    with AudioWriter(path, info.sample_rate, info.channels, frames=info.frames or 0) as writer:
         for block in blocks:
             writer.write(block)
             if kind == "flac" and writer.subtype != "PCM_24":

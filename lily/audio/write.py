@@ -1,91 +1,110 @@
-"""Decide what Lily writes: 24-bit WAV or FLAC, or 32-bit float where 24 bits would clip.
+"""Write audio files: 24-bit WAV or FLAC, or 32-bit float WAV where 24 bits would clip.
 
-A file appears under its name only when it is complete: samples go to a temporary file beside it,
-renamed at a clean exit and deleted otherwise. The header keeps room for 64-bit sizes, so a WAV
-that passes 4 GB becomes RF64 in place. Source: EBU Tech 3306 (RF64), WAVEFORMATEXTENSIBLE.
+libsndfile writes the samples. The number of frames is known before the first one, so a WAV that may
+pass 4 GB is an RF64 from the start. A file appears under its name only when it is complete
+(``lily.audio.temp_files``). Source: EBU Tech 3306 (RF64), WAVEFORMATEXTENSIBLE (speaker masks).
 """
 
-import contextlib
+from __future__ import annotations
+
+import errno
 import os
-import struct
-import uuid
-from collections.abc import Iterator
-from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
 
+import mutagen.flac
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
-from lily.audio.flac import FlacFile
+from lily.audio.riff import complete_header
 from lily.audio.sample_hash import SampleHash
-from lily.audio.temp_files import hold
+from lily.audio.temp_files import FileGroup
 from lily.errors import InputError, LilyError
 
 FULL_SCALE = 1 << 23  # 24-bit steps from 0 to 1.0
-UNKNOWN_SIZE = (1 << 32) - 1  # what RF64 writes where the 32-bit size would be
-LARGEST_RIFF = UNKNOWN_SIZE - 1  # bytes that a RIFF header can count
-COPY_SAMPLES = 1 << 20  # samples rewritten at once when 24 bits turn out to be too few
+SAMPLE_BYTES = {"PCM_24": 3, "FLOAT": 4}
+LARGEST_RIFF = (1 << 32) - (1 << 26)  # bytes of samples: 4 GB less 64 MB for header and metadata
+COPY_FRAMES = 1 << 16  # frames copied at once when 24 bits turn out to be too few
 # Speaker masks by number of channels: centre, stereo, 3.0, quad, 5.0, 5.1, 6.1, 7.1.
 SPEAKERS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x13F, 8: 0x63F}
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
-GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # what follows the format's number
-ENDINGS = (".wav", ".flac")
+# Tags that a WAV can hold as LIST/INFO, by the names that FLAC and MP3 taggers use.
+INFO_TAGS = (
+    "title", "artist", "album", "comment", "date", "tracknumber", "genre", "copyright", "software",
+)  # fmt: skip
 
 
 class AudioWriter:
-    """Write blocks (C, n) to `path`, a WAV file or by its ending a FLAC, whole or not at all.
+    """Write blocks (C, n) to `path`, a WAV or by its ending a FLAC file, completely or not at all.
 
     Use it in a `with` statement. Samples are rounded to 24 bits; at the first one that 24 bits
     cannot hold, what was written becomes a 32-bit float WAV, losslessly, and so does the rest: a
-    FLAC's `path` ends in .wav from then on. After it, `subtype` is "PCM_24" or "FLOAT", `peak` the
-    largest magnitude, `frames` the length. Raises InputError for an impossible rate, number of
-    channels or folder, LilyError for samples that are not finite.
+    FLAC's `path` ends in .wav from then on. At most `frames` may be written; fewer are allowed.
+    With `files`, the file gets its name together with the others of that group. `speakers` is a
+    WAVE speaker mask; by default the usual one for the number of channels.
+
+    Attributes: `subtype` ("PCM_24" or "FLOAT"), `peak` (largest magnitude), `frames` (written so
+    far), `tags` (text by name, see INFO_TAGS; may be set until the end). Raises InputError for an
+    impossible rate, number of channels or folder, and for a path that exists; LilyError for samples
+    that are not finite; OSError if the disk is full.
     """
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int, channels: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int,
+        channels: int,
+        *,
+        frames: int,
+        files: FileGroup | None = None,
+        speakers: int | None = None,
+    ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
         self.channels = channels
         self.peak = 0.0
         self.frames = 0
-        self.comment = ""  # ASCII, for the file's metadata; set it before the end
+        self.tags: dict[str, str] = {}
+        self._announced = frames
+        self._files = FileGroup() if files is None else files
+        self._names_itself = files is None
         self._hash = SampleHash()
         if channels not in SPEAKERS or sample_rate < 1:
             raise InputError(
                 f"Cannot write {channels} channels at {sample_rate} Hz; give 1 to {len(SPEAKERS)} "
                 "channels and a rate of at least 1 Hz."
             )
+        self._speakers = SPEAKERS[channels] if speakers is None else speakers
         self._open("PCM_24")
 
     def _open(self, subtype: str) -> None:
-        name = f".{self.path.name}.{uuid.uuid4().hex[:8]}.part"
-        self._temporary = self.path.with_name(name)
-        try:
-            self._raw: BufferedRandom = open(self._temporary, "x+b")  # noqa: SIM115
-        except OSError as error:
-            raise InputError(
-                f"Cannot write into {self.path.parent} ({error.strerror}); give a folder that "
-                "exists and that you may write to."
-            ) from error
-        hold(self._raw)  # while this process lives, nobody takes it for a leftover
-        if self.path.suffix.lower() == ".flac":
-            self._file: WavFile | FlacFile = FlacFile(self._raw, self.sample_rate, self.channels)
-        else:
-            self._file = WavFile(self._raw, self.sample_rate, self.channels, subtype)
+        self.subtype = subtype
+        self._new = self._files.create(self.path)
+        self._sound = soundfile.SoundFile(
+            _native(self._new.temporary),
+            "w",
+            self.sample_rate,
+            self.channels,
+            subtype,
+            format=self._format(),
+        )
 
-    @property
-    def subtype(self) -> str:
-        """How samples are kept so far: "PCM_24" or "FLOAT"."""
-        return self._file.subtype
+    def _format(self) -> str:
+        """The container, as libsndfile calls it."""
+        if self.path.suffix.lower() == ".flac":
+            return "FLAC"
+        if self._announced * self.channels * SAMPLE_BYTES[self.subtype] > LARGEST_RIFF:
+            return "RF64"
+        usual = self.channels <= 2 and self._speakers == SPEAKERS[self.channels]
+        return "WAV" if usual else "WAVEX"
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the samples so far as the file holds them: float32, frame by frame."""
         return self._hash.hexdigest()
 
-    def __enter__(self) -> "AudioWriter":
+    def __enter__(self) -> AudioWriter:
         return self
 
     def __exit__(
@@ -100,10 +119,7 @@ class AudioWriter:
             self.discard()
 
     def write(self, block: Tensor) -> Tensor:
-        """Append a block (C, n); returns it as the file holds it, rounded where it must be.
-
-        Raises LilyError if a sample is not finite.
-        """
+        """Append a block (C, n); returns it as the file holds it, rounded where it must be."""
         if block.dim() != 2 or block.shape[0] != self.channels:
             raise InputError(
                 f"A block of shape {tuple(block.shape)} does not fit; give ({self.channels}, n)."
@@ -112,6 +128,11 @@ class AudioWriter:
         if not np.isfinite(samples).all():
             second = self.frames / self.sample_rate
             raise LilyError(f"The output after {second:.2f} s has samples that are not numbers.")
+        if self.frames + len(samples) > self._announced:
+            raise LilyError(
+                f"{self.path.name} was announced with {self._announced} frames and gets "
+                f"{self.frames + len(samples)}; announce them all."
+            )
         if samples.size:
             self.peak = max(self.peak, float(np.abs(samples).max()))
         if self.subtype == "PCM_24":
@@ -120,126 +141,101 @@ class AudioWriter:
                 self._become_float()
             else:
                 samples = steps / np.float32(FULL_SCALE) + np.float32(0)  # an integer has no -0
-        self._file.append(samples)
+        self._append(samples)
         stored = torch.from_numpy(samples.T)
         self._hash.update(stored)
-        self.frames += samples.shape[0]
+        self.frames += len(samples)
         return stored
 
     def close(self) -> None:
-        """Complete the file and give it its name; nothing happens a second time."""
-        if self._raw.closed:
+        """Complete the file, and name it unless its group will; a second call does nothing."""
+        if self._sound.closed:
             return
         try:
-            self._file.finish(self.comment)
-            self._raw.close()
-            os.replace(self._temporary, self.path)
-        except OSError:
+            self._finish()
+            if self._names_itself:
+                self._files.commit()
+        except BaseException:
             self.discard()
             raise
 
     def discard(self) -> None:
-        """Delete what was written; the file named `path`, if any, is as it was."""
-        if self._temporary.exists() or not self._raw.closed:
-            with contextlib.suppress(OSError):  # a full disk fails once more on what is buffered
-                self._file.abandon()
-                self._raw.close()
-            self._temporary.unlink(missing_ok=True)
+        """Delete what was written."""
+        self._sound.close()
+        if self._names_itself:
+            self._files.discard()
+
+    def _append(self, samples: np.ndarray) -> None:
+        """Add samples (n, C) float32, which 24 bits hold exactly where that is the subtype."""
+        if self.subtype == "PCM_24":
+            samples = (samples * np.float32(FULL_SCALE)).astype(np.int32) << 8
+        try:
+            self._sound.write(samples)
+        except (AssertionError, soundfile.LibsndfileError) as error:  # a short write
+            raise _disk_full(self.path) from error
+
+    def _finish(self) -> None:
+        """Write the end of the file and its metadata, and check that all of it is there."""
+        temporary = self._new.temporary
+        tags = {name: text for name, text in self.tags.items() if text}
+        is_flac = self._sound.format == "FLAC"
+        if is_flac and not self.frames:
+            raise LilyError(f"{self.path.name} has no samples; a FLAC file needs at least one.")
+        if not is_flac:
+            for name in INFO_TAGS:
+                if name in tags:
+                    setattr(self._sound, name, tags[name])
+        self._sound.close()
+        if not self._is_whole():
+            raise _disk_full(self.path)
+        if is_flac:
+            _tag_flac(temporary, tags)
+        else:
+            complete_header(temporary, self._speakers, [])
+
+    def _is_whole(self) -> bool:
+        """Whether the closed file is complete; libsndfile hides a failure of its last write."""
+        try:
+            with soundfile.SoundFile(_native(self._new.temporary)) as written:
+                written.seek(max(0, self.frames - 1))
+                return written.frames == self.frames and len(written.read()) == min(1, self.frames)
+        except soundfile.LibsndfileError:
+            return False
 
     def _become_float(self) -> None:
         """Copy what was written into a float file: 24-bit integers are exact in float32."""
-        old_file, old_raw, old_temporary = self._file, self._raw, self._temporary
-        self.path = self.path.with_suffix(".wav") if isinstance(old_file, FlacFile) else self.path
-        try:
-            self._open("FLOAT")
-            for samples in old_file.samples():
-                self._file.append(samples)
-        finally:
-            old_file.abandon()
-            old_raw.close()
-            old_temporary.unlink(missing_ok=True)
+        old = self._new
+        self._sound.close()
+        if self.path.suffix.lower() == ".flac":
+            self.path = self.path.with_suffix(".wav")
+        self._open("FLOAT")
+        if self.frames:
+            with soundfile.SoundFile(_native(old.temporary)) as written:
+                for samples in written.blocks(COPY_FRAMES, dtype="float32", always_2d=True):
+                    self._append(samples)
+        self._files.drop(old)
 
 
-class WavFile:
-    """A WAV in the making, over an open file; past LARGEST_RIFF bytes its header is RF64's."""
-
-    def __init__(self, file: BufferedRandom, sample_rate: int, channels: int, subtype: str) -> None:
-        self.subtype = subtype
-        self._file, self._sample_rate, self._channels = file, sample_rate, channels
-        self._frames = 0
-        self._file.write(self._header(0))
-
-    def append(self, samples: np.ndarray) -> None:
-        """Add samples (n, C) float32, which 24 bits hold exactly where that is the subtype."""
-        if self.subtype == "PCM_24":
-            # The three low bytes of each little-endian 32-bit integer.
-            integers = (samples * np.float32(FULL_SCALE)).astype("<i4").view(np.uint8)
-            self._file.write(integers.reshape(-1, 4)[:, :3].tobytes())
-        else:
-            self._file.write(samples.astype("<f4").tobytes())
-        self._frames += samples.shape[0]
-
-    def finish(self, comment: str) -> None:
-        """Pad the samples, add the ASCII ``comment`` as LIST/INFO, and complete the header."""
-        if self._data_bytes() % 2:
-            self._file.write(b"\0")  # chunks are padded to even length
-        info = _list_info(comment)
-        self._file.write(info)
-        self._file.seek(0)
-        self._file.write(self._header(len(info)))
-
-    def samples(self) -> Iterator[np.ndarray]:
-        """Read back what 24 bits were appended, (n, C) float32; nothing can be added any more."""
-        self._file.seek(len(self._header(0)))
-        while data := self._file.read(3 * self._channels * (COPY_SAMPLES // self._channels)):
-            integers = np.zeros((len(data) // 3, 4), np.uint8)
-            integers[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            signed = integers.view("<i4")[:, 0] >> 8
-            scaled = (signed / np.float32(FULL_SCALE)).astype(np.float32)
-            yield scaled.reshape(-1, self._channels)
-
-    def abandon(self) -> None:
-        """Let go of the file: there is nothing to free."""
-
-    def _sample_bytes(self) -> int:
-        return 3 if self.subtype == "PCM_24" else 4
-
-    def _data_bytes(self) -> int:
-        return self._frames * self._channels * self._sample_bytes()
-
-    def _header(self, following: int) -> bytes:
-        """Lay out RIFF, room for 64-bit sizes, format, (frames,) and the data's size.
-
-        ``following`` is how many bytes of other chunks come after the samples.
-        """
-        size, kind = self._sample_bytes(), PCM if self.subtype == "PCM_24" else FLOAT
-        frame = self._channels * size
-        extensible = self._channels > 2
-        tag = EXTENSIBLE if extensible else kind
-        rates = (self._sample_rate, self._sample_rate * frame, frame, size * 8)
-        form = struct.pack("<HHIIHH", tag, self._channels, *rates)
-        if extensible:
-            extra = struct.pack("<HHIH", 22, size * 8, SPEAKERS[self._channels], kind)
-            form += extra + GUID_TAIL
-        body = b"fmt " + struct.pack("<I", len(form)) + form
-        if kind == FLOAT:
-            body += b"fact" + struct.pack("<II", 4, min(self._frames, UNKNOWN_SIZE))
-        data = self._data_bytes()
-        # "WAVE", the 36 bytes of JUNK or ds64, the chunks, "data" and its size, the padded samples.
-        riff = 4 + 36 + len(body) + 8 + data + data % 2 + following
-        if riff <= LARGEST_RIFF:
-            head = b"RIFF" + struct.pack("<I", riff) + b"WAVE" + b"JUNK" + struct.pack("<I", 28)
-            return head + bytes(28) + body + b"data" + struct.pack("<I", data)
-        sizes = struct.pack("<QQQI", riff, data, self._frames, 0)
-        head = b"RF64" + struct.pack("<I", UNKNOWN_SIZE) + b"WAVE" + b"ds64" + struct.pack("<I", 28)
-        return head + sizes + body + b"data" + struct.pack("<I", UNKNOWN_SIZE)
+def write_audio(path: str | os.PathLike[str], samples: Tensor, sample_rate: int) -> AudioWriter:
+    """Write a whole signal (C, T); returns the closed writer, for its path, subtype and peak."""
+    channels, frames = samples.shape
+    with AudioWriter(path, sample_rate, channels, frames=frames) as writer:
+        writer.write(samples)
+    return writer
 
 
-def _list_info(comment: str) -> bytes:
-    """A LIST/INFO chunk with one comment (ICMT), or nothing for an empty one."""
-    if not comment:
-        return b""
-    text = comment.encode("ascii", "replace") + b"\0"
-    text += b"\0" * (len(text) % 2)
-    content = b"INFO" + b"ICMT" + struct.pack("<I", len(text)) + text
-    return b"LIST" + struct.pack("<I", len(content)) + content
+def _native(path: Path) -> str | bytes:
+    """A path as soundfile takes it; it cannot encode a name that is not UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _tag_flac(path: Path, tags: dict[str, str]) -> None:
+    """Write Vorbis comments."""
+    if tags:
+        file = mutagen.flac.FLAC(os.fspath(path))
+        file.update({name.upper(): [text] for name, text in tags.items()})
+        file.save()
+
+
+def _disk_full(path: Path) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -248,7 +248,7 @@ def write_recording(path: Path, seconds: float, channels: int) -> Path:
     generator = torch.Generator().manual_seed(SEED)
     fir = StreamingFir(lowpass_kernel(0.97 * CUTOFF_HZ, 1.03 * CUTOFF_HZ, SAMPLE_RATE))
     left = round(seconds * SAMPLE_RATE)
-    with AudioWriter(path, SAMPLE_RATE, channels) as writer:
+    with AudioWriter(path, SAMPLE_RATE, channels, frames=left) as writer:
         while left > 0:
             count = min(left, 10 * SAMPLE_RATE)
             noise = torch.randn(channels, count, generator=generator) * 0.1

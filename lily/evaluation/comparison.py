@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lily.audio.read import AudioWriter, read_audio
+from lily.audio.read import read_audio
+from lily.audio.write import write_audio
 from lily.errors import InputError
 from lily.evaluation.metrics import Distances
 from lily.evaluation.reference import Reference
@@ -152,8 +153,7 @@ def _written(reference: Reference | None, result: ComparisonResult) -> Path | No
     if reference is None:
         return None
     path = _stemmed(result, "reference.wav")
-    with AudioWriter(path, result.off.sample_rate, reference.samples.shape[0]) as writer:
-        writer.write(reference.samples)
+    write_audio(path, reference.samples, result.off.sample_rate)
     return path
 
 

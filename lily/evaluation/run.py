@@ -17,7 +17,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from lily.audio.read import AudioWriter, read_audio
+from lily.audio.read import read_audio
+from lily.audio.write import write_audio
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
 from lily.evaluation.cases import Case, Degraded, degrade_for
 from lily.evaluation.envelope_controls import ENVELOPE_CONTROLS, envelope_control
@@ -146,8 +147,7 @@ class _Run:
     def _written(self, index: int, degraded: Degraded) -> Path:
         path = self.folder / f"{self.case.name}-{index}.wav"
         if not path.exists():
-            with AudioWriter(path, SAMPLE_RATE, degraded.samples.shape[0]) as writer:
-                writer.write(degraded.samples)
+            write_audio(path, degraded.samples, SAMPLE_RATE)
         return path
 
     def _drawn(

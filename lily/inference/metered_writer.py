@@ -6,17 +6,15 @@ memory does not grow with duration. Audio and metadata get their names together,
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lily.audio.read import AudioWriter
+from lily.audio.temp_files import FileGroup
+from lily.audio.write import AudioWriter
 from lily.certify.check import Check
 from lily.certify.metadata import InputFile, OutputFile, OutputMetadata, Settings, metadata_path
 from lily.certify.output_meter import OutputMeter
@@ -83,9 +81,19 @@ def run_facts(
 class MeteredWriter(AudioWriter):
     """An AudioWriter that measures what it writes; ``metadata`` is set once it is closed."""
 
-    def __init__(self, path: Path, sample_rate: int, channels: int, facts: RunFacts) -> None:
-        super().__init__(path, sample_rate, channels)
-        self.comment = facts.comment
+    def __init__(
+        self,
+        path: Path,
+        sample_rate: int,
+        channels: int,
+        frames: int,
+        files: FileGroup,
+        facts: RunFacts,
+    ) -> None:
+        """``frames`` is the most that will be written; ``files`` names audio and metadata."""
+        super().__init__(path, sample_rate, channels, frames=frames, files=files)
+        self.tags["comment"] = facts.comment
+        self._group = files
         self.metadata: OutputMetadata | None = None
         self._facts = facts
         self._joins: tuple[float, ...] = ()
@@ -112,16 +120,13 @@ class MeteredWriter(AudioWriter):
         return self.metadata.checks() if self.metadata else ()
 
     def close(self) -> None:
-        """Complete the file and its metadata, and give both their names."""
-        if self._raw.closed:
+        """Complete the file and write its metadata into the same group."""
+        if self.metadata:
             return
-        try:
-            self.metadata = self._finished()
-            with _beside(metadata_path(self.path), self.metadata):
-                super().close()
-        except BaseException:
-            self.discard()
-            raise
+        super().close()
+        self.metadata = self._finished()
+        text = self.metadata.model_dump_json(indent=1) + "\n"
+        self._group.write_text(metadata_path(self.path), text)
 
     def _new_meter(self) -> OutputMeter:
         cutoffs = self._facts.cutoffs if self._facts.generated else None
@@ -148,16 +153,3 @@ class MeteredWriter(AudioWriter):
             ),
             measurements=self._meter.finish(),
         )
-
-
-@contextmanager
-def _beside(path: Path, metadata: OutputMetadata) -> Iterator[None]:
-    """Write metadata under a temporary name; ``path`` appears when the body has succeeded."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:6]}.part")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(metadata.model_dump_json(indent=1) + "\n")
-        yield
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

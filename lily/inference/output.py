@@ -7,7 +7,6 @@ band they share cost no second pass. Signals are (C, n) float32 at the engine's 
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lily.audio.read import AudioWriter
-from lily.audio.temp_files import remove_dead
+from lily.audio.temp_files import FileGroup, require_new
 from lily.bandwidth.diagnosis import SILENT_PEAK
 from lily.certify.metadata import metadata_path
 from lily.dsp.splice import Splicer
@@ -56,13 +55,8 @@ class OutputPaths:
         others = [path.with_suffix(".wav") for path in self.variants if path.suffix == ".flac"]
         files = (*self.variants, *others, *metadata, self.difference, self.recording, self.low)
         for path in files:
-            if path is None:
-                continue
-            remove_dead(path.parent, f".{glob.escape(path.name)}.*.part")
-            if path.exists():
-                raise InputError(
-                    f"{path} exists already and is not overwritten; give another output folder."
-                )
+            if path is not None:
+                require_new(path)
 
 
 class OutputWriter:
@@ -72,6 +66,7 @@ class OutputWriter:
         self,
         paths: OutputPaths,
         sample_rate: int,
+        frames: int,
         means: Tensor,
         splicer: Callable[[], Splicer],
         facts: Sequence[RunFacts],
@@ -85,11 +80,15 @@ class OutputWriter:
         self._files = ExitStack()
 
         def opened(path: Path) -> AudioWriter:
-            return self._files.enter_context(AudioWriter(path, sample_rate, means.shape[0]))
+            writer = AudioWriter(path, sample_rate, means.shape[0], frames=frames, files=group)
+            return self._files.enter_context(writer)
 
         with self._files:  # if one cannot be opened, those before it are removed
+            group = self._files.enter_context(FileGroup())
             self.writers = [
-                self._files.enter_context(MeteredWriter(path, sample_rate, means.shape[0], own))
+                self._files.enter_context(
+                    MeteredWriter(path, sample_rate, means.shape[0], frames, group, own)
+                )
                 for path, own in zip(paths.variants, facts, strict=True)
             ]
             self._difference = opened(paths.difference) if paths.difference else None
@@ -187,7 +186,7 @@ def run(
             run_facts(*who, measured, replace(chosen, encoder=encoder), generated=not message)
             for encoder in encoders
         ]
-        shape = engine.sample_rate, measured.means
+        shape = engine.sample_rate, measured.samples, measured.means
         with OutputWriter(paths, *shape, measured.splicer, facts) as takes:
             if message:
                 yield from takes.copy(engine.blocks(path))

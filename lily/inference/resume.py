@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lily.audio.temp_files import hold
+from lily.audio.temp_files import lock as lock_file
 from lily.errors import ConfigError
 from lily.inference.identity import digest
 
@@ -116,7 +116,7 @@ class ChunkCache:
         except OSError as error:
             log.warning("Chunks are not kept: %s (%s).", error.strerror, error.filename)
             return None
-        if not hold(lock) or not (folder / LOCK).exists():
+        if not lock_file(lock) or not (folder / LOCK).exists():
             log.warning("This recording is being filled in elsewhere too; this run keeps none.")
             lock.close()
             return None
@@ -271,7 +271,7 @@ def _remove(folder: Path) -> bool:
     """Remove a run's folder unless a process has it."""
     try:
         with (folder / LOCK).open("ab") as lock:
-            if not hold(lock):
+            if not lock_file(lock):
                 return False
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:

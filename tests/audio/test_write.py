@@ -1,17 +1,24 @@
-"""Laws of writing: whole or not at all, rounded to nearest, float only where 24 bits would clip."""
+"""Laws of writing: complete or absent, rounded to nearest, float only where 24 bits would clip."""
 
+from __future__ import annotations
+
+import errno
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
+import mutagen.flac
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from lily.audio import write as wav
-from lily.audio.flac import FlacFile
-from lily.audio.read import AudioWriter, read_audio
-from lily.audio.tags import read_comment
+from lily.audio import write as module
+from lily.audio.read import read_audio
+from lily.audio.riff import chunks
+from lily.audio.temp_files import FileGroup
+from lily.audio.write import AudioWriter, write_audio
 from lily.errors import InputError, LilyError
 
 
@@ -20,11 +27,23 @@ def noise(channels: int, length: int) -> torch.Tensor:
     return torch.rand(channels, length, generator=generator) * 1.9 - 0.95
 
 
-def write(path: Path, x: torch.Tensor, block: int = 1_000, rate: int = 48_000) -> AudioWriter:
-    with AudioWriter(path, rate, x.shape[0]) as writer:
+def write(path: Path, x: torch.Tensor, block: int = 1_000, **more) -> AudioWriter:
+    with AudioWriter(path, 48_000, x.shape[0], frames=x.shape[1], **more) as writer:
         for piece in x.split(block, dim=-1):
             writer.write(piece)
     return writer
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    return (x * 2**23).round() / 2**23
+
+
+def speakers(path: Path) -> int:
+    """The mask in an extensible format chunk."""
+    with path.open("rb") as file:
+        place = next(chunk.start for chunk in chunks(file) if chunk.name == b"fmt ")
+        file.seek(place + 20)
+        return int.from_bytes(file.read(4), "little")
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
@@ -38,12 +57,12 @@ def test_24_bits_round_to_nearest(tmp_path: Path, channels: int, length: int) ->
     assert (info.samplerate, info.channels, info.frames) == (48_000, channels, length)
     assert info.subtype == "PCM_24"
     assert np.abs(soundfile.read(path, always_2d=True)[0].T - x.numpy()).max() <= 2.0**-24
-    assert torch.equal(read_audio(path), (x * 2**23).round() / 2**23)
+    assert torch.equal(read_audio(path), rounded(x))
     assert path.stat().st_size % 2 == 0
 
 
 def test_float_only_where_24_bits_would_clip_and_nothing_is_lost(tmp_path: Path) -> None:
-    x = (noise(2, 5_000) * 2**23).round() / 2**23
+    x = rounded(noise(2, 5_000))
     x[1, 3_210] = -1.25
     writer = write(tmp_path / "out.wav", x)
     assert (writer.subtype, writer.peak, writer.frames) == ("FLOAT", 1.25, 5_000)
@@ -63,56 +82,106 @@ def test_full_scale_is_where_the_integers_end(tmp_path: Path, extreme: float, su
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "out.wav"
-    with AudioWriter(path, 48_000, 1) as writer:
+    with AudioWriter(path, 48_000, 1, frames=100) as writer:
         writer.write(noise(1, 100))
         assert not path.exists()
     assert [item.name for item in tmp_path.iterdir()] == ["out.wav"]
 
 
-def test_an_exception_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "out.wav"
-    path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), AudioWriter(path, 48_000, 1) as writer:
-        writer.write(torch.full((1, 10), 2.0))  # a switch to float has its own file
+@pytest.mark.parametrize("name", ["out.wav", "out.flac"])
+def test_an_exception_leaves_no_file(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        AudioWriter(tmp_path / name, 48_000, 1, frames=10) as writer,
+    ):
+        writer.write(torch.full((1, 10), 2.0))  # the switch to float opens a second file
         raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_an_existing_file_is_never_overwritten(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "out.wav"
+    if when == "before":
+        path.write_bytes(b"old")
+    with pytest.raises(InputError, match="out.wav exists already"), FileGroup() as files:
+        first = AudioWriter(tmp_path / "first.wav", 48_000, 1, frames=10, files=files)
+        writer = AudioWriter(path, 48_000, 1, frames=10, files=files)
+        path.write_bytes(b"old")
+        for each in (first, writer):
+            each.write(noise(1, 10))
+            each.close()
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["out.wav"]
 
 
-def test_nothing_written_is_a_valid_empty_file(tmp_path: Path) -> None:
+def test_fewer_frames_than_announced_are_a_valid_file_and_more_are_refused(tmp_path: Path) -> None:
+    for name in ("out.wav", "out.flac"):
+        x = noise(2, 3_000)
+        with AudioWriter(tmp_path / name, 48_000, 2, frames=5_000) as writer:
+            writer.write(x)
+        assert torch.equal(read_audio(tmp_path / name), rounded(x))
+    with pytest.raises(LilyError, match="announced with 100 frames and gets 101"):
+        write(tmp_path / "more.wav", noise(1, 100)).write(noise(1, 1))
+
+
+def test_nothing_written_is_a_valid_empty_wav(tmp_path: Path) -> None:
     write(tmp_path / "out.wav", torch.zeros(2, 0))
     assert soundfile.info(tmp_path / "out.wav").frames == 0
+    with pytest.raises(LilyError, match="out.flac has no samples"):
+        write(tmp_path / "out.flac", torch.zeros(2, 0))
+    assert [item.name for item in tmp_path.iterdir()] == ["out.wav"]
 
 
 @pytest.mark.parametrize("peak", [0.5, 2.0])
-def test_past_the_limit_of_riff_the_header_becomes_rf64(
+def test_more_samples_than_riff_can_count_become_rf64(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float
 ) -> None:
-    x = noise(2, 3_000)
+    x, size = noise(2, 3_001), 3 if peak < 1 else 4
+    x = rounded(x)
     x[0, 0] = peak
-    monkeypatch.setattr(wav, "LARGEST_RIFF", 10_000)
-    write(tmp_path / "out.wav", x)
-    head = (tmp_path / "out.wav").read_bytes()
-    assert head[:4] == b"RF64" and head[12:16] == b"ds64"
-    assert int.from_bytes(head[28:36], "little") == 3_000 * 2 * (3 if peak < 1 else 4)
-    assert int.from_bytes(head[36:44], "little") == 3_000
+    for limit, container in ((3_001 * 2 * size, b"RIFF"), (3_001 * 2 * size - 1, b"RF64")):
+        monkeypatch.setattr(module, "LARGEST_RIFF", limit)
+        path = tmp_path / f"{limit}.wav"
+        write(path, x)
+        head = path.read_bytes()
+        assert head[:4] == container
+        assert torch.equal(read_audio(path), x)
+    assert head[12:16] == b"ds64"
+    assert int.from_bytes(head[28:36], "little") == 3_001 * 2 * size
+    assert int.from_bytes(head[36:44], "little") == 3_001
 
 
-def test_rf64_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = noise(1, 3_001)
-    monkeypatch.setattr(wav, "LARGEST_RIFF", 5_000)
-    write(tmp_path / "out.wav", x)
-    assert soundfile.info(tmp_path / "out.wav").format == "RF64"
-    assert torch.equal(read_audio(tmp_path / "out.wav"), (x * 2**23).round() / 2**23)
+def test_a_file_beyond_four_gigabytes_is_rf64_and_read_back(tmp_path: Path) -> None:
+    """The real limit, on a file with a hole: 4.5 GB that take a few KB of disk."""
+    x = noise(2, 1_000)
+    path, frames = tmp_path / "long.wav", 750_000_000
+    with AudioWriter(path, 48_000, 2, frames=frames) as writer:
+        writer.write(x)
+        writer.frames = writer._sound.seek(frames - 1_000)  # zeros that nobody wrote
+        writer.write(x)
+        writer.tags["comment"] = "after the samples"
+    assert path.stat().st_size > 1 << 32
+    info = soundfile.info(path)
+    assert (info.format, info.frames) == ("RF64", frames)
+    with path.open("rb") as file:
+        (last,) = (chunk for chunk in chunks(file) if chunk.name == b"LIST")
+        file.seek(last.start)
+        assert b"after the samples" in file.read(last.size)
+    with soundfile.SoundFile(path) as file:
+        for start in (0, frames - 1_000):
+            file.seek(start)
+            read = torch.from_numpy(file.read(1_000, dtype="float32").T)
+            assert torch.equal(read, rounded(x))
 
 
 def test_impossible_files_and_samples_are_refused(tmp_path: Path) -> None:
     for rate, channels in ((0, 1), (48_000, 0), (48_000, 9)):
         with pytest.raises(InputError):
-            AudioWriter(tmp_path / "out.wav", rate, channels)
+            AudioWriter(tmp_path / "out.wav", rate, channels, frames=1)
     with pytest.raises(InputError, match="folder that exists"):
-        AudioWriter(tmp_path / "none" / "out.wav", 48_000, 1)
-    with AudioWriter(tmp_path / "out.wav", 48_000, 2) as writer:
+        AudioWriter(tmp_path / "none" / "out.wav", 48_000, 1, frames=1)
+    with AudioWriter(tmp_path / "out.wav", 48_000, 2, frames=5) as writer:
         with pytest.raises(InputError):
             writer.write(torch.zeros(1, 5))
         with pytest.raises(LilyError, match="not numbers"):
@@ -132,7 +201,7 @@ def test_a_flac_holds_the_same_samples_as_the_wav(tmp_path: Path) -> None:
 def test_what_a_flac_would_clip_becomes_a_float_wav_and_nothing_is_lost(
     tmp_path: Path, before: int
 ) -> None:
-    x = (noise(2, before + 1_000) * 2**23).round() / 2**23
+    x = rounded(noise(2, before + 1_000))
     x[1, before] = 1.5
     writer = write(tmp_path / "a.flac", x, block=65_536)
     assert writer.path == tmp_path / "a.wav" and writer.subtype == "FLOAT"
@@ -144,64 +213,110 @@ def test_the_hash_and_the_returned_blocks_are_those_of_the_file(tmp_path: Path) 
     for peak in (0.5, 1.5):  # 24-bit, and float from the second block on
         x = noise(2, 3_000)
         x[0, 0], x[0, 2_000] = -1e-9, peak  # rounds to minus zero, which an integer has not
-        with AudioWriter(tmp_path / f"{peak}.wav", 48_000, 2) as writer:
+        with AudioWriter(tmp_path / f"{peak}.wav", 48_000, 2, frames=3_000) as writer:
             stored = torch.cat([writer.write(block) for block in x.split(1_000, -1)], -1)
         read = read_audio(writer.path)
         assert torch.equal(stored, read)
         assert writer.sha256 == hashlib.sha256(read.T.contiguous().numpy().tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_the_same_samples_give_the_same_bytes(tmp_path: Path, peak: float) -> None:
+    x = noise(2, 500) * peak
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / name, x)
+        data = (tmp_path / name).read_bytes()
+        place = data.find(b"PEAK")
+        assert place < 0 or data[place + 12 : place + 16] == bytes(4), "libsndfile writes the time"
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+@pytest.mark.parametrize("channels", [3, 5, 6, 7, 8])
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_many_channels_name_the_usual_speakers(tmp_path: Path, channels: int, peak: float) -> None:
+    write(tmp_path / "out.wav", noise(channels, 100) * peak)
+    assert speakers(tmp_path / "out.wav") == module.SPEAKERS[channels]
+    assert bin(module.SPEAKERS[channels]).count("1") == channels
+
+
+@pytest.mark.parametrize(("channels", "mask"), [(3, 0xB), (6, 0x60F), (2, 0x600), (4, 0)])
+@pytest.mark.parametrize("limit", [module.LARGEST_RIFF, 1_000])
+def test_other_speakers_are_kept(tmp_path: Path, channels: int, mask: int, limit: int, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_RIFF", limit)  # as RIFF and as RF64
+    x = noise(channels, 400)
+    write(tmp_path / "out.wav", x, speakers=mask)
+    assert speakers(tmp_path / "out.wav") == mask
+    assert torch.equal(read_audio(tmp_path / "out.wav"), rounded(x))
+
+
+TAGS = {"title": "Für Elise", "artist": "L. v. B.", "comment": '{"lily": 1}', "album": ""}
+
+
 @pytest.mark.parametrize("length", [1, 3_001])
-def test_a_comment_is_read_back_and_leaves_the_samples_alone(
-    tmp_path: Path, name: str, length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tags_of_a_wav_are_read_back_and_leave_the_samples_alone(tmp_path: Path, length) -> None:
     x = noise(1, length)
-    for limit in (wav.LARGEST_RIFF, 4_000):  # RIFF and RF64
-        monkeypatch.setattr(wav, "LARGEST_RIFF", limit)
-        with AudioWriter(tmp_path / name, 48_000, 1) as writer:
-            writer.write(x)
-            writer.comment = '{"lily": "certificate/1", "odd": 1}'
-        assert read_comment(tmp_path / name) == writer.comment
-        assert torch.equal(read_audio(tmp_path / name), (x * 2**23).round() / 2**23)
+    with AudioWriter(tmp_path / "a.wav", 48_000, 1, frames=length) as writer:
+        writer.write(x)
+        writer.tags.update(TAGS)
+    with soundfile.SoundFile(tmp_path / "a.wav") as file:
+        assert file.copy_metadata() == {name: text for name, text in TAGS.items() if text}
+    assert torch.equal(read_audio(tmp_path / "a.wav"), rounded(x))
 
 
-def test_a_file_beyond_four_gigabytes_is_rf64_and_read_back(tmp_path: Path) -> None:
-    """The real limit, on a file with a hole: 4.5 GB that take a few MB of disk."""
-    x = noise(2, 1_000)
-    path, frames = tmp_path / "long.wav", 750_000_000
-    with AudioWriter(path, 48_000, 2) as writer:
+def test_tags_of_a_flac_are_vorbis_comments(tmp_path: Path) -> None:
+    x = noise(2, 3_001)
+    with AudioWriter(tmp_path / "a.flac", 48_000, 2, frames=3_001) as writer:
         writer.write(x)
-        writer._raw.seek(6 * (frames - 2_000), 1)  # zeros nobody wrote
-        writer._file._frames += frames - 2_000
-        writer.write(x)
-        writer.comment = "after the samples"
-    assert path.stat().st_size > 1 << 32
-    info = soundfile.info(path)
-    assert (info.format, info.frames) == ("RF64", frames)
-    assert read_comment(path) == "after the samples"
-    with soundfile.SoundFile(path) as file:
-        for start in (0, frames - 1_000):
-            file.seek(start)
-            read = torch.from_numpy(file.read(1_000, dtype="float32").T)
-            assert torch.equal(read, (x * 2**23).round() / 2**23)
+        writer.tags.update(TAGS)
+    tags = mutagen.flac.FLAC(tmp_path / "a.flac").tags
+    assert tags["title"] == ["Für Elise"] and tags["comment"] == ['{"lily": 1}']
+    assert "album" not in tags
+    assert torch.equal(read_audio(tmp_path / "a.flac"), rounded(x))
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from lily.audio.write import AudioWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    with AudioWriter(sys.argv[1], 48_000, 1, frames=20_000) as writer:
+        for block in (torch.rand(1, 20_000, generator=torch.Generator()) - 0.5).split(1_000, -1):
+            writer.write(block)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("missing", [1, 5_000, 50_000])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, name: str, missing: int):
+    whole = tmp_path / "whole" / name
+    whole.parent.mkdir()
+    x = torch.rand(1, 20_000, generator=torch.Generator()) - 0.5
+    write_audio(whole, x, 48_000)
+    room = str(whole.stat().st_size - missing)
+    folder = tmp_path / "full"
+    folder.mkdir()
+    command = [sys.executable, "-c", FULL_DISK, folder / name, room]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(errno.ENOSPC), done.stderr
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.slow
 def test_a_flac_of_more_than_four_gigabytes_of_samples_is_read_back(tmp_path: Path) -> None:
     """Eight channels, an hour of them, which FLAC keeps in 180 MB."""
     path, blocks, frames = tmp_path / "long.flac", 172, 1 << 20
-    block = np.zeros((frames, 8), np.float32)
-    block[::1000] = 0.25
-    assert blocks * block.size * 3 > 1 << 32
-    with path.open("x+b") as file:
-        flac = FlacFile(file, 48_000, 8)
+    block = torch.zeros(8, frames)
+    block[:, ::1000] = 0.25
+    assert blocks * block.numel() * 3 > 1 << 32
+    with AudioWriter(path, 48_000, 8, frames=blocks * frames) as writer:
         for _ in range(blocks):
-            flac.append(block)
-        flac.finish("before the samples")
+            writer.write(block)
     info = soundfile.info(path)
     assert (info.frames, info.subtype) == (blocks * frames, "PCM_24")
-    assert read_comment(path) == "before the samples"
     with soundfile.SoundFile(path) as file:
         file.seek((blocks - 1) * frames)
-        assert (file.read(dtype="float32") == block).all()
+        assert (file.read(dtype="float32") == block.T.numpy()).all()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lily.audio.read import AudioWriter, read_audio
+from lily.audio.read import read_audio
+from lily.audio.write import write_audio
 from lily.certify.metadata import read_metadata
 from lily.certify.seams import SeamMeter, SeamScore
 from lily.checkpoints.resolve import bundled_folder
@@ -25,8 +26,7 @@ def test_three_minutes_of_the_bundled_model_have_no_seams(tmp_path):
     whole = once.repeat(1, -(-SECONDS * 48_000 // once.shape[-1]))[:, : SECONDS * 48_000]
     narrow = filter_whole(whole, lowpass_kernel(0.97 * CUTOFF, 1.03 * CUTOFF, 48_000))
     path = tmp_path / "three minutes.wav"
-    with AudioWriter(path, 48_000, 1) as writer:
-        writer.write(narrow)
+    write_audio(path, narrow, 48_000)
     engine = InferenceEngine(load_config("lily-mini"), device="cpu")
     result = engine.run_inference(path, tmp_path / "o", seed=1, cutoff_hz=CUTOFF)
     stated = read_metadata(result.metadata)

@@ -313,7 +313,7 @@ def test_the_oldest_runs_make_room_but_not_one_that_is_running(
     runs = sorted(cache.glob("run-*"), key=lambda folder: folder.stat().st_mtime)
     monkeypatch.setattr(engine, "cache", ChunkCache(cache, int(3.5 * size)))
     with (runs[0] / LOCK).open("ab") as lock:
-        assert chunk_cache.hold(lock)  # as a process that runs it does
+        assert chunk_cache.lock_file(lock)  # as a process that runs it does
         cut_off(engine, recording, tmp_path / "o", CHUNKS, options(seed=3))
         left = set(cache.glob("run-*"))
     assert runs[0] in left and runs[1] not in left and len(left) == 3

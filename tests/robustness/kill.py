@@ -27,7 +27,7 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import lily.inference.engine  # noqa: E402, F401  what a run imports, once
-from lily.audio.temp_files import YOUNGEST  # noqa: E402
+from lily.audio.temp_files import MIN_AGE_SECONDS  # noqa: E402
 from lily.cli import main as lily_main  # noqa: E402
 
 SECONDS, RATE = 20, 16_000  # of stereo: five chunks a channel of the bundled model
@@ -89,7 +89,7 @@ class Killing:
             os.kill(pid, signal.SIGKILL)
             ended = os.waitpid(pid, 0)[1] != signal.SIGKILL
         running = not ended and not list(out.glob("*.json"))
-        time.sleep(YOUNGEST)  # a file younger than that is not taken for a leftover
+        time.sleep(MIN_AGE_SECONDS)  # a younger temporary file is not taken for stale
         _, status = os.waitpid(self.start(out, "--resume"), 0)
         told = Path(f"{out}.json").read_text()
         assert status == 0, Path(f"{out}.log").read_text()
