@@ -35,3 +35,7 @@ class TrainingError(LilyError):
 
 class OutOfMemory(LilyError):
     """The device's memory does not hold the least that a model needs."""
+
+
+class Stopped(LilyError):
+    """A run was stopped before any chunk of it was finished."""

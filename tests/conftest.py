@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,14 +14,6 @@ from lily.config.presets import load_config
 
 # One thread: the machine is shared, and bit equality should not hang on how work is split.
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, nor any process it starts, leaves a chunk in the user's own cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LILY_CHUNKS", str(tmp_path_factory.mktemp("chunks")))
-        yield
 
 
 @pytest.fixture(scope="session")

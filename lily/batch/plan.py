@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from lily.batch.listing import Found
 from lily.batch.manifest import DONE
-from lily.inference.events import UpsampleOptions
+from lily.inference.options import UpsampleOptions
 
 
 @dataclass(frozen=True)

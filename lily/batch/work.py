@@ -10,20 +10,26 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from lily.batch.commit import Staging
-from lily.batch.manifest import DONE, FAILED, SKIPPED, Row
+from torch import Tensor
+
+from lily.batch.commit import Staging, digest_of
+from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Row
 from lily.batch.plan import Job, Request
 from lily.batch.progress import Advanced, Delivered, Report
-from lily.batch.storage import download, join, sha256, size_of
+from lily.batch.storage import download, is_remote, join, sha256, size_of
 from lily.certify.metadata import metadata_path
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import ChunksDone, Event, Finished, Measured, UpsampleResult
-from lily.inference.interleave import Failed, Recording, together
+from lily.inference.events import Analyzed, ChunksDone, Event, Failed, UpsampleResult
+from lily.inference.recording import RecordingRun
+from lily.inference.sample import ChunkItem
+
+log = logging.getLogger(__name__)
 
 # No space, over quota, read-only: the other recordings would fail too.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -44,25 +50,20 @@ class ThisProcess:
 
 def work(engine: InferenceEngine, jobs: Iterable[Job], request: Request) -> Iterator[Report]:
     """Restore every recording; each ends in one ``Delivered``."""
-    lengths: dict[Job, float] = {}
-
-    def told(job: Job, event: Event | Failed | Delivered) -> Report | None:
-        if isinstance(event, Measured):
-            lengths[job] = event.seconds
+    lengths: dict[_Recording, float] = {}  # seconds
+    recordings = (_Recording(engine, job, request) for job in jobs)
+    for recording, event in engine.run(recordings):
+        if isinstance(event, Analyzed):
+            lengths[recording] = event.seconds
         elif isinstance(event, ChunksDone):
-            return Advanced(job.input, lengths[job] * event.done / event.total)
+            done = event.done / event.total
+            yield Advanced(recording.job.input, lengths[recording] * done)
         elif isinstance(event, Failed):
-            lengths.pop(job, None)
-            return failed(job, event.error)
+            lengths.pop(recording, None)
+            yield failed(recording.job, event.error)
         elif isinstance(event, Delivered):
-            lengths.pop(job, None)
-            return event
-        return None
-
-    recordings = ((job, _recording(engine, job, request)) for job in jobs)
-    for report in together(recordings, engine.sampler, told):
-        if report is not None:
-            yield report
+            lengths.pop(recording, None)
+            yield event
 
 
 def failed(job: Job, error: BaseException) -> Delivered:
@@ -76,43 +77,81 @@ def failed(job: Job, error: BaseException) -> Delivered:
     return Delivered(row, disk_full=isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
-def _recording(engine: InferenceEngine, job: Job, request: Request) -> Recording:
-    """One recording as the engine's events, then ``Delivered``; leaves nothing if it fails."""
-    began = time.perf_counter()
-    staging = Staging(request.folder)
-    for row, row_file in staging.recover(job.input):  # of a worker that was lost after its commit
-        yield Delivered(row, row_file)  # type: ignore[misc]
-        return
-    _check_free(job, request)
-    staged = staging.begin(job.input)
-    try:
-        source = _source(job, staged)
-        before = os.stat(source)
-        digest = sha256(source)
-        result: UpsampleResult | None = None
-        for event in engine.begin(source, staged / "out", request.options):
-            if isinstance(event, Finished):
-                result = event.result
-            else:
-                yield event
-        assert result is not None
-        if _identity(os.stat(source)) != _identity(before):
+class _Recording:
+    """A job as the engine runs it: downloaded before it is read, committed when it is complete.
+
+    If it fails, it leaves nothing.
+    """
+
+    def __init__(self, engine: InferenceEngine, job: Job, request: Request) -> None:
+        self.job = job
+        self._engine, self._request = engine, request
+        self._staging = Staging(request.folder)
+        self._staged: Path | None = None
+        self._run: RecordingRun | None = None  # none if an earlier worker has committed it
+        self._began = time.perf_counter()
+
+    @property
+    def complete(self) -> bool:
+        return self._run is None or self._run.complete
+
+    def read(self) -> Iterator[Event | ChunkItem | Delivered]:
+        return self._sentences(self._read())
+
+    def add(self, variant: int, sampled: Sequence[tuple[ChunkItem, Tensor]]) -> Iterator[Event]:
+        return self._sentences(self._run.add(variant, sampled))
+
+    def finish(self) -> Iterator[Delivered]:
+        return self._sentences(self._commit())
+
+    def close(self) -> None:
+        if self._run:
+            self._run.close()
+        if self._staged:
+            shutil.rmtree(self._staged, ignore_errors=True)
+
+    def _read(self) -> Iterator[Event | ChunkItem | Delivered]:
+        job, request = self.job, self._request
+        self._began = time.perf_counter()
+        for row, row_file in self._staging.recover(job.input):  # of a lost worker's commit
+            yield Delivered(row, row_file)
+            return
+        _check_free(job, request)
+        self._staged = self._staging.begin(job.input)
+        self._source = _source(job, self._staged)
+        self._status = os.stat(self._source)
+        self._digest = sha256(self._source)
+        options = request.options
+        if not is_remote(request.folder):  # where a later run with --resume finds them
+            chunks = Path(request.folder, STATE, "chunks", digest_of(job.input))
+            options = replace(options, chunk_folder=chunks)
+        self._run = self._engine.recording(self._source, self._staged / "out", options)
+        yield from self._run.read()
+
+    def _commit(self) -> Iterator[Delivered]:
+        if self._run is None:
+            return
+        job = self.job
+        (finished,) = self._run.finish()
+        result = finished.result
+        if _identity(os.stat(self._source)) != _identity(self._status):
             raise InputError(f"{job.input} changed while it was read; run the command again.")
-        row = _row(job, result, time.perf_counter() - began)
-        row |= {"sha256": digest, "bytes": before.st_size}
+        row = _row(job, result, time.perf_counter() - self._began)
+        row |= {"sha256": self._digest, "bytes": self._status.st_size}
         files = _files(job, result)
         row |= {"files": list(files), "output_bytes": result.output.stat().st_size}
-        row_file = staging.commit(row, files, staged, replaced=_own(job, request))
-    except Exception as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        if isinstance(error, LilyError | OSError):
+        own = _own(job, self._request)
+        yield Delivered(row, self._staging.commit(row, files, self._staged, replaced=own))
+
+    def _sentences(self, events: Iterator[Any]) -> Iterator[Any]:
+        """Yield events; an unexpected error is logged and becomes one that ends this job alone."""
+        try:
+            yield from events
+        except (LilyError, OSError):
             raise
-        logging.getLogger(__name__).exception("%s", job.input)
-        raise LilyError(f"{type(error).__name__}: {error}") from error
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
-    yield Delivered(row, row_file)  # type: ignore[misc]
+        except Exception as error:
+            log.exception("%s", self.job.input)
+            raise LilyError(f"{type(error).__name__}: {error}") from error
 
 
 def _names(job: Job) -> tuple[str, str]:
@@ -173,28 +212,12 @@ def _sentence(error: BaseException) -> str:
 
 def _row(job: Job, result: UpsampleResult, elapsed: float) -> Row:
     return {
+        **result.to_dict(),
         "input": job.input,
         "output": job.output,
         "status": DONE,
-        "seconds": round(result.seconds, 3),
         "elapsed_seconds": round(elapsed, 3),
-        "cutoff_hz": round(result.cutoff_hz, 1),
-        "input_sample_rate": result.input_sample_rate,
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
-        "samples": result.samples,
-        "subtype": result.subtype,
-        "chunks": result.chunks,
-        "seed": result.seed,
-        "steps": result.steps,
-        "sampler": result.sampler,
-        "guidance": result.guidance,
-        "encoder": "on" if result.encoder else "off",
-        "profile": result.profile,
-        "model": result.model,
-        "figures": dict(result.figures),
         "metadata": result.metadata and metadata_path(Path(job.output)).as_posix(),
-        "checks": [asdict(check) for check in result.checks],
         "message": " ".join(filter(None, [result.message, job.note])),
         "error": "",
     }

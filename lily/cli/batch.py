@@ -11,7 +11,7 @@ from typing import Any
 
 from lily.cli.model import add_model, load_engine
 from lily.cli.run_options import add_run, upsample_options
-from lily.inference.events import PROFILES
+from lily.inference.options import PROFILE_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
-    parser.add_argument("--profile", choices=PROFILES, default="lily", help="as for upsample")
+    parser.add_argument("--profile", choices=PROFILE_NAMES, default="lily", help="as for upsample")
     add_run(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="make results anew; else what exists is skipped"

@@ -8,7 +8,7 @@ from typing import Any
 
 from lily.cli.model import add_model, load_engine
 from lily.cli.run_options import add_sampler
-from lily.inference.events import UpsampleOptions
+from lily.inference.options import UpsampleOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lily.inference.events import (
+    Analyzed,
     ChunksDone,
     Compared,
     ContextRead,
     Finished,
-    Measured,
     Planned,
     Reading,
     Sampling,
@@ -34,7 +34,7 @@ def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
         for event in events:
             if isinstance(event, Reading):
                 bar.set_postfix_str(f"reading, {event.seconds:.0f} s so far")
-            elif isinstance(event, Measured):
+            elif isinstance(event, Analyzed):
                 bar.set_postfix_str(f"cutoff {event.cutoff_hz:.0f} Hz")
             elif isinstance(event, ContextRead):
                 bar.set_postfix_str(f"reading the recording, {event.done:.0%}")
@@ -46,7 +46,7 @@ def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
             elif isinstance(event, Sampling):
                 bar.set_postfix_str(f"step {event.step}/{event.steps}")
             elif isinstance(event, ChunksDone):
-                done[event.take] = event.done
+                done[event.variant] = event.done
                 bar.update(sum(done) - bar.n)
             elif isinstance(event, Finished | Compared):
                 return event.result

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lily.errors import InputError
-from lily.inference.events import UpsampleOptions
-from lily.inference.options import cutoffs_of
+from lily.inference.options import UpsampleOptions, parse_cutoff
 
 
 def add_sampler(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +54,6 @@ def upsample_options(
 def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
     """``8000``, or segments such as ``0:4000,62.5:20000``."""
     try:
-        return cutoffs_of(text)
+        return parse_cutoff(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

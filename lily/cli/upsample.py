@@ -6,16 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from lily.certify.check import summary
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
 from lily.cli.run_options import add_run, upsample_options
 from lily.errors import InputError, LilyError
-from lily.inference.events import FORMATS, PROFILES, UpsampleResult
+from lily.inference.events import UpsampleResult
+from lily.inference.options import FORMATS, PROFILE_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", choices=("on", "off"), default="on", help="global encoder")
     parser.add_argument(
         "--profile",
-        choices=PROFILES,
+        choices=PROFILE_NAMES,
         default="lily",
         help="audiosr: cutoff, low-pass, draws and sampler as AudioSR's own pipeline has them",
     )
@@ -42,6 +41,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     encoder = options.encoder == "on"
     chosen = upsample_options(options, encoder, options.profile, options.format)
     from lily.certify.metadata import metadata_path
+    from lily.inference.resume import discard_chunks
 
     engine = load_engine(options)
     failed = 0
@@ -50,6 +50,7 @@ def run_upsample(options: argparse.Namespace) -> int:
         # Both appear whole or not at all, the metadata last.
         if options.resume and finished.exists() and metadata_path(finished).exists():
             print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
+            discard_chunks(finished)
             continue
         try:
             result = follow(engine.stream(path, options.output, chosen), path)
@@ -57,7 +58,7 @@ def run_upsample(options: argparse.Namespace) -> int:
             failed += 1
             print(f"lily: {error}", file=sys.stderr)
             continue
-        print(json.dumps(_as_json(result)) if options.json else _sentence(result), flush=True)
+        print(json.dumps(result.to_dict()) if options.json else _sentence(result), flush=True)
     return 2 if failed else 0
 
 
@@ -72,32 +73,6 @@ def _refuse_clashes(inputs: Sequence[Path], folder: Path, ending: str) -> None:
         seen[path.stem] = path
 
 
-def _as_json(result: UpsampleResult) -> dict[str, Any]:
-    return {
-        "output": str(result.output),
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
-        "samples": result.samples,
-        "cutoff_hz": round(result.cutoff_hz, 1),
-        "chunks": result.chunks,
-        "seed": result.seed,
-        "steps": result.steps,
-        "sampler": result.sampler,
-        "guidance": result.guidance,
-        "real_time_factor": round(result.real_time_factor, 4),
-        "encoder": "on" if result.encoder else "off",
-        "profile": result.profile,
-        "model": result.model,
-        "input_sample_rate": result.input_sample_rate,
-        "subtype": result.subtype,
-        "message": result.message,
-        "metadata": None if result.metadata is None else str(result.metadata),
-        "checks": [asdict(check) for check in result.checks],
-        "finding": result.finding and result.finding.to_dict(),
-        "resumed": result.resumed,
-    }
-
-
 def _sentence(result: UpsampleResult) -> str:
     facts = f"{result.output}: {result.seconds:.2f} s, cutoff {result.cutoff_hz:.0f} Hz"
     if result.chunks:
@@ -106,5 +81,5 @@ def _sentence(result: UpsampleResult) -> str:
     facts += f", real-time factor {result.real_time_factor:.2f}"
     if result.checks:
         facts += f"; {summary(result.checks)}"
-    found = result.finding.text if result.finding else ""
+    found = result.diagnosis.text if result.diagnosis else ""
     return " ".join(part for part in (f"{facts}.", found, result.message) if part)

@@ -37,11 +37,11 @@ def run_verify(options: argparse.Namespace) -> int:
     """Print a row per check."""
     from lily.certify.verify import verify
     from lily.errors import InputError
-    from lily.inference.options import cutoffs_of, pieces
+    from lily.inference.options import cutoff_segments, parse_cutoff
 
     if options.cutoff is not None and options.against is None:
         raise InputError("--cutoff belongs to --against; give the recording as well.")
-    given = pieces(None if options.cutoff is None else cutoffs_of(options.cutoff))
+    given = cutoff_segments(options.cutoff and parse_cutoff(options.cutoff))
     verdict = verify(options.file, options.against, given)
     if options.json:
         facts = {

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, t, low) to v
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, low, t) to v
 
 
 def guided(
     predict: Predict,
     x: Tensor,
-    t: Tensor,
     low: Tensor,
+    t: Tensor,
     unconditional_low: Tensor | float,
     guidance: float,
 ) -> Tensor:
@@ -28,11 +28,11 @@ def guided(
     1.0 is off: B rows, no unconditional branch.
     """
     if guidance == 1.0:
-        return predict(x, t, low).float()
+        return predict(x, low, t).float()
     without = torch.as_tensor(unconditional_low, dtype=low.dtype, device=low.device)
     rows = torch.cat([low, without.expand_as(low)])
     conditional, unconditional = (
         # float32 before the difference: guidance multiplies half precision's rounding.
-        predict(torch.cat([x, x]), torch.cat([t, t]), rows).float().chunk(2)
+        predict(torch.cat([x, x]), rows, torch.cat([t, t])).float().chunk(2)
     )
     return unconditional + guidance * (conditional - unconditional)

@@ -1,13 +1,13 @@
 """AudioSR's own preparation of a recording, for the profile that reproduces its pipeline.
 
-Each channel on its own: mean removed, peak brought to 0.5, continued with silence to a multiple of
+Each channel on its own: mean removed, peak brought to 0.5, padded with silence to a multiple of
 5.12 s, low-passed where 98.5 % of its magnitude lies below, by a filter family that the seed draws.
 Frequencies are in Hz, signals are (C, n) float32. Source: ``audiosr/utils.py`` and ``lowpass.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +66,25 @@ def lowpass(x: np.ndarray, cutoff_hz: float, family: str, rate: int = RATE) -> n
 
 @dataclass(frozen=True)
 class Prepared:
-    """How a recording reaches the networks as AudioSR would hand it to them."""
+    """A recording's preparation for the networks by AudioSR's rules."""
 
-    samples: int  # with the silence after it
+    samples: int  # with the padding at its end
     means: Tensor  # (C, 1)
     gains: Tensor  # (C, 1), undone by the engine
     cutoffs_hz: tuple[float, ...]  # of each channel
     family: str
+
+    @classmethod
+    def of(
+        cls,
+        samples: int,
+        means: Tensor,
+        peaks: Tensor,
+        cutoffs_hz: tuple[float, ...],
+        seed: int,
+    ) -> Prepared:
+        """Prepare a recording (C, ``samples``) with these means and peaks (C, 1)."""
+        return cls(_padded(samples), means, _gains(peaks), cutoffs_hz, family_of(seed))
 
     @property
     def lowest_hz(self) -> float | None:
@@ -81,51 +93,55 @@ class Prepared:
         return min((hz for hz, on in zip(self.cutoffs_hz, heard, strict=True) if on), default=None)
 
     def blocks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The recording's blocks (C, n) at 48 kHz, normalised, continued and low-passed."""
-        filters = StreamingLowpass(self.cutoffs_hz, self.family)
-        for block in normalised(blocks, self.means, self.gains, self.samples):
-            yield filters.push(block)
+        """The recording's blocks (C, n) at 48 kHz, normalised, padded and low-passed."""
+        filters, seen = StreamingLowpass(self.cutoffs_hz, self.family), 0
+        for block in blocks:
+            seen += block.shape[-1]
+            yield filters.push((block - self.means) * self.gains)
+        for silence in _silence(len(self.means), self.samples - seen):
+            yield filters.push(silence)
         yield filters.flush()
 
 
-def prepare(
-    blocks: Iterable[Tensor],
-    samples: int,
-    means: Tensor,
-    peaks: Tensor,
-    seed: int,
-    cutoff_hz: float | None,
-) -> Generator[float, None, Prepared]:
-    """Measure the cutoff of every channel of a recording (C, ``samples``), unless one is given.
+class ShareMeter:
+    """Measure each channel's cutoff by AudioSR's rule, from the recording's blocks (C, n)."""
 
-    ``means`` and ``peaks`` (C, 1) are each channel's mean and largest distance from it.
-    Yields the seconds read so far.
-    """
-    padded = -(-samples // SEGMENT) * SEGMENT
-    gains = PEAK / (peaks + 1e-8)
-    cutoffs = (cutoff_hz,) * len(means)
-    if cutoff_hz is None:
-        stream, seen = MelStream(_Spectrum(MelConfig())), 0
-        total = torch.zeros(len(means), 1024, dtype=torch.float64)
-        for frames in stream.over(normalised(blocks, means, gains, padded)):
-            if frames.shape[1]:
-                total += frames.double().sum(dim=1)
-            seen += frames.shape[1]
-            yield min(samples, seen * MelConfig().hop) / RATE
-        cutoffs = tuple(share_index(channel[None]) / 1024 * 24_000 for channel in total)
-    return Prepared(padded, means, gains, cutoffs, family_of(seed))
+    def __init__(self, samples: int, means: Tensor, peaks: Tensor) -> None:
+        """``means`` and ``peaks`` (C, 1) are each channel's mean and largest distance from it."""
+        self._means, self._gains = means, _gains(peaks)
+        self._padding = _padded(samples) - samples
+        self._stream = MelStream(_Spectrum(MelConfig()))
+        self._total = torch.zeros(len(means), 1024, dtype=torch.float64)
+
+    def push(self, block: Tensor) -> None:
+        """Take a block (C, n)."""
+        self._add(self._stream.push((block - self._means) * self._gains))
+
+    def finish(self) -> tuple[float, ...]:
+        """The cutoff of each channel in Hz, after the last block."""
+        for silence in _silence(len(self._means), self._padding):
+            self._add(self._stream.push(silence))
+        self._add(self._stream.flush())
+        return tuple(share_index(channel[None]) / 1024 * 24_000 for channel in self._total)
+
+    def _add(self, magnitudes: Tensor) -> None:
+        if magnitudes.shape[1]:
+            self._total += magnitudes.double().sum(dim=1)
 
 
-def normalised(
-    blocks: Iterable[Tensor], means: Tensor, gains: Tensor, samples: int
-) -> Iterator[Tensor]:
-    """Blocks (C, n) without their mean and with their gain, then silence up to ``samples``."""
-    seen = 0
-    for block in blocks:
-        seen += block.shape[-1]
-        yield (block - means) * gains
-    for start in range(seen, samples, SEGMENT):
-        yield torch.zeros(len(means), min(SEGMENT, samples - start))
+def _padded(samples: int) -> int:
+    """The next whole number of segments."""
+    return -(-samples // SEGMENT) * SEGMENT
+
+
+def _gains(peaks: Tensor) -> Tensor:
+    return PEAK / (peaks + 1e-8)
+
+
+def _silence(channels: int, samples: int) -> Iterator[Tensor]:
+    """Blocks of zeros (C, n), ``samples`` in all."""
+    for start in range(0, samples, SEGMENT):
+        yield torch.zeros(channels, min(SEGMENT, samples - start))
 
 
 class StreamingLowpass:

@@ -1,9 +1,6 @@
-"""Hand out a stream in the lengths another stream asks for: samples in blocks, frames by number."""
+"""Buffers between streams: samples in blocks, log-mel frames by their absolute number."""
 
 from __future__ import annotations
-
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,34 +8,30 @@ from torch.nn import functional as F
 
 from lily.dsp.mel import LOG_FLOOR
 
-T = TypeVar("T")
 
-
-class InStep:
-    """Blocks (C, n) of any lengths in, exactly as many samples as are asked for out, later."""
+class SampleFifo:
+    """Samples (C, n) in, in blocks of any length, and out again in the lengths asked for."""
 
     def __init__(self) -> None:
-        self._held: list[Tensor] = []
+        self._blocks: list[Tensor] = []
         self._count = 0  # samples held
 
-    def over(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pass blocks on to another reader of the stream, and hold them."""
-        for block in blocks:
-            self._held.append(block)
-            self._count += block.shape[-1]
-            yield block
+    def push(self, block: Tensor) -> None:
+        """Append a block (C, n)."""
+        self._blocks.append(block)
+        self._count += block.shape[-1]
 
     def take(self, count: int) -> Tensor:
-        """The next ``count`` samples (C, count); raises ValueError if they have not passed yet."""
+        """The next ``count`` samples (C, count); raises ValueError if fewer are held."""
         if count > self._count:
             raise ValueError(f"{count} samples were asked for, {self._count} are held.")
-        joined = torch.cat(self._held, dim=-1)
-        self._held, self._count = [joined[:, count:]], self._count - count
+        joined = torch.cat(self._blocks, dim=-1)
+        self._blocks, self._count = [joined[:, count:]], self._count - count
         return joined[:, :count]
 
 
 class FrameBuffer:
-    """Frames (C, n, M) of a sliding stretch of the recording, by absolute frame number."""
+    """Frames (C, n, M) of a sliding window over the recording, by absolute frame number."""
 
     def __init__(self, channels: int, mels: int) -> None:
         self.start = 0
@@ -77,12 +70,3 @@ class FrameBuffer:
 def silence(like: Tensor, count: int) -> Tensor:
     """``count`` log-mel frames of silence, for the channels and mels of ``like`` (C, L, M)."""
     return like.new_full((like.shape[0], count, like.shape[2]), LOG_FLOOR)
-
-
-def drained(steps: Generator[Any, None, T]) -> T:
-    """What a generator returns in the end; what it yields on the way is not heard."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value

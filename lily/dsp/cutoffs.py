@@ -62,6 +62,13 @@ class Cutoffs:
         """Whether no segment has anything to fill in."""
         return self.lowest_hz >= FULL_BAND_HZ
 
+    def keeps(self, hz: float) -> bool:
+        """Whether segments with this cutoff stay as recorded: full, beside others that are not.
+
+        A single cutoff is never kept: above one that was asked for, something is generated.
+        """
+        return len(self.hz) > 1 and hz >= FULL_BAND_HZ
+
     def at(self, places: Tensor) -> Tensor:
         """Return the cutoff in Hz (N,) at ``places`` (N,) in samples."""
         index = torch.searchsorted(torch.tensor(self.starts), places, right=True) - 1

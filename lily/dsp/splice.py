@@ -9,7 +9,7 @@ Frequencies are in Hz, signals are (C, n) float32.
 import torch
 from torch import Tensor
 
-from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs, PiecewiseFir
+from lily.dsp.cutoffs import Cutoffs, PiecewiseFir
 from lily.dsp.filters import highpass_kernel
 from lily.errors import InputError
 
@@ -27,7 +27,7 @@ class Splicer:
 
     def __init__(self, cutoffs: Cutoffs, sample_rate: int, channels: int) -> None:
         def kernel(cutoff_hz: float) -> Tensor:
-            if len(cutoffs.hz) > 1 and cutoff_hz >= FULL_BAND_HZ:
+            if cutoffs.keeps(cutoff_hz):
                 return torch.zeros(1, dtype=torch.float64)
             return highpass_kernel(CROSSOVER_START * cutoff_hz, cutoff_hz, sample_rate)
 

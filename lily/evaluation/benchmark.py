@@ -30,8 +30,9 @@ from lily.audio.read import AudioWriter
 from lily.dsp.filters import StreamingFir, lowpass_kernel
 from lily.errors import InputError
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import Finished, Measured, Planned, UpsampleOptions, UpsampleResult
+from lily.inference.events import Analyzed, Finished, Planned, UpsampleResult
 from lily.inference.memory import predict
+from lily.inference.options import UpsampleOptions
 
 CUTOFF_HZ = 8_000.0  # where the recording ends: a usual case, and every preset fills it in
 SAMPLE_RATE = 48_000
@@ -102,14 +103,14 @@ def one(
     began, at = time.perf_counter(), {}
     with clock.watching(), tempfile.TemporaryDirectory(dir=folder) as output:
         for event in engine.stream(recording, output, options):
-            if isinstance(event, Measured | Planned):
+            if isinstance(event, Analyzed | Planned):
                 at[type(event)] = time.perf_counter() - began
             elif isinstance(event, Finished):
                 result = event.result
     seconds = time.perf_counter() - began
     if Planned not in at:
         raise InputError("The recording was left as it is: there is nothing to measure.")
-    stages = {"measure": at[Measured], "read": at[Planned] - at[Measured], **clock.seconds}
+    stages = {"measure": at[Analyzed], "read": at[Planned] - at[Analyzed], **clock.seconds}
     stages["rest"] = seconds - sum(stages.values())  # low-pass, log-mel, blend, splice, write
     return {"result": result, "seconds": seconds, "stages": stages, **clock.counted()}
 

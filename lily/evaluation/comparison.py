@@ -93,20 +93,10 @@ def refuse_existing(folder: Path, stem: str, referenced: bool) -> None:
 
 def figures(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON: settings, files by name, differences, distances; no times."""
-    result, on = comparison.result, comparison.result.on
+    result = comparison.result
     spans = zip(result.chunks, comparison.chunk_db, strict=True)
     told = {
-        "model": on.model,
-        "seed": on.seed,
-        "steps": on.steps,
-        "sampler": on.sampler,
-        "guidance": on.guidance,
-        "cutoff_hz": round(on.cutoff_hz, 1),
-        "sample_rate": on.sample_rate,
-        "channels": on.channels,
-        "samples": on.samples,
-        "complete": on.complete,
-        "message": on.message,
+        **result.to_dict(),
         "files": {name: path.name for name, path in comparison.files.items()},
         "difference_db": comparison.difference_db,
         "chunks": [

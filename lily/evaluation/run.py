@@ -29,7 +29,8 @@ from lily.evaluation.realism import Pair, patches
 from lily.evaluation.spectra import Spectra
 from lily.evaluation.tones import harmonic_tones
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import Finished, UpsampleOptions
+from lily.inference.events import Finished
+from lily.inference.options import UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
 CONTROLS = ("wrong", "shuffled", "vector")

@@ -1,129 +1,208 @@
-"""Pass 1: read a recording once for its hash, level and cutoffs, and say what it is.
+"""Pass 1: read a recording once for its length, level, hash and cutoffs.
 
-A profile with rules of its own for level and cutoff reads it once more, when the seed is known.
-Signals are (C, n) float32.
+A profile with its own rules for level and cutoff (lily/dsp/audiosr.py) reads it a second time, when
+the seed is known. Signals are (C, n) float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lily.audio.read import probe, read_blocks
+from lily.audio.read import AudioInfo, probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash
-from lily.bandwidth.diagnosis import ClippingMeter, describe, diagnose
+from lily.bandwidth.diagnosis import SILENT_PEAK, ClippingMeter, Diagnosis, describe, diagnose
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp import audiosr
 from lily.dsp.cutoffs import Cutoffs
-from lily.inference.events import Reading, UpsampleOptions
+from lily.errors import InputError
+from lily.inference.events import Analyzed
 from lily.inference.options import (
     CUTOFFS_HZ,
-    Measurement,
-    leaves_nothing,
-    pieces,
-    refuse_longer,
-    within,
+    UpsampleOptions,
+    check_duration,
+    check_range,
+    cutoff_segments,
 )
 from lily.inference.profiles import PROFILES
 
 
-def recording_blocks(
-    path: Path, sample_rate: int, *meters: Callable[[Tensor], None]
-) -> Iterator[Tensor]:
-    """A recording at a sample rate in blocks (C, n), the same ones at every pass.
+@dataclass(frozen=True)
+class Analysis:
+    """What pass 1 finds in a recording, at the model's sample rate."""
 
-    ``meters`` are told every block as the file holds it, at its own rate.
-    """
+    name: str
+    info: AudioInfo
+    sample_rate: int  # Hz, the model's; ``info`` has the file's own
+    samples: int
+    peak: float  # the largest of ``peaks``
+    means: Tensor  # (C, 1): the DC of each channel, which the networks do not get
+    peaks: Tensor  # (C, 1): the largest distance from it
+    cutoffs: Cutoffs
+    full_band: bool  # nothing is missing, so nothing is generated
+    diagnosis: Diagnosis
+    sha256: str  # of the recording as its file holds it: lily/audio/sample_hash.py
+    prepared: audiosr.Prepared | None = None  # for the profile with AudioSR's rules
+
+    @property
+    def cutoff_hz(self) -> float:
+        """The lowest cutoff."""
+        return self.cutoffs.lowest_hz
+
+    @property
+    def seconds(self) -> float:
+        """The recording's duration."""
+        return self.samples / self.sample_rate
+
+    @property
+    def unchanged_reason(self) -> str:
+        """Why nothing is generated for this recording; empty if something is."""
+        if self.peak < SILENT_PEAK:
+            return "The recording is silent: it is returned as it was, at 48 kHz."
+        if self.full_band:
+            return (
+                f"The band is already full (it ends at {self.cutoff_hz / 1000:.1f} kHz): the "
+                "recording is returned as it was, at 48 kHz. Give a cutoff to replace its top."
+            )
+        return ""
+
+    def event(self) -> Analyzed:
+        """The event that reports this analysis."""
+        return Analyzed(
+            self.name,
+            self.info.sample_rate,
+            self.info.channels,
+            self.seconds,
+            self.cutoff_hz,
+            self.full_band,
+            self.diagnosis,
+        )
+
+
+def resampled_blocks(path: Path, sample_rate: int) -> Iterator[Tensor]:
+    """A recording at a sample rate in blocks (C, n), the same blocks in every pass."""
     resampler = Resampler(probe(path).sample_rate, sample_rate)
     for block in read_blocks(path):
-        for meter in meters:
-            meter(block)
         yield resampler.push(block)
     yield resampler.flush()
 
 
-def measure(
-    path: Path, sample_rate: int, options: UpsampleOptions
-) -> Generator[Reading, None, Measurement]:
-    """Read a recording for its length, level and cutoffs; raises InputError."""
-    info = probe(path)
-    given = pieces(options.cutoff_hz)
-    for _, cutoff_hz in given:
-        within("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
-    meter = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
-    samples, digest, clipping = 0, AudioHash(info.sample_rate, info.channels), ClippingMeter()
-    sums = torch.zeros(info.channels, 1, dtype=torch.float64)
-    lowest, highest = (torch.full((info.channels, 1), inf) for inf in (math.inf, -math.inf))
-    for block in recording_blocks(path, sample_rate, digest.update, clipping.push):
-        meter.push(block)
-        samples += block.shape[-1]
-        refuse_longer(path.name, samples / sample_rate, options.longest_seconds)
-        if block.shape[-1]:
-            sums += block.double().sum(dim=1, keepdim=True)
-            lowest = torch.minimum(lowest, block.amin(dim=1, keepdim=True))
-            highest = torch.maximum(highest, block.amax(dim=1, keepdim=True))
-        yield Reading(samples / sample_rate)
-    means = (sums / max(samples, 1)).float()
-    peaks = torch.maximum(highest - means, means - lowest)  # (C, 1)
-    peak = float(peaks.max())
-    finding = diagnose(info, meter, clipping.peaks, means, peak)
-    cutoffs = Cutoffs.from_seconds(given or finding.segments, sample_rate)
-    because = "as asked" if given else ""
-    return Measurement(
-        name=path.name,
-        info=info,
-        samples=samples,
-        peak=peak,
-        means=means,
-        peaks=peaks,
-        cutoffs=cutoffs,
-        full_band=leaves_nothing(given, cutoffs),
-        finding=describe(finding, info.sample_rate, cutoffs.lowest_hz, because),
-        sha256=digest.hexdigest(),
-    )
+class Analyzer:
+    """Measure a recording from its blocks (C, n) at the file's own rate, in one pass."""
 
+    def __init__(
+        self, name: str, info: AudioInfo, sample_rate: int, options: UpsampleOptions
+    ) -> None:
+        """Raises InputError for a cutoff above the file's Nyquist frequency."""
+        self.name, self.info, self.sample_rate = name, info, sample_rate
+        self._longest = options.longest_seconds
+        self._profile = PROFILES[options.profile]
+        self._given = cutoff_segments(options.cutoff_hz)
+        for _, cutoff_hz in self._given:
+            check_range("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
+        self._resampler = Resampler(info.sample_rate, sample_rate)
+        self._bandwidth = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
+        self._hash = AudioHash(info.sample_rate, info.channels)
+        self._clipping = ClippingMeter()
+        self._samples = 0
+        self._sums = torch.zeros(info.channels, 1, dtype=torch.float64)
+        self._lowest = torch.full((info.channels, 1), math.inf)
+        self._highest = torch.full((info.channels, 1), -math.inf)
 
-def prepare(
-    path: Path, sample_rate: int, measured: Measurement, options: UpsampleOptions
-) -> Generator[Reading, None, Measurement]:
-    """Measure by the profile's own rules where it has some; the seed is known by now."""
-    if not PROFILES[options.profile].prepares or not measured.samples:
-        return measured
-    given = pieces(options.cutoff_hz)
-    cutoff_hz = given[0][1] if given else None
-    prepared = yield from _as_events(
-        audiosr.prepare(
-            recording_blocks(path, sample_rate),
-            measured.samples,
-            measured.means,
-            measured.peaks,
-            options.seed or 0,
-            cutoff_hz,
+    @property
+    def seconds(self) -> float:
+        """What has been read so far."""
+        return self._samples / self.sample_rate
+
+    def push(self, block: Tensor) -> None:
+        """Take a block (C, n); raises InputError once the recording is longer than allowed."""
+        self._hash.update(block)
+        self._clipping.push(block)
+        self._measure(self._resampler.push(block))
+
+    def finish(self) -> Analysis:
+        """The analysis, after the last block; raises InputError for segments after the end."""
+        self._measure(self._resampler.flush())
+        means = (self._sums / max(self._samples, 1)).float()
+        peaks = torch.maximum(self._highest - means, means - self._lowest)  # (C, 1)
+        peak = float(peaks.max())
+        diagnosis = diagnose(self.info, self._bandwidth, self._clipping.peaks, means, peak)
+        self._check_segments()
+        cutoffs = Cutoffs.from_seconds(self._given or diagnosis.segments, self.sample_rate)
+        reason = "as asked" if self._given else ""
+        return Analysis(
+            name=self.name,
+            info=self.info,
+            sample_rate=self.sample_rate,
+            samples=self._samples,
+            peak=peak,
+            means=means,
+            peaks=peaks,
+            cutoffs=cutoffs,
+            # Above a single cutoff that was asked for, and by AudioSR's rules, something is
+            # always generated.
+            full_band=cutoffs.full and len(self._given) != 1 and not self._profile.prepares,
+            diagnosis=describe(diagnosis, self.info.sample_rate, cutoffs.lowest_hz, reason),
+            sha256=self._hash.hexdigest(),
         )
+
+    def _measure(self, block: Tensor) -> None:
+        """Take a block (C, n) at the model's rate."""
+        self._bandwidth.push(block)
+        self._samples += block.shape[-1]
+        check_duration(self.name, self.seconds, self._longest)
+        if block.shape[-1]:
+            self._sums += block.double().sum(dim=1, keepdim=True)
+            self._lowest = torch.minimum(self._lowest, block.amin(dim=1, keepdim=True))
+            self._highest = torch.maximum(self._highest, block.amax(dim=1, keepdim=True))
+
+    def _check_segments(self) -> None:
+        for start, cutoff_hz in self._given[1:]:
+            if start >= self.seconds:
+                raise InputError(
+                    f"The cutoff of {cutoff_hz:.10g} Hz starts at {start:.10g} s, after the end of "
+                    f"{self.name} at {self.seconds:.2f} s; give segments that start before it."
+                )
+
+
+def analyze(path: Path, sample_rate: int, options: UpsampleOptions) -> Analysis:
+    """Analyze a whole file at once; raises InputError."""
+    analyzer = Analyzer(path.name, probe(path), sample_rate, options)
+    for block in read_blocks(path):
+        analyzer.push(block)
+    return analyzer.finish()
+
+
+def share_meter(analysis: Analysis) -> audiosr.ShareMeter:
+    """Measure the cutoffs by AudioSR's rule, from a second reading at the model's rate."""
+    return audiosr.ShareMeter(analysis.samples, analysis.means, analysis.peaks)
+
+
+def prepare_as_audiosr(
+    analysis: Analysis, options: UpsampleOptions, seed: int, share: audiosr.ShareMeter | None
+) -> Analysis:
+    """The analysis with level, cutoff and low-pass by AudioSR's rules, its filter by the seed.
+
+    ``share`` has measured the whole recording, unless ``options`` give the cutoff.
+    """
+    given = cutoff_segments(options.cutoff_hz)
+    cutoffs_hz = share.finish() if share else (given[0][1],) * analysis.info.channels
+    prepared = audiosr.Prepared.of(
+        analysis.samples, analysis.means, analysis.peaks, cutoffs_hz, seed
     )
-    cutoffs = Cutoffs.constant(max(prepared.lowest_hz or measured.cutoff_hz, CUTOFFS_HZ[0]))
-    because = "as asked" if given else "by AudioSR's rule"
+    cutoffs = Cutoffs.constant(max(prepared.lowest_hz or analysis.cutoff_hz, CUTOFFS_HZ[0]))
+    reason = "as asked" if given else "by AudioSR's rule"
     return replace(
-        measured,
+        analysis,
         prepared=prepared,
         cutoffs=cutoffs,
-        full_band=False,
-        finding=describe(measured.finding, measured.info.sample_rate, cutoffs.lowest_hz, because),
+        diagnosis=describe(
+            analysis.diagnosis, analysis.info.sample_rate, cutoffs.lowest_hz, reason
+        ),
     )
-
-
-def _as_events(
-    reading: Generator[float, None, audiosr.Prepared],
-) -> Generator[Reading, None, audiosr.Prepared]:
-    """Report the seconds that AudioSR's preparation has read as events."""
-    while True:
-        try:
-            yield Reading(next(reading))
-        except StopIteration as end:
-            return end.value

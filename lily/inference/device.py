@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,9 +59,27 @@ def repeatable(wanted: bool = True) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+@contextmanager
+def network_mode(device: torch.device, precision: torch.dtype) -> Iterator[None]:
+    """Run networks without gradients, in this precision.
+
+    Never hold it across a ``yield``: what the caller does meanwhile must not be cast.
+    """
+    lower = precision is not torch.float32
+    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=lower):
+        yield
+
+
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it; emulated, it is slower than float32."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def processor(device: torch.device) -> str:
+    """The name of what computes: a GPU, or a CPU's architecture and vector instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:

@@ -1,63 +1,47 @@
-"""The whole path of a recording, as one stream of events: measure, read, fill, write.
+"""The whole path of a recording, as one stream of events.
 
-    measure   file -> level, cutoff                                               (pass 1)
+    analyze   file -> level, cutoff                                               (pass 1)
     read      file -> low-pass -> log-mel -> global encoder -> context, once      (pass 2)
-    fill      file -> low-pass -> log-mel -> chunks -> latents -> sampler -> log-mel
+    generate  file -> low-pass -> log-mel -> chunks -> latents -> sampler -> log-mel
                    -> vocoder -> splice: input below the cutoff, generated above  (pass 3)
 
-Every pass works on blocks, so memory does not grow with duration; what pass 2 has read waits for
-pass 3, on disk where it is long. ``stream`` is the only way through; ``run_inference``, the command
-line and the page are built on it.
+``run`` is the loop that does it, for one recording or many; ``stream``, ``compare`` and
+``run_inference`` are the ways to start it.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-
-from torch import Tensor
 
 from lily.checkpoints.model_folder import weights_sha256
 from lily.checkpoints.resolve import with_weights
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config, mel_config
 from lily.config.sections import build
-from lily.dsp.blocks import InStep, drained
 from lily.dsp.mel import LogMel
-from lily.errors import InputError
-from lily.inference.analyze import measure, prepare, recording_blocks
+from lily.errors import InputError, LilyError
+from lily.inference.batching import Batch, Batcher, Recording
 from lily.inference.device import choose_device, choose_precision
-from lily.inference.events import (
-    ChunksDone,
-    Compared,
-    ComparisonResult,
-    ContextRead,
-    Event,
-    Finished,
-    Planned,
-    StopEarly,
-    UpsampleOptions,
-    UpsampleResult,
-)
-from lily.inference.features import Heard, Hearing
-from lily.inference.generate import Filler, FillSettings, Waiting
-from lily.inference.identity import facts_of
-from lily.inference.interleave import Recording, alone
+from lily.inference.events import ChunksDone, Event, Failed, Finished, UpsampleResult
 from lily.inference.memory import foretold, housed
-from lily.inference.options import Measurement
-from lily.inference.output import OutputPaths, OutputWriter, run
-from lily.inference.profiles import PROFILES, completed
-from lily.inference.resume import ChunkCache, KeptRun
-from lily.inference.sample import RowSampler
-from lily.model.global_encoder import ContextReader, GlobalContext
+from lily.inference.options import UpsampleOptions
+from lily.inference.output import OutputPaths
+from lily.inference.profiles import with_defaults
+from lily.inference.reading import RecordingReader
+from lily.inference.recording import RecordingRun
+from lily.inference.runtime import Runtime
+from lily.inference.sample import ChunkSampler, Sampler
+from lily.model.global_encoder import GlobalContext
 
 
 class InferenceEngine:
-    """A loaded model and everything needed to run recordings through it, one at a time."""
+    """A loaded model, ready to run recordings."""
 
     def __init__(
         self,
@@ -68,7 +52,7 @@ class InferenceEngine:
     ) -> None:
         """Load the configuration's weights; raises WeightsError, ConfigError and InputError.
 
-        ``low_memory`` keeps one network at a time on the device, and one row in it.
+        ``low_memory`` keeps one network at a time on the device, and one item in a batch.
         """
         self.config = config = with_weights(config)
         self.name = str(config.get("name", "model"))
@@ -79,10 +63,7 @@ class InferenceEngine:
         self.model, self.settings = housed(config, self.settings, *self._where)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
-        self.contexts_computed = 0  # how often the encoder read a recording
-        self.cache = ChunkCache.from_environment(os.environ)
-        self.filler: Callable[..., Filler] = Filler  # what fills a recording in
-        self.sampler = RowSampler(self.model, self.settings, self.device, self.precision)
+        self.sampler: Sampler = ChunkSampler(self.model, self.settings, self.device, self.precision)
 
     def run_inference(
         self,
@@ -91,10 +72,10 @@ class InferenceEngine:
         progress_callback: Callable[[int, int], None] | None = None,
         **options: object,
     ) -> UpsampleResult:
-        """Fill in one recording and write ``output_dir/<stem>.wav``.
+        """Restore one recording and write ``output_dir/<stem>.wav``.
 
-        ``options`` are UpsampleOptions' fields; ``progress_callback(done_chunks, total_chunks)``.
-        Raises InputError, and leaves nothing half-written.
+        ``options`` are the fields of UpsampleOptions; ``progress_callback(done_chunks,
+        total_chunks)``. Raises InputError, and leaves no incomplete output.
         """
         for event in self.stream(audio_path, output_dir, UpsampleOptions(**options)):  # type: ignore[arg-type]
             if isinstance(event, ChunksDone) and progress_callback is not None:
@@ -109,28 +90,20 @@ class InferenceEngine:
         output_dir: str | Path,
         options: UpsampleOptions | None = None,
         *,
+        stop: threading.Event | None = None,
         context: GlobalContext | None = None,
     ) -> Iterator[Event]:
-        """Fill in one recording, telling what happens; closing the generator cancels the run.
+        """Restore one recording; yields events, the last one with the result.
 
-        ``context`` takes the place of the recording's own: what another recording would say.
+        Once ``stop`` is set the run ends within a sampler step: the result has the chunks that are
+        finished, or Stopped is raised if there is none. Closing the generator cancels the run.
+        ``context`` replaces the recording's own. Raises InputError.
         """
-        yield from alone(self.begin(audio_path, output_dir, options, context), self.sampler)
-
-    def begin(
-        self,
-        audio_path: str | Path,
-        output_dir: str | Path,
-        options: UpsampleOptions | None = None,
-        context: GlobalContext | None = None,
-    ) -> Recording:
-        """What ``stream`` drives alone: many of these, driven together, share their batches."""
-        chosen = self.completed(options or UpsampleOptions())
-        output = Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}"
-        paths = OutputPaths((output,))
-        seed, encoders = options.seed if options else None, (chosen.encoder,)
-        results, _ = yield from run(self, Path(audio_path), chosen, seed, encoders, paths, context)
-        yield Finished(results[0])
+        recording = self.recording(audio_path, output_dir, options, context=context)
+        for _, event in self.run([recording], stop):
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
 
     def compare(
         self,
@@ -138,151 +111,133 @@ class InferenceEngine:
         output_dir: str | Path,
         options: UpsampleOptions | None = None,
         stems: bool = False,
+        *,
+        stop: threading.Event | None = None,
     ) -> Iterator[Event]:
-        """Fill in one recording with the encoder off and on; each has the bits it has alone.
+        """Restore one recording with the encoder off and on; each has the samples it has alone.
 
-        ``options.encoder`` is not asked. ``stems`` adds the recording at 48 kHz and the band that
-        both takes keep of it. Raises InputError where there is nothing to compare.
+        ``options.encoder`` is ignored. ``stems`` adds the recording at 48 kHz and the band that
+        both variants keep of it. Otherwise as ``stream``; raises InputError if there is nothing to
+        compare.
         """
-        yield from alone(self._comparison(audio_path, output_dir, options, stems), self.sampler)
-
-    def _comparison(
-        self,
-        audio_path: str | Path,
-        output_dir: str | Path,
-        options: UpsampleOptions | None,
-        stems: bool,
-    ) -> Recording:
-        chosen = self.completed(replace(options or UpsampleOptions(), encoder=True))
+        options = options or UpsampleOptions()
         if not self.model.encoder_is_trained:
             raise InputError(
                 f"The global encoder of {self.name} is untrained: on and off give the same "
                 "samples, so there is nothing to compare; choose a model whose encoder is trained."
             )
         stem, folder = Path(audio_path).stem, Path(output_dir)
-        off, on, difference, recording, low = (
+        off, on, difference, input_path, low = (
             folder / f"{stem}.{name}.wav" for name in ("off", "on", "diff", "input", "low")
         )
-        paths = OutputPaths((off, on), difference, *((recording, low) if stems else ()))
-        seed = options.seed if options else None
-        takes, chunks = yield from run(self, Path(audio_path), chosen, seed, (False, True), paths)
-        done = chunks[: takes[0].chunks]
-        yield Compared(ComparisonResult(*takes, difference, done, paths.recording, paths.low))
+        recording = RecordingRun(
+            self.runtime,
+            Path(audio_path),
+            self.completed(replace(options, encoder=True)),
+            OutputPaths((off, on), difference, *((input_path, low) if stems else ())),
+            encoders=(False, True),
+            seed_drawn=options.seed is None,
+        )
+        for _, event in self.run([recording], stop):
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
 
-    @cached_property
-    def weights_sha256(self) -> tuple[str, ...]:
-        """SHA-256 of each file the weights came from, read when first asked for."""
-        return weights_sha256(self.config)
+    def recording(
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions | None = None,
+        *,
+        context: GlobalContext | None = None,
+    ) -> RecordingRun:
+        """A run that has not begun, for ``run``; raises InputError for wrong options."""
+        options = options or UpsampleOptions()
+        chosen = self.completed(options)
+        return RecordingRun(
+            self.runtime,
+            Path(audio_path),
+            chosen,
+            OutputPaths((Path(output_dir) / f"{Path(audio_path).stem}.{chosen.format}",)),
+            encoders=(chosen.encoder,),
+            context=context,
+            seed_drawn=options.seed is None,
+        )
 
-    @cached_property
-    def memory(self) -> int | None:
-        """Bytes that tensors will take at most; None where that is not worth asking."""
-        return foretold(self.config, self.settings, *self._where)
+    def run(
+        self, recordings: Iterable[Recording], stop: threading.Event | None = None
+    ) -> Iterator[tuple[Recording, Event]]:
+        """Run recordings through shared batches; yields (recording, event) pairs.
 
-    def completed(self, options: UpsampleOptions) -> UpsampleOptions:
-        """The options with the preset's defaults filled in; raises InputError for a wrong one."""
-        options = completed(options, self.settings, secrets.randbelow(self.settings.seed_max))
-        if not options.encoder or self.model.unet.global_encoder is not None:
-            return options
-        raise InputError(f"{self.name} has no global encoder; choose encoder off.")
-
-    def blocks(self, path: Path) -> Iterator[Tensor]:
-        """The recording at the engine's rate in blocks (C, n), the same ones at every pass."""
-        return recording_blocks(path, self.sample_rate)
-
-    def hearing(self, measured: Measurement) -> Hearing:
-        """What the networks hear of a recording."""
-        return Hearing(self.mel, measured, self.settings.level_peak)
-
-    # ---- pass 2 ---------------------------------------------------------------------------------
+        The recordings are begun one after the other. An error of one ends it alone, with a
+        ``Failed`` event. Closing the generator cancels all; ``stop`` ends them within a sampler
+        step and keeps the chunks that are finished.
+        """
+        stop = stop or threading.Event()
+        with Batcher(self.sampler) as batcher:
+            # Each recording: analyze, read the context, plan, cut into chunk items.
+            for batch in batcher.batches(recordings):
+                if stop.is_set():
+                    break
+                if not isinstance(batch, Batch):
+                    yield batch
+                    continue
+                try:
+                    # Each batch: encode, denoise step by step, decode to log-mels.
+                    for step in self.sampler.steps(batch.items):
+                        if step.log_mels is None:
+                            yield from batch.sampling(step)
+                        else:
+                            # Each chunk: blend, vocode, splice, write.
+                            for recording, sampled in batch.sampled(step):
+                                events = recording.add(step.variant, sampled)
+                                yield from batcher.attempt(recording, events)
+                        if stop.is_set():
+                            break
+                except LilyError as error:
+                    yield from batcher.fail(batch.recordings, error)
+                yield from batcher.finish_complete()
+            yield from batcher.finish_all()
 
     def context_of(
         self, audio_path: str | Path, options: UpsampleOptions | None = None
     ) -> GlobalContext:
-        """A recording's context on its own; raises InputError as ``stream`` does."""
-        chosen, path = self.completed(options or UpsampleOptions()), Path(audio_path)
-        measured = drained(measure(path, self.sample_rate, chosen))
-        measured = drained(prepare(path, self.sample_rate, measured, chosen))
-        return drained(self.read_context(path, measured))
+        """The context of a recording alone; raises InputError as ``stream`` does."""
+        chosen = self.completed(options or UpsampleOptions())
+        reader = RecordingReader(self.runtime, Path(audio_path), chosen)
+        for _ in chain(reader.analyze(), reader.prepare(chosen.seed or 0), reader.read_context()):
+            continue
+        return reader.context
 
-    def read_context(
-        self, path: Path, measured: Measurement, heard: Heard | None = None
-    ) -> Generator[ContextRead, None, GlobalContext]:
-        """Read the whole recording, mixed to one channel, into its context.
+    def completed(self, options: UpsampleOptions) -> UpsampleOptions:
+        """The options with the preset's defaults filled in; raises InputError for a wrong one."""
+        options = with_defaults(options, self.settings, secrets.randbelow(self.settings.seed_max))
+        if not options.encoder or self.model.unet.global_encoder is not None:
+            return options
+        raise InputError(f"{self.name} has no global encoder; choose encoder off.")
 
-        ``heard`` gets what pass 3 would read and compute once more.
-        """
-        hearing, seen = self.hearing(measured), 0
-        encoder = self.model.unet.global_encoder
-        assert encoder is not None  # completed() has refused otherwise
-        reader = ContextReader(encoder, hearing.frames)
-        for frames in hearing.mixed(self.blocks(path), heard):
-            seen += frames.shape[1]
-            reader.push(frames[0])
-            yield ContextRead(min(1.0, seen / hearing.frames))
-        self.contexts_computed += 1
-        return reader.finish()
+    @cached_property
+    def weights_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of each weights file, computed when it is first needed."""
+        return weights_sha256(self.config)
 
-    # ---- pass 3 ---------------------------------------------------------------------------------
+    @cached_property
+    def memory(self) -> int | None:
+        """Bytes that tensors will take at most; None for a small model on a CPU."""
+        return foretold(self.config, self.settings, *self._where)
 
-    def fill(
-        self,
-        path: Path,
-        measured: Measurement,
-        contexts: Sequence[GlobalContext | None],
-        options: UpsampleOptions,
-        takes: OutputWriter,
-        kept: KeptRun | None = None,
-        heard: Heard | None = None,
-    ) -> Generator[Event | Waiting, None, tuple[int, tuple[tuple[float, float], ...], int]]:
-        """Generate and write every chunk, one take a context.
-
-        Returns how many are done, all, and how many of them were kept from an earlier run. It waits
-        for whoever drives it to have its rows sampled. StopEarly, thrown in once a chunk is
-        finished, ends it there. ``heard`` is what pass 2 has read, if it has.
-        """
-        hearing, pairs = self.hearing(measured), InStep()
-        blocks = heard.blocks() if heard and heard.samples.count else self.blocks(path)
-        settings = self.settings_of(measured, options)
-        filler = self.filler(
-            self.model, self.mel, self.settings, settings, contexts, self.device, self.precision
-        )
-        takes.plan(*filler.joins())
-        if kept:
-            filler.kept = kept.chunks([facts_of(settings, context) for context in contexts])
-        try:
-            yield Planned(
-                chunks=filler.spans(),
-                steps=settings.steps,
-                sampler=settings.sampler,
-                guidance=settings.guidance,
-                seed=settings.seed,
-                encoder=any(context is not None for context in contexts),
-                memory=self.memory,
-            )
-            for made in filler.over(hearing.over(pairs.over(blocks), heard)):
-                if isinstance(made, Tensor):
-                    takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
-                else:
-                    yield made
-        except StopEarly:
-            if not filler.finished:
-                raise
-            for made in filler.rest():
-                takes.write(pairs.take(made.shape[-1]), made / hearing.gain)
-        takes.flush()
-        return filler.finished, filler.spans(), filler.kept.found if filler.kept else 0
-
-    def settings_of(self, measured: Measurement, options: UpsampleOptions) -> FillSettings:
-        """What pass 3 is told of the recording and of the choices."""
-        return FillSettings(
-            samples=measured.samples,
-            channels=measured.info.channels,
-            cutoffs=measured.cutoffs,
-            steps=options.steps or 0,
-            sampler=options.sampler or "",
-            guidance=options.guidance or 1.0,
-            seed=options.seed or 0,
-            profile=PROFILES[options.profile],
-            frames=self.hearing(measured).frames,
+    @property
+    def runtime(self) -> Runtime:
+        """What runs need to know of the model."""
+        return Runtime(
+            name=self.name,
+            config=self.config,
+            weights_sha256=self.weights_sha256,
+            model=self.model,
+            mel=self.mel,
+            settings=self.settings,
+            device=self.device,
+            precision=self.precision,
+            sampler=self.sampler,
+            memory=self.memory,
         )

@@ -1,50 +1,31 @@
-"""What the engine is asked and what it tells: options in, events out, one result at the end.
+"""The events of a run, in order, and its result.
 
-The command line, the page and the library read the same stream; nothing here computes. Times are in
-seconds from the start of the recording, frequencies in Hz.
+The command line, the page and the library read the same stream. Times are in seconds from the start
+of the recording, frequencies in Hz. A run makes one variant of a recording, or two to compare:
+variant 0 with the encoder off and variant 1 with it on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import Check
 
-PROFILES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/inference/profiles.py
-FORMATS = ("wav", "flac")  # what an output may be
-
-
-@dataclass(frozen=True)
-class UpsampleOptions:
-    """How one recording is filled in; ``None`` means the preset's own default."""
-
-    encoder: bool = True  # False: exactly AudioSR's path, the global encoder is never run
-    steps: int | None = None  # sampler evaluations; past 50 few ears hear a difference
-    sampler: str | None = None  # "dpmpp2m" or "ddim"
-    guidance: float | None = None  # 1.0 turns guidance off and halves the work
-    seed: int | None = None  # None draws one; the result tells which
-    # None: detected, as the profile does. Where it changes, pieces of (start in seconds, Hz), the
-    # first at 0.
-    cutoff_hz: float | tuple[tuple[float, float], ...] | None = None
-    profile: str = "lily"  # one of PROFILES
-    longest_seconds: float | None = None  # a longer recording is refused while it is measured
-    format: str = "wav"  # one of FORMATS
-    resume: bool = False  # go on where a run with these options ended, if its chunks are kept
-
 
 @dataclass(frozen=True)
 class Reading:
-    """The recording is read before anything is generated: ``seconds`` of it so far."""
+    """A recording is being analyzed; ``seconds`` of it have been read."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Pass 1 is done: what the recording is."""
+class Analyzed:
+    """Pass 1 is done: length, level and bandwidth are known."""
 
     name: str
     sample_rate: int
@@ -52,19 +33,19 @@ class Measured:
     seconds: float
     cutoff_hz: float
     full_band: bool
-    finding: Diagnosis | None = None
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True)
 class ContextRead:
-    """Pass 2 reads the whole recording for the encoder; ``done`` runs from 0 to 1."""
+    """Pass 2 reads the whole recording into the global encoder; ``done`` runs from 0 to 1."""
 
     done: float
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The chunks that will be filled, as (start, stop) in seconds, and the settings in force."""
+    """The chunks that will be generated, as (start, stop) in seconds, and the settings used."""
 
     chunks: tuple[tuple[float, float], ...]
     steps: int
@@ -72,7 +53,7 @@ class Planned:
     guidance: float
     seed: int
     encoder: bool
-    memory: int | None = None  # bytes that tensors take at most; None where a model is small
+    memory: int | None = None  # bytes that tensors will take at most; None for a small model
 
 
 @dataclass(frozen=True)
@@ -82,7 +63,7 @@ class Sampling:
     chunks: tuple[int, ...]
     step: int
     steps: int
-    take: int = 0  # of a comparison: 0 is encoder off, 1 is on
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,19 +73,19 @@ class ChunksDone:
     chunks: tuple[int, ...]
     done: int
     total: int
-    take: int = 0  # of a comparison: 0 is encoder off, 1 is on
+    variant: int = 0
 
 
 @dataclass(frozen=True)
 class UpsampleResult:
-    """One finished 48 kHz file and the figures that describe it."""
+    """A finished 48 kHz file and its measurements."""
 
     output: Path
     sample_rate: int
     channels: int
     samples: int
     cutoff_hz: float
-    chunks: int  # 0: the band was already full and the recording is returned as it was
+    chunks: int  # 0: nothing was missing and the recording is returned as it was
     seed: int
     steps: int
     sampler: str
@@ -115,52 +96,98 @@ class UpsampleResult:
     compute_seconds: float
     input_sample_rate: int
     subtype: str  # PCM_24, or FLOAT where 24 bits would have clipped
-    message: str = ""  # a sentence for the user, empty when all is ordinary
+    message: str = ""  # a sentence for the user; empty in the ordinary case
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
     resumed: int = 0  # of the chunks, those that an earlier run had finished
     metadata: Path | None = None  # the JSON file beside it
     checks: tuple[Check, ...] = ()  # measurements of the output, held to their limits
-    finding: Diagnosis | None = None
+    diagnosis: Diagnosis | None = None
 
     @property
     def real_time_factor(self) -> float:
-        """Compute time divided by audio time; below 1 is faster than listening."""
+        """Compute time divided by audio time; below 1 is faster than real time."""
         return self.compute_seconds / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values, the same for the command line, the page and a batch."""
+        return {
+            "output": str(self.output),
+            "sample_rate": self.sample_rate,
+            "channels": self.channels,
+            "samples": self.samples,
+            "seconds": round(self.seconds, 3),
+            "cutoff_hz": round(self.cutoff_hz, 1),
+            "chunks": self.chunks,
+            "seed": self.seed,
+            "steps": self.steps,
+            "sampler": self.sampler,
+            "guidance": self.guidance,
+            "real_time_factor": round(self.real_time_factor, 4),
+            "encoder": "on" if self.encoder else "off",
+            "profile": self.profile,
+            "model": self.model,
+            "input_sample_rate": self.input_sample_rate,
+            "subtype": self.subtype,
+            "message": self.message,
+            "complete": self.complete,
+            "resumed": self.resumed,
+            "figures": dict(self.figures),
+            "metadata": None if self.metadata is None else str(self.metadata),
+            "checks": [asdict(check) for check in self.checks],
+            "finding": self.diagnosis and self.diagnosis.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The file is in place."""
+    """The output file is in place."""
 
     result: UpsampleResult
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """One recording filled in twice from the same noise: the encoder is the only difference."""
+    """A recording in two variants from the same noise: the encoder is the only difference."""
 
     off: UpsampleResult
     on: UpsampleResult
     difference: Path  # on - off, sample by sample
     chunks: tuple[tuple[float, float], ...]  # (start, stop) in seconds, those that are finished
     recording: Path | None = None  # the input at 48 kHz, if stems were asked for
-    low: Path | None = None  # what both takes keep of it, if stems were asked for
+    low: Path | None = None  # the band that both variants keep of it, if stems were asked for
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that both variants share, as JSON values; no times and no files."""
+        of_both = self.on.to_dict()
+        keys = ("model", "seed", "steps", "sampler", "guidance", "cutoff_hz", "sample_rate")
+        keys += ("channels", "samples", "complete", "message")
+        return {key: of_both[key] for key in keys}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Both takes and their difference are in place."""
+    """Both variants and their difference are in place."""
 
     result: ComparisonResult
 
 
-Event = Reading | Measured | ContextRead | Planned | Sampling | ChunksDone | Finished | Compared
+@dataclass(frozen=True)
+class Failed:
+    """Of several recordings that run together, this one has ended in an error."""
+
+    error: Exception
 
 
-class StopEarly(Exception):
-    """Throw it into a stream to end it within a step and keep the chunks that are finished.
-
-    The stream answers with its last event, or raises it again if there is nothing to keep.
-    """
+Event = (
+    Reading
+    | Analyzed
+    | ContextRead
+    | Planned
+    | Sampling
+    | ChunksDone
+    | Finished
+    | Compared
+    | Failed
+)

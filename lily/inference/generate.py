@@ -1,14 +1,13 @@
-"""Fill one recording in: band-limited log-mel frames in, generated samples out, in order.
+"""Plan a recording's chunks, cut them into chunk items, and blend what was generated for them.
 
-The recording is cut into rows (one chunk of one channel), which whoever drives it has sampled
-(``sample.py``, ``interleave.py``). Their log-mels are blended in the log-mel domain and the vocoder
-runs over the continuous result in fixed blocks with a halo. What is held is a few chunks, whatever
-the duration.
+Chunks overlap; an item is one channel of one chunk. The sampled log-mels are cross-faded in the
+log-mel domain into one continuous log-mel per variant, in order. Only a few chunks are held,
+whatever the duration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,250 +19,216 @@ from lily.diffusion.noise import NoiseField
 from lily.dsp.audiosr import share_index
 from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
-from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs
+from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.inference.events import ChunksDone
+from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import Profile
-from lily.inference.resume import KeptChunks
-from lily.inference.sample import Manner, Row
-from lily.inference.vocode import VoicedStream
+from lily.inference.sample import ChunkItem, SamplingConfig
 from lily.model.attention import LATENT_SECONDS, ContextCache
-from lily.model.global_encoder import GlobalContext
-from lily.model.latent_diffusion import LatentDiffusion
+
+KNOWN = 0.95  # x cutoff: mels that reach above it may touch the recording's falling edge
 
 
 @dataclass(frozen=True)
-class FillSettings:
-    """One recording's facts and choices."""
+class Plan:
+    """The chunks of a recording, their cross-fade weights and how they are sampled."""
 
-    samples: int  # at 48 kHz
-    channels: int
-    cutoffs: Cutoffs
-    steps: int
-    sampler: str
-    guidance: float
-    seed: int
-    profile: Profile
-    frames: int  # log-mel frames that are filled, the last samples' and a profile's silence after
+    chunks: Sequence[Chunk]
+    weights: Sequence[Tensor]  # (T,) of each chunk
+    frames: int  # log-mel frames in all; the last chunk may reach further
+    config: SamplingConfig
+    fade_seconds: float
+    joins: tuple[float, ...]  # seconds: the middles of the cross-fades
+
+    @classmethod
+    def of(
+        cls,
+        frames: int,
+        profile: Profile,
+        inference: InferenceConfig,
+        options: UpsampleOptions,
+        conditioned: tuple[bool, ...],
+    ) -> Plan:
+        """Plan ``frames`` log-mel frames; ``options`` have the preset's defaults filled in."""
+        latents = -(-frames // MEL_FRAMES_PER_LATENT)
+        config = SamplingConfig(
+            length=profile.chunk(latents, inference.chunk),
+            steps=options.steps or 0,
+            sampler=options.sampler or "",
+            guidance=options.guidance or 1.0,
+            guided=profile.guided or inference.guided,
+            draws_low=profile.draws_low,
+            conditioned=conditioned,
+        )
+        chunks = plan_chunks(latents, config.length, inference.overlap)
+        middles = (chunk.stop - inference.overlap / 2 for chunk in chunks[:-1])
+        return cls(
+            chunks=chunks,
+            weights=crossfade_weights(
+                chunks, inference.fade, MEL_FRAMES_PER_LATENT, inference.overlap
+            ),
+            frames=frames,
+            config=config,
+            fade_seconds=inference.fade * LATENT_SECONDS,
+            joins=tuple(middle * LATENT_SECONDS for middle in middles),
+        )
+
+    def spans(self, seconds: float) -> tuple[tuple[float, float], ...]:
+        """Every chunk's (start, stop) in seconds, the last ending with the recording."""
+        return tuple(
+            (c.start * LATENT_SECONDS, min(c.stop * LATENT_SECONDS, seconds)) for c in self.chunks
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class Pending:
-    """A row and where its log-mel belongs."""
+class KnownBand:
+    """Put back what the recording itself has: the mels below the cutoff, and silence.
 
-    chunk: Chunk
-    channel: int
-    row: Row
+    Without it, pauses come back with hiss. Source: AudioSR ``ddpm.py: mel_replace_ops``.
+    """
+
+    def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
+        self.mel, self.cutoffs = mel, cutoffs
+        self._bins = {hz: self._known_bins(hz) for hz in cutoffs.hz}
+
+    def _known_bins(self, cutoff_hz: float) -> int:
+        """Mels that the recording fills below a cutoff; all of a segment that is kept as it is."""
+        if self.cutoffs.keeps(cutoff_hz):
+            return self.mel.config.n_mels
+        return self.mel.first_bin_above(KNOWN * cutoff_hz)
+
+    def restore(self, generated: Tensor, low: Tensor, first: int) -> Tensor:
+        """Replace in ``generated`` (T, M) what ``low`` (T, M) has, from log-mel frame ``first``."""
+        generated = generated.clamp(min=LOG_FLOOR)
+        centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
+        cutoffs_hz = self.cutoffs.at(centres.long()).tolist()
+        known = torch.tensor([self._bins[hz] for hz in cutoffs_hz])
+        below = torch.arange(low.shape[1]) < known[:, None]
+        generated[below] = low[below]
+        generated[low.amax(dim=1) <= LOG_FLOOR] = LOG_FLOOR
+        return generated
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A recording has rows to be sampled; gone on with before that, it reads more of its input."""
+class KnownShare:
+    """The same by AudioSR's rule: each chunk has a cutoff of its own, from its magnitudes."""
 
-    filler: Filler
-
-
-class _Take:
-    """One way to fill the recording in: what its chunks know, and what has been made of them."""
-
-    def __init__(self, cache: ContextCache | None, made: FrameBuffer, voiced: VoicedStream) -> None:
-        self.cache, self.made, self.voiced = cache, made, voiced
-        self.results: dict[int, dict[int, Tensor]] = {}
-        self.blended = 0  # chunks that are in the continuous log-mel
+    def restore(self, generated: Tensor, low: Tensor, _first: int) -> Tensor:
+        """Replace the mels of ``generated`` (T, M) below the chunk's cutoff by ``low`` (T, M)."""
+        bins = share_index(low.exp())
+        return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)
 
 
-class Filler:
-    """The third pass of one recording, for one take or several that differ in their context alone.
+class ChunkedGenerator:
+    """Cut a recording's log-mel into items and blend the results, for every variant.
 
-    Takes share the latents of the recording and the noise; each is sampled, decoded and voiced in
-    the shapes it would have alone, so that its bits do not depend on the others.
+    Variants share the recording's log-mel and the noise and differ in their context alone.
     """
 
     def __init__(
         self,
-        model: LatentDiffusion,
-        mel: LogMel,
-        inference: InferenceConfig,
-        settings: FillSettings,
-        contexts: Sequence[GlobalContext | None],
-        device: torch.device,
-        precision: torch.dtype,
+        plan: Plan,
+        known: KnownBand | KnownShare,
+        noise: NoiseField,
+        contexts: Sequence[ContextCache | None],
+        channels: int,
+        mels: int,
     ) -> None:
-        self.model, self.mel, self.inference, self.settings = model, mel, inference, settings
-        self.device, self.precision = device, precision
-        self.frames = settings.frames
-        latents = -(-self.frames // MEL_FRAMES_PER_LATENT)
-        length = settings.profile.chunk(latents, inference.chunk)  # latent frames a chunk
-        self.manner = Manner(
-            length=length,
-            steps=settings.steps,
-            sampler=settings.sampler,
-            guidance=settings.guidance,
-            guided=settings.profile.guided or inference.guided,
-            draws_low=settings.profile.draws_low,
-            takes=tuple(context is not None for context in contexts),
-        )
-        self.chunks = plan_chunks(latents, length, inference.overlap)
-        self.weights = crossfade_weights(
-            self.chunks, inference.fade, MEL_FRAMES_PER_LATENT, inference.overlap
-        )
-        self._known_bins = {hz: _known_bins(mel, hz) for hz in settings.cutoffs.hz}
-        autoencoder = model.first_stage_model.config
-        self.noise = NoiseField(settings.seed, model.channels, autoencoder.bins)
-        self.pending: list[Pending] = []  # rows that are cut and not sampled; taken from the front
-        self._low = FrameBuffer(settings.channels, mel.config.n_mels)
-        self._takes = [self._take(context) for context in contexts]
-        self._cut = 0  # chunks whose rows were taken from the input
-        self.kept: KeptChunks | None = None  # asked for finished chunks, and told of them
-
-    def _take(self, context: GlobalContext | None) -> _Take:
-        with torch.inference_mode():
-            cache = None if context is None else self.model.unet.context_cache(context)
-        hop, made = self.mel.config.hop, FrameBuffer(self.settings.channels, self.mel.config.n_mels)
-        place = self.device, self.precision
-        voiced = VoicedStream(self.model, self.noise, self.settings.samples, hop, *place)
-        return _Take(cache, made, voiced)
+        self.plan, self.known, self.noise = plan, known, noise
+        self.contexts, self.channels = tuple(contexts), channels
+        self._low = FrameBuffer(channels, mels)
+        self._cut = 0  # chunks that were cut from it
+        self._blended = [_Blend(plan, channels, mels) for _ in contexts]
 
     @property
     def finished(self) -> int:
-        """Chunks that every take has."""
-        return min(take.blended for take in self._takes)
+        """Chunks that every variant has, from the first on."""
+        return min(blend.finished for blend in self._blended)
 
     @property
     def complete(self) -> bool:
-        """Whether every row has been cut."""
-        return self._cut == len(self.chunks)
+        """Whether every chunk is generated and blended."""
+        return self.finished == len(self.plan.chunks)
 
-    @property
-    def reads_on(self) -> bool:
-        """Whether more input should be read before a row is sampled.
-
-        Not where it has ended, nor where kept chunks wait behind a row: their number would grow.
-        """
-        return not self.complete and self._cut - self.finished <= self.inference.batch
-
-    def spans(self) -> tuple[tuple[float, float], ...]:
-        """Every chunk's (start, stop) in seconds, the last ending with the recording."""
-        end = self.settings.samples / self.mel.config.sample_rate
-        return tuple(
-            (c.start * LATENT_SECONDS, min(c.stop * LATENT_SECONDS, end)) for c in self.chunks
-        )
-
-    def joins(self) -> tuple[tuple[float, ...], float]:
-        """Middles of the cross-fades between chunks, and their length, in seconds."""
-        middles = (chunk.stop - self.inference.overlap / 2 for chunk in self.chunks[:-1])
-        return tuple(m * LATENT_SECONDS for m in middles), self.inference.fade * LATENT_SECONDS
-
-    def over(self, portions: Iterable[Tensor]) -> Iterator[Tensor | ChunksDone | Waiting]:
-        """Take the recording's band-limited frames in portions (C, l, M).
-
-        Yields samples (K, C, n) in order, a block for each of the K takes; what an earlier run had
-        finished; and ``Waiting`` where it has rows: whoever goes on has sampled some of them and
-        given them to ``receive``, or wants more of the input read, while there is more.
-        """
-        for frames in portions:
-            self._push(frames)
-            before = self.finished
-            yield from filter(None, map(self.blend, range(len(self._takes))))
-            if self.finished > before:
-                yield from self._voice(last=self.finished == len(self.chunks))
-            while self.pending:
-                before = len(self.pending)
-                yield Waiting(self)
-                if len(self.pending) == before:  # none was taken: read on
-                    break
-                yield from self._voice(last=self.finished == len(self.chunks))
-
-    def rest(self) -> Iterator[Tensor]:
-        """After an early end: the samples (K, C, n) of every finished chunk that are still due."""
-        yield from self._voice(last=True)
-
-    def receive(self, pending: Pending, take: int, log_mel: Tensor) -> None:
-        """Take the log-mel (T, M) that was sampled for a row."""
-        results = self._takes[take].results.setdefault(pending.chunk.index, {})
-        results[pending.channel] = self._replaced(log_mel, pending)
-
-    def blend(self, take: int) -> ChunksDone | None:
-        """Add a take's finished chunks to its continuous log-mel, in order; tells which."""
-        made, finished = self._takes[take], []
-        while len(made.results.get(made.blended, ())) == self.settings.channels:
-            chunk, weight = self.chunks[made.blended], self.weights[made.blended]
-            channels = made.results.pop(made.blended)
-            log_mel = torch.stack([channels[c] for c in range(self.settings.channels)])
-            if self.kept:
-                self.kept.keep(take, chunk.index, log_mel)
-            made.made.add(chunk.start * MEL_FRAMES_PER_LATENT, log_mel * weight[:, None])
-            finished.append(made.blended)
-            made.blended += 1
-        if not finished:
-            return None
-        return ChunksDone(tuple(finished), made.blended, len(self.chunks), take)
-
-    def _push(self, frames: Tensor) -> None:
-        """Append frames (C, l, M) and cut the rows they complete; silence follows the last.
-
-        Chunks that an earlier run has finished need no rows.
-        """
+    def append(self, frames: Tensor) -> None:
+        """Append band-limited log-mel frames (C, l, M); silence follows the last."""
         self._low.append(frames)
-        if self._low.stop >= self.frames:
-            self._low.extend_to(self.chunks[-1].stop * MEL_FRAMES_PER_LATENT)
-        contexts = tuple(take.cache for take in self._takes)
-        while not self.complete:
-            chunk = self.chunks[self._cut]
+        if self._low.stop >= self.plan.frames:
+            self._low.extend_to(self.plan.chunks[-1].stop * MEL_FRAMES_PER_LATENT)
+
+    def chunks(self) -> Iterator[tuple[Chunk, Tensor]]:
+        """Every chunk whose frames are complete now, with its log-mels (C, T, M)."""
+        while self._cut < len(self.plan.chunks):
+            chunk = self.plan.chunks[self._cut]
             start, stop = (n * MEL_FRAMES_PER_LATENT for n in (chunk.start, chunk.stop))
             if stop > self._low.stop:
                 return
             log_mels = self._low.read(start, stop)
-            kept = self.kept.find(chunk.index, log_mels) if self.kept else None
-            for take, made in zip(self._takes, kept or (), strict=False):
-                take.results[chunk.index] = dict(enumerate(made))
-            for channel, log_mel in enumerate(log_mels if kept is None else ()):
-                row = Row(log_mel, chunk.start, self.noise, contexts, self.manner)
-                self.pending.append(Pending(chunk, channel, row))
             self._cut += 1
-            if not self.complete:
-                self._low.forget(self.chunks[self._cut].start * MEL_FRAMES_PER_LATENT)
+            if self._cut < len(self.plan.chunks):
+                following = self.plan.chunks[self._cut]
+                self._low.forget(following.start * MEL_FRAMES_PER_LATENT)
+            yield chunk, log_mels
 
-    def _replaced(self, made: Tensor, pending: Pending) -> Tensor:
-        """Put what is known back: the bins below the cutoff, and silence where there is silence.
+    def items(self, chunk: Chunk, log_mels: Tensor) -> Iterator[ChunkItem]:
+        """The items of a chunk, one per channel."""
+        for channel, log_mel in enumerate(log_mels):
+            yield ChunkItem(
+                chunk.index,
+                channel,
+                chunk.start,
+                log_mel.clone(),  # not a view, which would keep and send the whole buffer
+                self.noise,
+                self.contexts,
+                self.plan.config,
+            )
 
-        Source of the first: AudioSR ``ddpm.py: mel_replace_ops``.
-        """
-        low, first = pending.row.log_mel, pending.chunk.start * MEL_FRAMES_PER_LATENT
-        if self.settings.profile.replaces_share:
-            bins = share_index(low.exp())
-            return torch.cat([low[:, :bins], made[:, bins:]], dim=1)
-        made = made.clamp(min=LOG_FLOOR)
-        centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
-        cutoffs = self.settings.cutoffs.at(centres.long()).tolist()
-        known = torch.tensor([self._known_bins[hz] for hz in cutoffs])
-        below = torch.arange(low.shape[1]) < known[:, None]
-        made[below] = low[below]
-        silent = low.amax(dim=1) <= LOG_FLOOR
-        made[silent] = LOG_FLOOR
-        return made
+    def add(self, item: ChunkItem, variant: int, log_mel: Tensor) -> None:
+        """Take the log-mel (T, M) that was sampled for an item."""
+        first = item.start * MEL_FRAMES_PER_LATENT
+        restored = self.known.restore(log_mel, item.log_mel, first)
+        self._blended[variant].add(item.chunk, item.channel, restored)
 
-    def _voice(self, last: bool) -> Iterator[Tensor]:
-        """Run the vocoder over what no later chunk will touch; ``last``: and over its end."""
-        if self.finished == len(self.chunks):
-            final = self.frames
+    def add_chunk(self, index: int, variant: int, log_mels: Tensor) -> None:
+        """Take a whole chunk (C, T, M) that an earlier run has generated."""
+        for channel, log_mel in enumerate(log_mels):
+            self._blended[variant].add(index, channel, log_mel)
+
+    def blend(self, variant: int) -> Iterator[tuple[int, Tensor]]:
+        """Blend the chunks of a variant that are complete, in order; yields each (C, T, M)."""
+        return self._blended[variant].blend()
+
+    def take(self) -> Tensor:
+        """The blended log-mel (K * C, l, M) of the K variants that no later chunk changes."""
+        if self.complete:
+            stop = self.plan.frames
         else:
-            final = self.chunks[self.finished].start * MEL_FRAMES_PER_LATENT
-        blocks = zip(*(self._voiced(take, final, last) for take in self._takes), strict=True)
-        yield from (torch.stack(block) for block in blocks)
-
-    def _voiced(self, take: _Take, final: int, last: bool) -> Iterator[Tensor]:
-        start = take.made.start
-        if final > start:
-            frames = take.made.read(start, final)
-            take.made.forget(final)
-            yield from take.voiced.push(frames)
-        if last:
-            yield from take.voiced.flush()
+            stop = self.plan.chunks[self.finished].start * MEL_FRAMES_PER_LATENT
+        return torch.cat([blend.take(stop) for blend in self._blended])
 
 
-def _known_bins(mel: LogMel, cutoff_hz: float) -> int:
-    """Mel bins that the recording itself fills, below a cutoff; all of them in a full band."""
-    if cutoff_hz >= FULL_BAND_HZ:
-        return mel.config.n_mels
-    return mel.first_bin_above(cutoff_hz * 0.95)
+class _Blend:
+    """The chunks of one variant, cross-faded into a continuous log-mel."""
+
+    def __init__(self, plan: Plan, channels: int, mels: int) -> None:
+        self.plan, self.channels = plan, channels
+        self.finished = 0  # chunks that are blended
+        self._waiting: dict[int, dict[int, Tensor]] = {}  # by chunk and channel
+        self._frames = FrameBuffer(channels, mels)
+
+    def add(self, chunk: int, channel: int, log_mel: Tensor) -> None:
+        self._waiting.setdefault(chunk, {})[channel] = log_mel
+
+    def blend(self) -> Iterator[tuple[int, Tensor]]:
+        while len(self._waiting.get(self.finished, ())) == self.channels:
+            index = self.finished
+            channels = self._waiting.pop(index)
+            log_mels = torch.stack([channels[c] for c in range(self.channels)])
+            start = self.plan.chunks[index].start * MEL_FRAMES_PER_LATENT
+            self._frames.add(start, log_mels * self.plan.weights[index][:, None])
+            self.finished += 1
+            yield index, log_mels
+
+    def take(self, stop: int) -> Tensor:
+        """Return the frames (C, l, M) before ``stop`` and drop them."""
+        frames = self._frames.read(self._frames.start, max(stop, self._frames.start))
+        self._frames.forget(max(stop, self._frames.start))
+        return frames

@@ -19,9 +19,10 @@ from lily.certify.check import Check
 from lily.certify.metadata import InputFile, OutputFile, OutputMetadata, Settings, metadata_path
 from lily.certify.output_meter import OutputMeter
 from lily.dsp.cutoffs import Cutoffs
-from lily.inference.events import UpsampleOptions
-from lily.inference.options import Measurement
+from lily.inference.analyze import Analysis
+from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
+from lily.inference.runtime import Runtime
 from lily.version import VERSION
 
 
@@ -45,37 +46,34 @@ class RunFacts:
 
 
 def run_facts(
-    model: str,
-    weights_sha256: tuple[str, ...],
-    device: torch.device,
-    precision: torch.dtype,
-    measured: Measurement,
-    chosen: UpsampleOptions,
+    runtime: Runtime,
+    analysis: Analysis,
+    options: UpsampleOptions,
     generated: bool,
 ) -> RunFacts:
     """Collect the facts; ``generated`` False means that the recording is copied."""
     settings = Settings(
-        model=model,
-        weights_sha256=weights_sha256,
-        encoder=chosen.encoder,
-        steps=chosen.steps or 0,
-        sampler=chosen.sampler or "",
-        guidance=float(chosen.guidance or 1.0),
-        seed=chosen.seed or 0,
-        profile=chosen.profile,
-        device=str(device),
-        precision=str(precision).removeprefix("torch."),
+        model=runtime.name,
+        weights_sha256=runtime.weights_sha256,
+        encoder=options.encoder,
+        steps=options.steps or 0,
+        sampler=options.sampler or "",
+        guidance=float(options.guidance or 1.0),
+        seed=options.seed or 0,
+        profile=options.profile,
+        device=str(runtime.device),
+        precision=str(runtime.precision).removeprefix("torch."),
         threads=torch.get_num_threads(),
     )
-    source = "profile" if PROFILES[chosen.profile].prepares else "detected"
+    source = "profile" if PROFILES[options.profile].prepares else "detected"
     recording = InputFile(
-        sha256=measured.sha256,
-        sample_rate=measured.info.sample_rate,
-        channels=measured.info.channels,
-        samples=measured.samples,
+        sha256=analysis.sha256,
+        sample_rate=analysis.info.sample_rate,
+        channels=analysis.info.channels,
+        samples=analysis.samples,
     )
-    given = chosen.cutoff_hz is not None
-    return RunFacts(settings, measured.cutoffs, "given" if given else source, generated, recording)
+    given = options.cutoff_hz is not None
+    return RunFacts(settings, analysis.cutoffs, "given" if given else source, generated, recording)
 
 
 class MeteredWriter(AudioWriter):

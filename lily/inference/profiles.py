@@ -1,8 +1,8 @@
-"""The one place that says how the profiles differ: Lily's own pipeline, and AudioSR's reproduced.
+"""The profiles and how they differ: Lily's own pipeline, and a reproduction of AudioSR's.
 
-``audiosr`` hands the networks what AudioSR would and samples as it does, so that with the encoder
-off its latent is AudioSR's for the same noise. What follows the vocoder is Lily's in both: level
-and start kept, the band below the cutoff the recording's own. docs/method.md has the whole table.
+``audiosr`` prepares the recording and samples as AudioSR does: with the encoder off its latent is
+AudioSR's for the same noise. What follows the vocoder is the same in both: level and start are
+kept, and the band below the cutoff is the recording's own. docs/method.md has the whole table.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from dataclasses import dataclass, replace
 from lily.config.inference import LATENT_ALIGN, InferenceConfig
 from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS
 from lily.errors import InputError
-from lily.inference.events import FORMATS, UpsampleOptions
-from lily.inference.options import CUTOFFS_HZ, pieces, within
+from lily.inference.options import (
+    CUTOFFS_HZ,
+    FORMATS,
+    UpsampleOptions,
+    check_range,
+    cutoff_segments,
+)
 
-SHORTEST = 64  # latent frames, 5.12 s: the unit of AudioSR's own lengths; no chunk is halved below
-# Up to here a recording is one chunk: three segments of 5.12 s, the most AudioSR's own chunks hold.
+SHORTEST = 64  # latent frames, 5.12 s: no chunk is made shorter, as in AudioSR
+# Up to this length a recording is one chunk: three segments of 5.12 s, AudioSR's longest chunk.
 WHOLE = 192  # latent frames of 0.08 s
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is done differently; ``None`` leaves it to the preset."""
+    """What a profile does differently; ``None`` leaves it to the preset."""
 
     name: str
-    prepares: bool  # as lily/dsp/audiosr.py: a channel's level, the share's cutoff, its low-pass
-    draws_low: bool  # the low-pass latent is a draw of the posterior, not its mean
-    replaces_share: bool  # mels below the share's bin are put back, not all below the cutoff
+    prepares: bool  # level, cutoff and low-pass of each channel as in lily/dsp/audiosr.py
+    draws_low: bool  # the low-pass latent is a draw from the posterior instead of its mean
+    replaces_share: bool  # the known band of a chunk ends where 98.5 % of its magnitude lies below
     whole: int  # latent frames up to which a recording is one chunk
     sampler: str | None = None
     steps: int | None = None
@@ -36,12 +41,15 @@ class Profile:
     guided: tuple[int, int] | None = None  # times of 1000 at which guidance acts
 
     def chunk(self, latents: int, preset: int) -> int:
-        """Latent frames of a chunk for a recording of ``latents``, where the preset has its own."""
+        """Length of a chunk for a recording of ``latents`` frames, given the preset's own length.
+
+        A recording that fits half a chunk gets one, since padding costs as much as sound; but only
+        if the U-Net can take the half.
+        """
         if latents <= self.whole:
             return latents
         length = max(preset, self.whole)
-        # Half a chunk of padding is half of the work: a recording that fits the half gets it.
-        while length // 2 >= max(latents, SHORTEST) and length % (2 * LATENT_ALIGN) == 0:
+        while length % (2 * LATENT_ALIGN) == 0 and length // 2 >= max(latents, SHORTEST):
             length //= 2
         return length
 
@@ -62,10 +70,10 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
-def completed(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> UpsampleOptions:
-    """The options with the profile's and the preset's defaults, and ``seed`` where none is given.
+def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> UpsampleOptions:
+    """Fill in the profile's and the preset's defaults, and ``seed`` if none is given.
 
-    Raises InputError for a wrong one.
+    Raises InputError for an option that is not allowed.
     """
     if options.profile not in PROFILES:
         known = " or ".join(PROFILES)
@@ -75,17 +83,17 @@ def completed(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> U
     guidance = _first(options.guidance, profile.guidance, preset.guidance.default)
     sampler = options.sampler or profile.sampler or preset.sampler
     seed = _first(options.seed, seed)
-    within("steps", steps, preset.steps.min, preset.steps.max)
-    within("guidance", guidance, preset.guidance.min, preset.guidance.max)
-    within("seed", seed, 0, preset.seed_max)
+    check_range("steps", steps, preset.steps.min, preset.steps.max)
+    check_range("guidance", guidance, preset.guidance.min, preset.guidance.max)
+    check_range("seed", seed, 0, preset.seed_max)
     if options.format not in FORMATS:
         raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")
-    given = pieces(options.cutoff_hz)
+    given = cutoff_segments(options.cutoff_hz)
     for _, cutoff_hz in given:
-        within("cutoff in Hz", cutoff_hz, *CUTOFFS_HZ)
+        check_range("cutoff in Hz", cutoff_hz, *CUTOFFS_HZ)
     if len(given) > 1 and profile.prepares:
         raise InputError(
-            f"Profile {profile.name} takes one cutoff; {len(given)} pieces were given."
+            f"Profile {profile.name} takes one cutoff; {len(given)} segments were given."
         )
     samplers = (profile.sampler,) if profile.sampler else preset.samplers
     if sampler not in samplers:

@@ -1,15 +1,18 @@
-"""Sample rows: one channel of one chunk each, of any recordings, in batches of a fixed shape.
+"""Sample chunk items, of any recordings, in batches of a fixed shape.
 
-A row carries all that its bits depend on: the band-limited log-mel, its place, the noise field and
-the contexts of its recording. So rows of different recordings fill a batch together, on any worker,
-and each gets what it would get alone. A short batch is padded. Where memory runs out the shape is
-halved for as long as the sampler lives, which ``reduced`` tells: bits may differ from then on.
+An item carries everything its samples depend on: the band-limited log-mel, its place, the noise and
+the contexts of its recording. So items of different recordings can share a batch, on any worker,
+and each gets the samples it would get alone. A short batch is padded. If memory runs out, the batch
+is halved for the lifetime of the sampler and ``reduced`` says so: the last bits of the samples may
+differ from then on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,54 +22,84 @@ from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample
 from lily.errors import OutOfMemory
-from lily.inference.vocode import Networks
+from lily.inference.device import network_mode, processor
 from lily.model.attention import LATENT_SECONDS, Conditioning, ContextCache, RowContexts
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
 
-# What torch's allocator on a CPU says; on a GPU it raises an error of its own class.
+# How torch's CPU allocator words it; on a GPU it raises an error of its own class.
 CPU_ALLOCATOR = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How rows are sampled; those that share a batch share it."""
+class SamplingConfig:
+    """How chunks are sampled; items whose configurations are equal may share a batch."""
 
     length: int  # latent frames of a chunk
     steps: int
     sampler: str
     guidance: float
-    guided: tuple[int, int]  # times of 1000 from and below which it acts
-    draws_low: bool  # the low-pass latent is a draw of the posterior, not its mean
-    takes: tuple[bool, ...]  # of each take: whether it knows a context
+    guided: tuple[int, int]  # training times, of 1000, from and below which guidance acts
+    draws_low: bool  # the low-pass latent is a draw from the posterior instead of its mean
+    conditioned: tuple[bool, ...]  # of each variant: whether it has a context
+
+    @property
+    def variants(self) -> int:
+        """How often each item is sampled: once, or with the encoder off and on."""
+        return len(self.conditioned)
 
     def guidance_at(self, time: int) -> float:
-        """Its strength there; 1.0, where no unconditional branch is evaluated, outside of them."""
+        """Guidance scale at this timestep; 1.0 (no unconditional pass) outside the interval."""
         first, end = self.guided
         return self.guidance if first <= time < end else 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One channel of one chunk, waiting to be sampled."""
+class ChunkItem:
+    """One channel of one chunk, to be sampled."""
 
-    log_mel: Tensor  # (T, M), band-limited, of the manner's length
+    chunk: int  # index in its recording's plan
+    channel: int
     start: int  # latent frame of the recording
+    log_mel: Tensor  # (T, M), band-limited, of the configuration's length
     noise: NoiseField
-    contexts: tuple[ContextCache | None, ...]  # one a take
-    manner: Manner
+    contexts: tuple[ContextCache | None, ...]  # one per variant
+    config: SamplingConfig
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """A batch has finished a step of a take; after the last, its log-mels (B, T, M) are here."""
+class SampledStep:
+    """Some items of a batch have finished a step of a variant; after the last, their log-mels."""
 
-    take: int
+    items: Sequence[int]  # places in the batch
+    variant: int
     step: int
-    log_mels: Tensor | None = None  # float32 on the CPU, one for each row
+    log_mels: Tensor | None = None  # (B, T, M), float32 on the CPU
 
 
-class RowSampler:
-    """The networks between a row's log-mel and the generated one, and how many rows fit at once."""
+class Sampler(Protocol):
+    """What samples batches: the networks in this process, or those on a lent GPU."""
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What the last bits of the samples depend on besides the items and the weights."""
+        ...
+
+    @property
+    def reduced(self) -> str:
+        """What a result should say after memory ran out; empty otherwise."""
+        ...
+
+    def batch_size(self, config: SamplingConfig) -> int:
+        """Items that should be collected before ``steps`` is called."""
+        ...
+
+    def steps(self, items: Sequence[ChunkItem]) -> Iterator[SampledStep]:
+        """Sample items of one configuration, variant by variant; yields every step."""
+        ...
+
+
+class ChunkSampler:
+    """The networks from an item's band-limited log-mel to the generated one."""
 
     def __init__(
         self,
@@ -77,57 +110,55 @@ class RowSampler:
     ) -> None:
         self.model, self.inference = model, inference
         self.device, self.precision = device, precision
-        self.wanted = inference.batch  # rows that share a batch
-        self.batch = inference.batch  # rows the networks take at once; less where memory is short
+        self.batch = inference.batch  # items the networks take at once; halved if memory is short
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What the last bits of the samples depend on besides the items and the weights."""
+        place = str(self.device), processor(self.device), str(self.precision)
+        return (torch.__version__, *place, str(torch.get_num_threads()), str(self.batch))
 
     @property
     def reduced(self) -> str:
-        """What a result should say after memory ran out, or an empty string."""
-        if self.batch == self.wanted:
+        """What a result should say after memory ran out; empty otherwise."""
+        if self.batch == self.inference.batch:
             return ""
         return (
-            f"Memory ran out with {self.wanted} rows at once, so {self.batch} were taken: samples "
-            "may differ from those of a full batch in their last bits."
+            f"Memory ran out with {self.inference.batch} chunks in a batch, so {self.batch} were "
+            "taken: samples may differ from those of a full batch in their last bits."
         )
 
-    def run(self, rows: Sequence[Row]) -> Iterator[Sampled]:
-        """Sample at most ``wanted`` rows of one manner, take by take.
+    def batch_size(self, _config: SamplingConfig) -> int:
+        """Items that should be collected before ``steps`` is called."""
+        return self.inference.batch
 
-        Raises OutOfMemory if there is none for a single row.
+    def steps(self, items: Sequence[ChunkItem]) -> Iterator[SampledStep]:
+        """Sample items of one configuration, variant by variant; yields every step.
+
+        Raises OutOfMemory if not even a single item fits.
         """
-        low: list[Tensor] = []
-        for part in self._parts(rows, lambda part: iter([self._encoded(part)])):
-            low.append(part)
-        lows = dict(zip(map(id, rows), torch.cat(low), strict=True))
-        for take in range(len(rows[0].manner.takes)):
-            made: list[Tensor] = []
+        low = torch.cat(list(self._in_parts(items, self._encode)))
+        for variant in range(items[0].config.variants):
+            yield from self._in_parts(items, partial(self._sample, low, variant))
 
-            def sampled(part: Sequence[Row], take: int = take) -> Iterator[int | Tensor]:
-                low = torch.stack([lows[id(row)] for row in self._padded(part)])
-                return self._sample(part, low, take)
+    def _in_parts(
+        self, items: Sequence[ChunkItem], work: Callable[[Sequence[ChunkItem], range], Iterator]
+    ) -> Iterator:
+        """Yield from ``work(items, places)`` for as many places at once as fit into memory.
 
-            for step in self._parts(rows, sampled):
-                if isinstance(step, Tensor):
-                    made.append(step)
-                else:
-                    yield Sampled(take, step)
-            yield Sampled(take, rows[0].manner.steps, torch.cat(made))
-
-    def _parts(
-        self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Iterator]
-    ) -> Iterator[Tensor | int]:
-        """What ``work`` yields for as many rows at once as memory allows; a part may begin anew."""
+        If memory runs out, the part starts over in halves.
+        """
         done = 0
-        while done < len(rows):
-            part = rows[done : done + self.batch]
+        while done < len(items):
+            places = range(done, min(done + self.batch, len(items)))
             try:
-                yield from work(part)
-                done += len(part)
+                yield from work(items, places)
+                done = places.stop
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_memory(error):
+                if not _is_out_of_memory(error):
                     raise
                 self._halve(error)
-            # Outside of the handler, whose traceback still held the tensors.
+            # Not inside the handler, whose traceback still holds the tensors.
             if self.device.type == "cuda" and self.reduced:
                 torch.cuda.empty_cache()
 
@@ -140,63 +171,65 @@ class RowSampler:
             ) from error
         self.batch = max(1, self.batch // 2)
 
-    def _padded(self, rows: Sequence[Row]) -> list[Row]:
-        return [*rows, *[rows[0]] * (self.batch - len(rows))]
+    def _padded(self, places: range) -> list[int]:
+        """The places of a batch of the fixed shape: the first stands in for what is missing."""
+        return [*places, *[places.start] * (self.batch - len(places))]
 
-    def _encoded(self, rows: Sequence[Row]) -> Tensor:
-        """The latents (B, z, L, M') that every take of a batch is conditioned by."""
-        padded = self._padded(rows)
-        with self._networks():
-            log_mels = torch.stack([row.log_mel for row in padded])
+    def _encode(self, items: Sequence[ChunkItem], places: range) -> Iterator[Tensor]:
+        """Encode a part to the low-pass latents (B, z, L, M') that condition every variant."""
+        batch = [items[place] for place in self._padded(places)]
+        with network_mode(self.device, self.precision):
+            log_mels = torch.stack([item.log_mel for item in batch])
             posterior = self.model.low_posterior(log_mels.to(self.device))
-            if rows[0].manner.draws_low:
-                low = posterior.at(_noise(padded, POSTERIOR)).float()
+            if batch[0].config.draws_low:
+                low = posterior.at(_noise(batch, POSTERIOR)).float()
             else:
                 low = posterior.mean.float()
-            return low[: len(rows)]
+        yield low[: len(places)]
 
-    def _sample(self, rows: Sequence[Row], low: Tensor, take: int) -> Iterator[int | Tensor]:
-        """Sample a batch for a take: its step after each, then its decoded log-mels (B, T, M)."""
-        manner, padded = rows[0].manner, self._padded(rows)
-        conditioning = self._conditioning(padded, take)
+    def _sample(
+        self, low: Tensor, variant: int, items: Sequence[ChunkItem], places: range
+    ) -> Iterator[SampledStep]:
+        """Sample a part of a batch for a variant, then decode it."""
+        padded = self._padded(places)
+        batch, low = [items[place] for place in padded], low[padded]
+        config = batch[0].config
+        predict = partial(self.model.predict_v, conditioning=self._conditioning(batch, variant))
 
-        def predict(x: Tensor, t: Tensor, low: Tensor) -> Tensor:
-            with self._networks():
-                return self.model.predict_v(x, low, t, conditioning)
+        def predict_guided(x: Tensor, t: Tensor) -> Tensor:
+            with network_mode(self.device, self.precision):
+                return guided(predict, x, low, t, UNCONDITIONAL, config.guidance_at(int(t[0])))
 
-        steps = sample(
-            lambda x, t: guided(predict, x, t, low, UNCONDITIONAL, manner.guidance_at(int(t[0]))),
-            lambda step: _noise(padded, step),
-            sampler=manner.sampler,
-            steps=manner.steps,
-            device=self.device,
-        )
         latent = low
-        for step, x in steps:
+        for step, x in sample(
+            predict_guided,
+            lambda step: _noise(batch, step),
+            sampler=config.sampler,
+            steps=config.steps,
+            device=self.device,
+        ):
             latent = x
-            yield step + 1
-        with self._networks():
-            yield self.model.decode(latent).float().cpu()[: len(rows)]
+            yield SampledStep(places, variant, step + 1)
+        with network_mode(self.device, self.precision):
+            log_mels = self.model.decode(latent).float().cpu()[: len(places)]
+        yield SampledStep(places, variant, config.steps, log_mels)
 
-    def _conditioning(self, rows: Sequence[Row], take: int) -> Conditioning | None:
-        caches = [row.contexts[take] for row in rows]
+    def _conditioning(self, batch: Sequence[ChunkItem], variant: int) -> Conditioning | None:
+        caches = [item.contexts[variant] for item in batch]
         known = tuple(cache for cache in caches if cache is not None)
         if not known:
             return None
-        seconds = torch.tensor([row.start for row in rows], dtype=torch.float64) * LATENT_SECONDS
+        seconds = torch.tensor([item.start for item in batch], dtype=torch.float64) * LATENT_SECONDS
         return Conditioning(RowContexts(known), seconds.to(self.device))
 
-    def _networks(self) -> Networks:
-        return Networks(self.device, self.precision)
 
-
-def _noise(rows: Sequence[Row], step: int) -> Tensor:
-    """Noise (B, z, L, M') of a step, each row's of its own recording and place."""
-    drawn = [row.noise.latent(step, [row.start], row.manner.length) for row in rows]
+def _noise(batch: Sequence[ChunkItem], step: int) -> Tensor:
+    """Noise (B, z, L, M') of a step, each item's of its own recording and place."""
+    drawn = [item.noise.latent(step, [item.start], item.config.length) for item in batch]
     return torch.cat(drawn)
 
 
-def _is_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in CPU_ALLOCATOR)

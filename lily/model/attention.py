@@ -7,7 +7,7 @@ Lily's and starts neutral.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +120,15 @@ class ContextCache:
     def bytes(self) -> int:
         """Memory the cached keys and values hold."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def to(self, device: torch.device) -> ContextCache:
+        """The same keys and values on a device."""
+        return replace(
+            self,
+            keys=tuple(key.to(device) for key in self.keys),
+            values=tuple(value.to(device) for value in self.values),
+            valid=None if self.valid is None else self.valid.to(device),
+        )
 
     def attend(self, index: int, q: Tensor) -> Tensor:
         """What transformer ``index`` reads for its queries (R, H, N', D); same shape."""

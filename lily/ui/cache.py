@@ -53,6 +53,10 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=self.folder))
 
+    def chunk_folder(self, key: str) -> Path:
+        """Where the finished chunks of unfinished runs of one request lie."""
+        return self.folder / f"{RUN_PREFIX}chunks-{key}"
+
     @contextlib.contextmanager
     def holding(self, paths: Iterable[Path]) -> Iterator[None]:
         """Keep the entries that ``paths`` lie in, and count their age from the end of the use."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from lily.checkpoints.events import Downloading, LoadEvent, Notice, Preparing
 from lily.inference.events import (
+    Analyzed,
     ChunksDone,
     Compared,
     ContextRead,
     Event,
     Finished,
-    Measured,
     Planned,
     Reading,
     Sampling,
@@ -73,7 +73,7 @@ class Progress:
         match event:
             case Reading(seconds=seconds):
                 self.say("measuring", f"Measuring the recording, {clock_time(seconds)} so far")
-            case Measured(seconds=seconds, sample_rate=rate, cutoff_hz=cutoff):
+            case Analyzed(seconds=seconds, sample_rate=rate, cutoff_hz=cutoff):
                 self.say(
                     "reading",
                     f"Measured: {clock_time(seconds)} at {rate} Hz, cutoff {cutoff / 1000:.1f} kHz",
@@ -87,19 +87,19 @@ class Progress:
                     row.cells, row.steps = [WAITING] * len(chunks), steps
                 self._filling = self._clock()
                 self._say_filling(0)
-            case Sampling(chunks=chunks, step=step, take=take):
-                row = self._rows[take]
+            case Sampling(chunks=chunks, step=step, variant=variant):
+                row = self._rows[variant]
                 for index in chunks:
                     # The channels of one chunk may take turns: its cell shows the furthest.
                     if row.cells[index] != DONE:
                         row.cells[index] = max(row.cells[index], step)
-                self._say_filling(take)
-            case ChunksDone(chunks=chunks, take=take):
-                row = self._rows[take]
+                self._say_filling(variant)
+            case ChunksDone(chunks=chunks, variant=variant):
+                row = self._rows[variant]
                 row.found += sum(row.cells[index] == WAITING for index in chunks)
                 for index in chunks:
                     row.cells[index] = DONE
-                self._say_filling(take)
+                self._say_filling(variant)
             case Finished(result=result):
                 self._end(result.message, result.complete)
             case Compared(result=result):
@@ -128,8 +128,8 @@ class Progress:
             ],
         }
 
-    def _say_filling(self, take: int) -> None:
-        row = self._rows[take]
+    def _say_filling(self, variant: int) -> None:
+        row = self._rows[variant]
         total, done = len(row.cells), row.cells.count(DONE)
         busy = [(i, c) for i, c in enumerate(row.cells) if c > 0]
         text = f"Filling in, {row.label}: {done} of {total} chunks done"

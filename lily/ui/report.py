@@ -6,14 +6,13 @@ Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lily.certify.check import summary
 from lily.evaluation.comparison import Comparison
 from lily.inference.events import UpsampleResult
-from lily.inference.options import cutoffs_text, digits
+from lily.inference.options import format_cutoff, shortest
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
@@ -32,8 +31,8 @@ def facts(result: UpsampleResult) -> dict[str, Any]:
             f"{channels}",
         ),
     ]
-    if result.finding:
-        pairs.append(("Found", result.finding.text))
+    if result.diagnosis:
+        pairs.append(("Found", result.diagnosis.text))
     if result.chunks:
         pairs += [
             ("Chunks", str(result.chunks)),
@@ -69,28 +68,11 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def figures(result: UpsampleResult) -> dict[str, Any]:
-    """The same facts for programs; the names are those of ``upsample --json``."""
-    return {
-        "output": result.output.name,
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
-        "samples": result.samples,
-        "seconds": result.seconds,
-        "cutoff_hz": result.cutoff_hz,
-        "chunks": result.chunks,
-        "seed": result.seed,
-        "steps": result.steps,
-        "sampler": result.sampler,
-        "guidance": result.guidance,
-        "encoder": "on" if result.encoder else "off",
-        "model": result.model,
-        "real_time_factor": result.real_time_factor,
-        "subtype": result.subtype,
-        "message": result.message,
-        "checks": [asdict(check) for check in result.checks],
-        "finding": result.finding and result.finding.to_dict(),
-        "resumed": result.resumed,
-    }
+    """The result for programs, as ``upsample --json`` has it; files are names, not paths."""
+    values = result.to_dict()
+    for key in ("output", "metadata"):
+        values[key] = values[key] and Path(values[key]).name
+    return values
 
 
 def command(request: Request, result: UpsampleResult) -> str:
@@ -102,9 +84,9 @@ def command(request: Request, result: UpsampleResult) -> str:
     if not request.compares:
         words += ["--encoder", "on" if result.encoder else "off"]
     words += ["--steps", str(result.steps), "--sampler", result.sampler]
-    words += ["--guidance", digits(result.guidance), "--seed", str(result.seed)]
+    words += ["--guidance", shortest(result.guidance), "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
-        words += ["--cutoff", cutoffs_text(request.cutoff_hz)]
+        words += ["--cutoff", format_cutoff(request.cutoff_hz)]
     if request.reference is not None:
         words += ["--reference", _argument(request.reference)]
     return shlex.join(words)

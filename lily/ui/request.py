@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lily.errors import InputError
-from lily.inference.events import UpsampleOptions
-from lily.inference.options import Pieces, cutoffs_of
+from lily.inference.options import Segments, UpsampleOptions, parse_cutoff
 
 ENCODERS = ("on", "off", "both")  # both: a comparison
 NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."
@@ -25,13 +25,22 @@ class Request:
     seed: int | None = None
     sampler: str | None = None
     guidance: float | None = None
-    cutoff_hz: float | Pieces | None = None
+    cutoff_hz: float | Segments | None = None
     reference: Path | None = None  # of a comparison: the full-band original
 
     @property
     def compares(self) -> bool:
         """Whether encoder off and on are asked for."""
         return self.encoder == "both"
+
+    def key(self) -> str:
+        """A hash of the recording and the choices: equal requests continue each other's runs."""
+        choices = replace(self, recording=Path(), reference=None)
+        digest = hashlib.blake2b(repr(choices).encode(), digest_size=16)
+        with self.recording.open("rb") as file:
+            while data := file.read(1 << 20):
+                digest.update(data)
+        return digest.hexdigest()
 
     def options(self) -> UpsampleOptions:
         """The engine's options; raises InputError for an unknown encoder choice."""
@@ -73,7 +82,7 @@ def request_of(
         seed=_whole("Seed", seed),
         sampler=sampler or None,
         guidance=_number("Guidance", guidance),
-        cutoff_hz=cutoffs_of(cutoff.strip()) if cutoff and cutoff.strip() else None,
+        cutoff_hz=parse_cutoff(cutoff.strip()) if cutoff and cutoff.strip() else None,
         reference=Path(reference) if reference else None,
     )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from lily.audio.read import probe
 from lily.checkpoints.events import Notice
-from lily.errors import InputError
+from lily.errors import InputError, Stopped
 from lily.evaluation.comparison import Comparison, examine
 from lily.evaluation.reference import Reference, align
 from lily.evaluation.spectrogram import picture_of, save_pair
@@ -28,10 +28,9 @@ from lily.inference.events import (
     Event,
     Finished,
     Planned,
-    StopEarly,
     UpsampleResult,
 )
-from lily.inference.options import refuse_longer
+from lily.inference.options import check_duration
 from lily.ui.cache import Cache
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
@@ -89,6 +88,7 @@ class Run:
         self._notices: list[str] = []  # about the model
         self._preset = request.preset  # the spare one where the Hub was silent
         self.made: ComparisonResult | UpsampleResult | None = None  # whole, or stopped early
+        self._stop = threading.Event()  # asks the engine to finish within a step
         self.ended = threading.Event()  # the engine is free again
         labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
         self.progress = Progress(labels, clock)
@@ -125,7 +125,9 @@ class Run:
             held.enter_context(self._cache.holding(self._given()))
             self._admit()
             folder = self._cache.new_folder()
-            held.enter_context(self._cache.holding([folder]))
+            chunks = self._cache.chunk_folder(self._request.key())
+            held.enter_context(self._cache.holding([folder, chunks]))
+            self._options = replace(self._options, chunk_folder=chunks)
             if self._request.reference:
                 self.progress.say("measuring", "Aligning the reference")
                 yield self._snapshot()
@@ -151,7 +153,7 @@ class Run:
         What does not say, or says less, is refused by the engine once it has decoded as much.
         """
         for path in self._given():
-            refuse_longer(path.name, probe(path).seconds or 0.0, self._settings.max_seconds)
+            check_duration(path.name, probe(path).seconds or 0.0, self._settings.max_seconds)
 
     def _load(self) -> Generator[Snapshot, None, Engine]:
         """The request's engine, downloaded and loaded if need be."""
@@ -194,41 +196,45 @@ class Run:
         self.progress.say("measuring", "Measuring the recording")
         yield self._snapshot()
         if self._request.compares:
-            events = engine.compare(self._request.recording, folder, self._options, stems=True)
+            events = engine.compare(
+                self._request.recording, folder, self._options, stems=True, stop=self._stop
+            )
         else:
-            events = engine.stream(self._request.recording, folder, self._options)
+            events = engine.stream(self._request.recording, folder, self._options, stop=self._stop)
         began = shown = self._clock()
         try:
             for event in events:
                 self._take_in(event)
                 if self._clock() - began > self._settings.max_run_seconds and not self.made:
-                    self._out_of_time(events)
+                    self._end_at_limit(events)
                     return
                 if self._clock() - shown >= SHOW_EVERY or isinstance(event, Planned):
                     yield self._snapshot()
                     shown = self._clock()
         except GeneratorExit:
-            with contextlib.suppress(StopEarly):  # nothing was finished: nothing is kept
-                self._take_in(events.throw(StopEarly()))  # type: ignore[attr-defined]
+            with contextlib.suppress(Stopped):  # nothing was finished: nothing is kept
+                self._finish_early(events)
             raise
         finally:
-            events.close()  # type: ignore[attr-defined]  # the engine stops and cleans up
+            events.close()  # type: ignore[attr-defined]  # after an error of the page's own
 
-    def _out_of_time(self, events: Iterator[Event]) -> None:
-        """End a run at the page's limit, and keep what is finished; raises InputError if nothing.
+    def _finish_early(self, events: Iterator[Event]) -> None:
+        """Have the engine stop within a step and take its result; raises Stopped if it has none."""
+        self._stop.set()
+        for event in events:
+            self._take_in(event)
 
-        The engine takes StopEarly, within a step.
-        """
+    def _end_at_limit(self, events: Iterator[Event]) -> None:
+        """Stop a run at the page's time limit; raises InputError if nothing is finished by then."""
         limit = clock_time(self._settings.max_run_seconds)
+        self._notices.append(f"A run may take {limit} here.")
         try:
-            event = events.throw(StopEarly())  # type: ignore[attr-defined]
-        except StopEarly as error:
+            self._finish_early(events)
+        except Stopped as error:
             raise InputError(
-                f"Nothing was finished in {limit}, the most that a run may take here; give a "
+                f"Nothing was finished in {limit}, the longest that a run may take here; give a "
                 "shorter recording or fewer steps, or use the command line."
             ) from error
-        self._notices.append(f"A run may take {limit} here.")
-        self._take_in(event)
 
     def _take_in(self, event: Event) -> None:
         if isinstance(event, Finished):
@@ -240,8 +246,11 @@ class Run:
             self.progress.tell(event)
 
     def _noted(self, result: UpsampleResult) -> UpsampleResult:
-        """The result with what there is to know of its model."""
-        return replace(result, message=" ".join([*self._notices, result.message]).strip())
+        """The result with the notices of this run in its message."""
+        sentences = [*self._notices, result.message]
+        if not result.complete:
+            sentences.append("Run it again to continue from there.")
+        return replace(result, message=" ".join(sentences).strip())
 
     def _pictures(self, result: UpsampleResult, name: str) -> tuple[Path, Path]:
         before = picture_of(self._request.recording, result.seconds)

@@ -17,7 +17,8 @@ from lily.config.inference import InferenceConfig
 from lily.config.presets import Config
 from lily.config.sections import build
 from lily.errors import ConfigError, HubUnreachable, InputError, LilyError
-from lily.inference.events import Event, UpsampleOptions
+from lily.inference.events import Event
+from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,26 @@ class Engine(Protocol):
     """What the page needs of ``lily.inference.engine.InferenceEngine``."""
 
     def stream(
-        self, audio_path: str | Path, output_dir: str | Path, options: UpsampleOptions
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions,
+        *,
+        stop: threading.Event,
     ) -> Iterator[Event]:
-        """Fill one recording in and tell of it."""
+        """Restore one recording; yields events."""
         ...
 
     def compare(
-        self, audio_path: str | Path, output_dir: str | Path, options: UpsampleOptions, stems: bool
+        self,
+        audio_path: str | Path,
+        output_dir: str | Path,
+        options: UpsampleOptions,
+        stems: bool,
+        *,
+        stop: threading.Event,
     ) -> Iterator[Event]:
-        """Fill one recording in twice, encoder off and on, and tell of it."""
+        """Restore one recording with the encoder off and on; yields events."""
         ...
 
 

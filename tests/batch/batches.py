@@ -10,7 +10,7 @@ from lily.batch.plan import Request
 from lily.batch.progress import Progress
 from lily.batch.run import run
 from lily.batch.work import ThisProcess
-from lily.inference.events import UpsampleOptions as Options
+from lily.inference.options import UpsampleOptions as Options
 
 OPTIONS = Options(seed=3, steps=1, cutoff_hz=4000.0)
 RESULTS = {"one.wav", "a/two.wav", "a/b/three.wav", "c d/four.wav"}

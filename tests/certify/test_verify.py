@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from lily.certify.verify import verify
 from lily.cli import main
 from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
-from lily.inference.events import ChunksDone, Finished, StopEarly
-from lily.inference.events import UpsampleOptions as Options
+from lily.inference.events import ChunksDone, Finished
+from lily.inference.options import UpsampleOptions as Options
 
 CUTOFF = 6_000.0
 NULL, WORST = "Null depth below the crossover", "Null depth, worst 0.34 s"
@@ -161,13 +162,12 @@ def test_a_cutoff_that_changes_is_detected_and_tested_segment_by_segment(engine,
 
 def test_a_run_that_was_stopped_early_fails_by_its_length_alone(engine, tmp_path):
     path = write(tmp_path / "a.wav", band_limited(6.0, CUTOFF))
-    events = engine.stream(path, tmp_path / "o", Options(seed=1, steps=2))
-    for event in events:
+    stop = threading.Event()
+    for event in engine.stream(path, tmp_path / "o", Options(seed=1, steps=2), stop=stop):
         if isinstance(event, ChunksDone):
-            break
-    finished = events.throw(StopEarly())
-    assert isinstance(finished, Finished)
-    assert failed(finished.result.output, path) == {"Length"}
+            stop.set()
+    assert isinstance(event, Finished)
+    assert failed(event.result.output, path) == {"Length"}
 
 
 def test_another_recording_is_found(copy, tmp_path):

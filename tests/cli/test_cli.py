@@ -158,4 +158,4 @@ def test_a_cutoff_that_makes_no_sense_is_told_with_what_does(capsys):
         with pytest.raises(SystemExit) as stopped:
             main(["upsample", "a.wav", "-o", "out", "--cutoff", text])
         assert stopped.value.code == 2
-        assert "give Hz, such as 8000, or pieces" in capsys.readouterr().err
+        assert "give Hz, such as 8000, or segments" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from lily.errors import InputError
 from lily.evaluation.benchmark import BenchSettings, bench, slope, write_recording
 from lily.evaluation.metrics import distances
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import UpsampleOptions
+from lily.inference.options import UpsampleOptions
 
 
 def recording(folder: Path, seconds: float) -> Path:

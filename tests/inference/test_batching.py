@@ -1,8 +1,10 @@
-"""Laws of shared batches: every recording has the bits it has alone, and memory that runs out."""
+"""Laws of shared batches: every recording has the samples it has alone; memory that runs out."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,11 @@ from test_engine import band_limited, make_folder, write
 
 from lily.audio.read import read_audio
 from lily.checkpoints.model_folder import read_folder_config
-from lily.errors import InputError, OutOfMemory
+from lily.errors import InputError, OutOfMemory, Stopped
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import ChunksDone, Finished, StopEarly
-from lily.inference.events import UpsampleOptions as Options
-from lily.inference.interleave import Failed, together
-from lily.inference.sample import RowSampler
+from lily.inference.events import ChunksDone, Event, Failed, Finished, Sampling
+from lily.inference.options import UpsampleOptions as Options
+from lily.inference.sample import ChunkSampler
 from lily.model.latent_diffusion import LatentDiffusion
 
 LENGTHS = (0.4, 1.1, 2.7, 0.2, 5.0, 1.9)  # seconds; the tiny preset's chunks have 1.28
@@ -36,33 +37,39 @@ def recordings(tmp_path) -> list[Path]:
     ]
 
 
-def begun(engine: InferenceEngine, paths: list[Path], out: Path, options: Options = OPTIONS):
-    return ((path.stem, engine.begin(path, out, options)) for path in paths)
-
-
-def pair(key, event):
-    return key, event
+def run(
+    engine: InferenceEngine,
+    paths: list[Path],
+    out: Path,
+    options: Options = OPTIONS,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[str, Event]]:
+    """All recordings together; yields each event with the stem of its recording."""
+    recordings = {engine.recording(path, out, options): path.stem for path in paths}
+    for recording, event in engine.run(recordings, stop):
+        yield recordings[recording], event
 
 
 @pytest.mark.parametrize("encoder", [True, False])
-def test_recordings_that_share_batches_have_the_bits_they_have_alone(
+def test_recordings_that_share_batches_have_the_samples_they_have_alone(
     engine, recordings, tmp_path, encoder
 ):
     options = Options(seed=3, steps=2, cutoff_hz=4000.0, encoder=encoder)
-    told = list(
-        together(begun(engine, recordings, tmp_path / "all", options), engine.sampler, pair)
-    )
-    assert {key for key, event in told if isinstance(event, Finished)} == set("012345")
+    events = list(run(engine, recordings, tmp_path / "all", options))
+    assert {stem for stem, event in events if isinstance(event, Finished)} == set("012345")
     for path in recordings:
         alone = list(engine.stream(path, tmp_path / "one", options))[-1].result
         shared = read_audio(tmp_path / "all" / path.name)
         assert torch.equal(shared, read_audio(alone.output)), path.name
 
 
-def test_profiles_with_chunks_of_their_own_length_share_what_they_can(engine, recordings, tmp_path):
+def test_recordings_with_chunks_of_different_length_share_what_they_can(
+    engine, recordings, tmp_path
+):
     options = Options(seed=3, steps=1, profile="audiosr", cutoff_hz=4000.0)
-    recordings = recordings[:4]
-    list(together(begun(engine, recordings, tmp_path / "all", options), engine.sampler, pair))
+    long = write(tmp_path / "long.wav", band_limited(6.0, 4000.0, seed=9))  # two segments of 5.12 s
+    recordings = [recordings[0], long, recordings[1]]
+    list(run(engine, recordings, tmp_path / "all", options))
     for path in recordings:
         alone = list(engine.stream(path, tmp_path / "one", options))[-1].result
         shared = read_audio(tmp_path / "all" / path.name)
@@ -71,50 +78,86 @@ def test_profiles_with_chunks_of_their_own_length_share_what_they_can(engine, re
 
 def test_batches_are_full_and_few_recordings_are_open(engine, recordings, tmp_path, monkeypatch):
     sizes, opened = Counter(), []
-    run = RowSampler.run
+    steps = ChunkSampler.steps
 
-    def spy(sampler, rows):
-        sizes[len(rows)] += 1
-        opened.append(len(list((tmp_path / "all").glob(".*.part"))))
-        return run(sampler, rows)
+    def spy(sampler, items):
+        sizes[len(items)] += 1
+        opened.append(len(list((tmp_path / "all").glob("*/.*.part"))))
+        return steps(sampler, items)
 
-    monkeypatch.setattr(RowSampler, "run", spy)
-    many = [path for path in recordings if path.stem in "03"] * 12
-    keys = (
-        (n, engine.begin(path, tmp_path / "all" / str(n), OPTIONS)) for n, path in enumerate(many)
-    )
-    (tmp_path / "all").mkdir()
-    list(together(keys, engine.sampler, pair))
-    assert sizes[engine.sampler.wanted] >= 0.95 * sum(sizes.values())
-    assert max(opened) <= 2 * engine.sampler.wanted
+    monkeypatch.setattr(ChunkSampler, "steps", spy)
+    short = [path for path in recordings if path.stem in "03"] * 12
+    begun = (engine.recording(p, tmp_path / "all" / str(n), OPTIONS) for n, p in enumerate(short))
+    results = [event for _, event in engine.run(begun) if isinstance(event, Finished)]
+    assert len(results) == len(short)
+    assert sizes[engine.settings.batch] >= 0.95 * sum(sizes.values())
+    assert 0 < max(opened) <= 2 * engine.settings.batch
+
+
+def test_a_recording_is_read_only_when_its_turn_comes(engine, recordings, tmp_path):
+    begun = []
+
+    def lazily():
+        for path in recordings:
+            begun.append(path.stem)
+            yield engine.recording(path, tmp_path / "all", OPTIONS)
+
+    first = next(event for _, event in engine.run(lazily()) if isinstance(event, ChunksDone))
+    assert first.done == 1 and len(begun) <= 1 + engine.settings.batch
 
 
 def test_one_bad_recording_fails_alone(engine, recordings, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_text("no sound")
-    paths = [recordings[0], bad, recordings[1]]
-    told = list(together(begun(engine, paths, tmp_path / "all"), engine.sampler, pair))
-    failed = {key: event.error for key, event in told if isinstance(event, Failed)}
+    events = list(run(engine, [recordings[0], bad, recordings[1]], tmp_path / "all"))
+    failed = {stem: event.error for stem, event in events if isinstance(event, Failed)}
     assert set(failed) == {"bad"} and isinstance(failed["bad"], InputError)
     assert {p.name for p in (tmp_path / "all").glob("*.wav")} == {"0.wav", "1.wav"}
 
 
+def test_a_recording_that_cannot_be_written_fails_alone(engine, recordings, tmp_path, monkeypatch):
+    from lily.audio.write import AudioWriter
+
+    write_block = AudioWriter.write
+
+    def full(writer, block):
+        if writer.path.stem == "4":  # the longest: it fails while it is read, with items waiting
+            raise OSError(28, "No space left on device")
+        return write_block(writer, block)
+
+    monkeypatch.setattr(AudioWriter, "write", full)
+    events = list(run(engine, recordings, tmp_path / "all"))
+    ends = [(stem, type(e)) for stem, e in events if isinstance(e, Failed | Finished)]
+    assert sorted(ends) == [(stem, Failed if stem == "4" else Finished) for stem in "012345"]
+    assert {p.stem for p in (tmp_path / "all").glob("*.wav")} == set("01235")
+
+
 def test_closing_leaves_nothing_half_written(engine, recordings, tmp_path):
-    driven = together(begun(engine, recordings, tmp_path / "all"), engine.sampler, pair)
-    next(told for told in driven if isinstance(told[1], ChunksDone))
-    driven.close()
-    assert all(not path.name.endswith(".part") for path in (tmp_path / "all").iterdir())
+    running = run(engine, recordings, tmp_path / "all")
+    next(stem for stem, event in running if isinstance(event, ChunksDone))
+    running.close()
+    assert all(path.suffix != ".part" or path.is_dir() for path in (tmp_path / "all").iterdir())
 
 
-def test_stopping_early_keeps_what_each_open_recording_has(engine, recordings, tmp_path):
-    driven = together(begun(engine, recordings[4:], tmp_path / "all"), engine.sampler, pair)
-    for _, event in driven:
+def test_stopping_keeps_what_each_open_recording_has(engine, recordings, tmp_path):
+    stop, results, stopped = threading.Event(), [], []
+    for _, event in run(engine, recordings[4:], tmp_path / "all", stop=stop):
         if isinstance(event, ChunksDone) and event.done == 2:
-            break
-    rest = [driven.throw(StopEarly())]
-    rest += list(driven)
-    results = [event.result for _, event in rest if isinstance(event, Finished)]
+            stop.set()
+        results += [event.result] if isinstance(event, Finished) else []
+        stopped += [event.error] if isinstance(event, Failed) else []
     assert len(results) == 1 and not results[0].complete and results[0].chunks == 2
+    assert all(isinstance(error, Stopped) for error in stopped)
+
+
+def test_no_step_follows_a_stop(engine, recordings, tmp_path):
+    stop, after = threading.Event(), []
+    with pytest.raises(Stopped):
+        for event in engine.stream(recordings[4], tmp_path / "o", OPTIONS, stop=stop):
+            after += [event] if stop.is_set() else []
+            if isinstance(event, Sampling):
+                stop.set()
+    assert after == [] and not list((tmp_path / "o").iterdir())
 
 
 class Memory:
@@ -124,13 +167,13 @@ class Memory:
         self.rows, self.error, self.asked = rows, error, []
 
     def of(self, function):
-        def predict(model, x, *rest):
+        def call(model, x, *rest, **options):
             self.asked.append(x.shape[0])
             if x.shape[0] > self.rows:
                 raise self.error
-            return function(model, x, *rest)
+            return function(model, x, *rest, **options)
 
-        return predict
+        return call
 
 
 CPU_SAYS = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"
@@ -154,7 +197,7 @@ def test_short_memory_halves_the_batch_and_the_result_says_so(
     assert difference < 1e-4 * read_audio(full.output).abs().max()
 
 
-def test_memory_for_not_even_one_row_is_a_sentence(engine, recordings, tmp_path, monkeypatch):
+def test_memory_for_not_even_one_item_is_a_sentence(engine, recordings, tmp_path, monkeypatch):
     memory = Memory(0, RuntimeError(CPU_SAYS))
     monkeypatch.setattr(LatentDiffusion, "predict_v", memory.of(LatentDiffusion.predict_v))
     with pytest.raises(OutOfMemory, match="does not hold one chunk of 1.28 s"):
@@ -169,4 +212,4 @@ def test_another_error_of_the_networks_is_not_taken_for_memory(
     monkeypatch.setattr(LatentDiffusion, "predict_v", memory.of(LatentDiffusion.predict_v))
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(engine.stream(recordings[0], tmp_path / "out", OPTIONS))
-    assert memory.asked == [4] and engine.sampler.batch == 2  # two rows, with and without condition
+    assert memory.asked == [4] and engine.sampler.batch == 2  # items, with and without

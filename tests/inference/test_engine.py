@@ -15,22 +15,21 @@ from hypothesis import strategies as st
 from lily.audio.read import read_audio
 from lily.checkpoints.model_folder import read_folder_config, save_model_folder
 from lily.config.presets import load_config
-from lily.dsp.blocks import drained
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.errors import InputError
-from lily.inference.analyze import measure
+from lily.inference.analyze import analyze
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import (
+    Analyzed,
     ChunksDone,
     ContextRead,
     Finished,
-    Measured,
     Planned,
     Reading,
     Sampling,
 )
-from lily.inference.events import UpsampleOptions as Options
-from lily.inference.sample import RowSampler
+from lily.inference.options import UpsampleOptions as Options
+from lily.inference.sample import ChunkSampler
 from lily.model.latent_diffusion import LatentDiffusion
 
 
@@ -121,13 +120,12 @@ def test_identical_channels_stay_identical(engine, tmp_path):
     assert torch.equal(output[0], output[1])
 
 
-def test_encoder_reads_the_recording_once_and_changes_the_output(engine, tmp_path):
+def test_encoder_reads_the_recording_once_and_changes_the_output(engine, contexts, tmp_path):
     path = write(tmp_path / "a.wav", band_limited(6.0, 4000.0))
-    before = engine.contexts_computed
     on = run(engine, path, tmp_path / "on", cutoff_hz=4000.0)
-    assert engine.contexts_computed == before + 1
+    assert len(contexts) == 1
     off = run(engine, path, tmp_path / "off", cutoff_hz=4000.0, encoder=False)
-    assert engine.contexts_computed == before + 1
+    assert len(contexts) == 1
     assert not torch.equal(on, off)
 
 
@@ -145,7 +143,7 @@ def test_events_come_in_order_and_cover_every_chunk(engine, tmp_path):
     events = list(engine.stream(path, tmp_path / "o", Options(seed=1, steps=2, cutoff_hz=4000.0)))
     kinds = [type(event) for event in events]
     assert kinds[0] is Reading and kinds[-1] is Finished
-    order = [kinds.index(kind) for kind in (Measured, ContextRead, Planned, Sampling)]
+    order = [kinds.index(kind) for kind in (Analyzed, ContextRead, Planned, Sampling)]
     assert order == sorted(order)
     planned = next(e for e in events if isinstance(e, Planned))
     done = [i for e in events if isinstance(e, ChunksDone) for i in e.chunks]
@@ -153,14 +151,13 @@ def test_events_come_in_order_and_cover_every_chunk(engine, tmp_path):
     assert planned.chunks[0][0] == 0 and planned.chunks[-1][1] == pytest.approx(5.0)
 
 
-def test_closing_the_stream_leaves_nothing_behind(engine, tmp_path):
+@pytest.mark.parametrize(("until", "left"), [(Sampling, []), (ChunksDone, ["a.wav.part"])])
+def test_closing_the_stream_leaves_finished_chunks_and_nothing_else(engine, tmp_path, until, left):
     path = write(tmp_path / "a.wav", band_limited(5.0, 4000.0))
     stream = engine.stream(path, tmp_path / "o", Options(seed=1, steps=2, cutoff_hz=4000.0))
-    for event in stream:
-        if isinstance(event, ChunksDone):
-            break
+    next(event for event in stream if isinstance(event, until))
     stream.close()
-    assert list((tmp_path / "o").iterdir()) == []
+    assert [path.name for path in (tmp_path / "o").iterdir()] == left
 
 
 def test_level_and_offset_are_kept_at_any_level(engine, tmp_path):
@@ -189,20 +186,19 @@ def test_very_short_and_surround_recordings_work(engine, tmp_path):
         assert bool(result.chunks) is (name != "one")  # a lone sample is all offset
 
 
-def test_two_minutes_have_one_context_for_every_chunk(engine, tmp_path, monkeypatch):
+def test_two_minutes_have_one_context_for_every_chunk(engine, contexts, tmp_path, monkeypatch):
     seen = []
-    condition = RowSampler._conditioning
+    condition = ChunkSampler._conditioning
 
-    def spy(sampler, rows, take):
-        conditioning = condition(sampler, rows, take)
+    def spy(sampler, batch, variant):
+        conditioning = condition(sampler, batch, variant)
         seen.extend(set(conditioning.cache.caches))
         return conditioning
 
-    monkeypatch.setattr(RowSampler, "_conditioning", spy)
+    monkeypatch.setattr(ChunkSampler, "_conditioning", spy)
     path = write(tmp_path / "a.wav", band_limited(120.0, 4000.0))
-    before = engine.contexts_computed
     result = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)
-    assert engine.contexts_computed == before + 1
+    assert len(contexts) == 1
     assert len(seen) > 50 and result.chunks > 100
     assert all(cache is seen[0] for cache in seen)
 
@@ -213,7 +209,7 @@ def test_a_cutoff_above_the_recordings_own_nyquist_is_refused(engine, tmp_path):
         engine.run_inference(path, tmp_path / "o", cutoff_hz=12_000.0)
 
 
-def test_a_full_disk_leaves_nothing_behind(engine, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_output(engine, tmp_path, monkeypatch):
     def full(self, block):
         raise OSError(28, "No space left on device")
 
@@ -221,7 +217,7 @@ def test_a_full_disk_leaves_nothing_behind(engine, tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav", band_limited(1.0, 4000.0))
     with pytest.raises(OSError):
         engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=4000.0)
-    assert not any((tmp_path / "o").iterdir())
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["a.wav.part"]  # its chunks
 
 
 @pytest.mark.parametrize(
@@ -319,8 +315,8 @@ def test_a_change_is_found_and_each_piece_keeps_its_own_band(engine, tmp_path):
     recording = torch.cat(parts, dim=1)
     path = write(tmp_path / "a.wav", recording)
     result = engine.run_inference(path, tmp_path / "o", seed=3, steps=1)
-    assert result.finding.kind == "changing"
-    found = result.finding.segments
+    assert result.diagnosis.kind == "changing"
+    found = result.diagnosis.segments
     assert [hz for _, hz in found] == pytest.approx([4_000, 12_000, 6_000], rel=0.05)
     assert [start for start, _ in found] == pytest.approx([0, 10, 20], abs=0.5)
     assert result.cutoff_hz == min(hz for _, hz in found)
@@ -352,8 +348,7 @@ def test_level_offset_and_band_are_kept_whatever_they_are(
     recording = band_limited(1.5, cutoff_hz, channels, seed) * 10 ** (gain_db / 20) + offset
     output = run(engine, write(folder / "a.wav", recording), folder / "o", steps=1)
     assert output.shape == recording.shape
-    measured = drained(measure(folder / "a.wav", 48_000, engine.completed(Options())))
-    result_hz = measured.cutoff_hz
+    result_hz = analyze(folder / "a.wav", 48_000, engine.completed(Options())).cutoff_hz
     assert result_hz == pytest.approx(cutoff_hz, rel=0.06)
     assert torch.allclose(output.mean(dim=1), recording.mean(dim=1), atol=1e-4)
     below = lowpass_kernel(0.8 * result_hz, 0.9 * result_hz, 48_000)

@@ -1,52 +1,71 @@
-"""The encoder and the U-Net hear one reading of a recording, and the same bits as of two."""
+"""What the networks get of a recording: its level is theirs, and it ends at the cutoff."""
+
+from __future__ import annotations
 
 import pytest
 import soundfile
 import torch
-from test_engine import make_folder
 
-from lily import InferenceEngine
-from lily.audio import spool
-from lily.audio.read import read_audio
-from lily.checkpoints.model_folder import read_folder_config
-from lily.inference.events import ChunksDone, ContextRead, Planned, UpsampleOptions
+from lily.config.presets import MelConfig
+from lily.dsp.filters import filter_whole, highpass_kernel
+from lily.dsp.mel import LOG_FLOOR, LogMel
+from lily.inference.analyze import analyze, resampled_blocks
+from lily.inference.features import FeatureExtractor
+from lily.inference.options import UpsampleOptions
+
+PEAK, CUTOFF = 0.5, 6000.0
+INNER = slice(5, -5)  # frames: the recording's ends are mirrored, which adds something to all bins
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    folder = make_folder(tmp_path_factory.mktemp("model"))
-    return InferenceEngine(read_folder_config(folder), device="cpu")
+def mel() -> LogMel:
+    return LogMel(MelConfig())
 
 
-def recording(path, channels, rate=44_100, seconds=12.0):
-    generator = torch.Generator().manual_seed(channels)
-    noise = torch.randn(channels, round(seconds * rate), generator=generator) * 0.1
-    soundfile.write(path, noise.T.numpy(), rate, subtype="FLOAT")
-    return path
+@pytest.fixture
+def features(mel, tmp_path):
+    """``features(samples (C, T))`` at 48 kHz: its extractor, and its blocks."""
+
+    def make(samples):
+        path = tmp_path / "a.wav"
+        soundfile.write(path, samples.T.numpy(), 48_000, subtype="FLOAT")
+        analysis = analyze(path, 48_000, UpsampleOptions(cutoff_hz=CUTOFF))
+        return FeatureExtractor(mel, analysis, PEAK), lambda: resampled_blocks(path, 48_000)
+
+    return make
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("in_memory", [1 << 30, 1000])
-def test_what_pass_2_has_heard_gives_pass_3_the_bits_of_its_own_reading(
-    engine, tmp_path, monkeypatch, channels, in_memory
-):
-    monkeypatch.setattr(spool, "IN_MEMORY", in_memory)
-    path = recording(tmp_path / "a.wav", channels)
-    options = UpsampleOptions(seed=1, steps=1, cutoff_hz=6000.0)
-    context = engine.context_of(path, options)
-    list(engine.stream(path, tmp_path / "heard", options))
-    list(engine.stream(path, tmp_path / "read", options, context=context))  # pass 3 reads alone
-    made = [read_audio(tmp_path / name / "a.wav") for name in ("heard", "read")]
-    assert torch.equal(*made)
-    left = sorted(p.name for p in (tmp_path / "heard").iterdir())
-    assert left == ["a.json", "a.wav"]
+def together(frames) -> torch.Tensor:
+    return torch.cat(list(frames), dim=1)
 
 
-def test_the_file_is_decoded_once_for_the_encoder_and_the_chunks(engine, tmp_path, monkeypatch):
-    path = recording(tmp_path / "a.wav", 1)
-    blocks, opened = engine.blocks, []
-    monkeypatch.setattr(engine, "blocks", lambda p: opened.append(p) or blocks(p))
-    options = UpsampleOptions(seed=1, steps=1, cutoff_hz=6000.0)
-    told = [type(event) for event in engine.stream(path, tmp_path / "o", options)]
-    assert len(opened) == 1  # beside the reading that measures
-    assert told.index(ContextRead) < told.index(Planned) < told.index(ChunksDone)
+def test_log_mels_have_the_networks_level_and_the_frames_that_were_announced(features, mel, randn):
+    samples = 0.02 * randn(2, 100_001) + 0.3
+    extractor, blocks = features(samples)
+    log_mels = together(extractor.log_mels(blocks()))
+    assert log_mels.shape == (2, extractor.frames, 256) == (2, 209, 256)
+    centred = samples - samples.mean(dim=1, keepdim=True)
+    expected = mel(centred * PEAK / centred.abs().max())
+    known = mel.first_bin_above(0.9 * CUTOFF)
+    assert (log_mels - expected)[:, INNER, :known].abs().max() < 1e-3
+
+
+def test_nothing_above_the_cutoff_reaches_a_network(features, mel, randn):
+    samples = 0.1 * randn(1, 96_000)
+    above = filter_whole(samples, highpass_kernel(1.1 * CUTOFF, 1.2 * CUTOFF, 48_000))
+    extractor, blocks = features(samples)
+    first = mel.first_bin_above(1.3 * CUTOFF)
+    for frames in (extractor.log_mels(blocks()), extractor.mixed_log_mels(blocks())):
+        assert together(frames)[:, INNER, first:].max() < LOG_FLOOR + 0.5
+    assert mel(above)[:, INNER, first:].min() > LOG_FLOOR + 2.0
+
+
+def test_the_encoder_gets_the_mean_of_the_channels(features, randn):
+    samples = 0.1 * randn(2, 96_000)
+    extractor, blocks = features(samples)
+    mixed = together(extractor.mixed_log_mels(blocks()))
+    assert mixed.shape[0] == 1
+    one, mono = features(samples.mean(dim=0, keepdim=True))
+    shift = torch.log(torch.tensor(one.gain / extractor.gain))
+    difference = together(one.log_mels(mono())) - mixed - shift
+    assert difference[:, INNER, :150].abs().max() < 1e-3

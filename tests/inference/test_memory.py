@@ -46,7 +46,8 @@ def test_one_network_alone_needs_less_than_all_and_more_than_its_own_tensors(tin
 
 def test_a_run_tells_what_it_will_take_before_its_first_chunk(tiny_config, tmp_path, capsys):
     from lily.cli.progress import follow
-    from lily.inference.events import Finished, Planned, UpsampleOptions
+    from lily.inference.events import Finished, Planned
+    from lily.inference.options import UpsampleOptions
 
     folder = make_folder(tmp_path / "model")
     config = read_folder_config(folder)

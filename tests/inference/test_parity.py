@@ -22,8 +22,7 @@ from lily.config.presets import MelConfig
 from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR
 from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS, sample
-from lily.dsp.audiosr import FAMILIES, family_of, lowpass, prepare, share_index
-from lily.dsp.blocks import drained
+from lily.dsp.audiosr import FAMILIES, ShareMeter, family_of, lowpass, share_index
 from lily.dsp.mel import LogMel
 from lily.errors import InputError
 from lily.inference.engine import InferenceEngine
@@ -119,8 +118,9 @@ def test_cutoff_of_98_5_percent(compare):
         sound = formula.recording(f"cutoff {top}", 1.0, top)[None]
         mean = sound.mean(dim=1, keepdim=True)
         peak = (sound - mean).abs().amax(dim=1, keepdim=True)
-        reading = prepare([sound], sound.shape[-1], mean, peak, seed=0, cutoff_hz=None)
-        found += drained(reading).cutoffs_hz
+        meter = ShareMeter(sound.shape[-1], mean, peak)
+        meter.push(sound)
+        found += meter.finish()
     compare("cutoff, 98.5 %", torch.tensor(found), "cutoffs", 1e-6)
 
 
@@ -154,9 +154,7 @@ def test_u_net_and_guidance(model, compare):
     t = torch.tensor([1, 777])
     compare("U-Net", model.unet(torch.cat([x, low], 1), t), "unet", 1e-5)
     compare("scale factor", model.predict_v(x, low, t), "conditional_v", 1e-5)
-    ours = guided(
-        lambda x, t, low: model.predict_v(x, low, t), x, t, low, UNCONDITIONAL, formula.GUIDANCE
-    )
+    ours = guided(model.predict_v, x, low, t, UNCONDITIONAL, formula.GUIDANCE)
     compare("classifier-free guidance", ours, "guided_v", 1e-5)
 
 
@@ -230,8 +228,8 @@ class Listener:
 def test_profile_audiosr_from_the_file_to_the_vocoder(folder, tmp_path, monkeypatch, compare):
     engine = InferenceEngine(read_folder_config(folder), device="cpu")
     decode, encode, caught = engine.model.decode, engine.model.low_posterior, {}
-    monkeypatch.setattr("lily.inference.generate.NoiseField", NamedNoise)
-    monkeypatch.setattr("lily.inference.options.Splicer", Listener)
+    monkeypatch.setattr("lily.inference.recording.NoiseField", NamedNoise)
+    monkeypatch.setattr("lily.inference.recording.Splicer", Listener)
 
     def decoded(z: Tensor) -> Tensor:
         caught["latent"], caught["mel"] = z, decode(z)

@@ -19,8 +19,7 @@ from lily.dsp.audiosr import WINDOW, StreamingLowpass, lowpass
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.errors import InputError
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import PROFILES as NAMES
-from lily.inference.events import UpsampleOptions
+from lily.inference.options import PROFILE_NAMES, UpsampleOptions
 from lily.inference.profiles import PROFILES
 
 
@@ -53,7 +52,7 @@ def run(engine: InferenceEngine, path: Path, out: Path, **options) -> Tensor:
 
 
 def test_every_profile_has_its_name_and_its_rules():
-    assert tuple(PROFILES) == NAMES
+    assert tuple(PROFILES) == PROFILE_NAMES
     assert all(profile.name == name for name, profile in PROFILES.items())
 
 
@@ -79,7 +78,7 @@ def test_audiosr_gives_the_same_bits_for_a_seed_and_other_bits_than_lily(engine,
     assert not torch.equal(first, run(engine, path, tmp_path / "4", profile="lily", **given))
 
 
-@pytest.mark.parametrize("profile", NAMES)
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
 def test_without_encoder_tensors_on_and_off_are_the_same_bits(engine, tmp_path, profile):
     path = write(tmp_path / "a.wav", noise(2.0, 4_000.0))
     given = {"cutoff_hz": 4_000.0, "profile": profile}
@@ -161,6 +160,15 @@ def test_the_command_line_takes_a_profile(folder, tmp_path, capsys):
 )
 def test_a_short_recording_has_a_chunk_of_half_the_length_if_it_fits(latents, preset, length):
     assert PROFILES["lily"].chunk(latents, preset) == length
+
+
+def test_a_chunk_whose_half_the_u_net_cannot_take_is_not_halved(folder, tmp_path):
+    config = read_folder_config(folder)
+    config["inference"] = {**config["inference"], "chunk": 136}
+    engine = InferenceEngine(config, device="cpu")
+    path = write(tmp_path / "a.wav", noise(0.5, 4_000))
+    result = engine.run_inference(path, tmp_path / "o", seed=1, steps=1, cutoff_hz=4_000.0)
+    assert result.chunks == 1 and result.samples == 24_000
 
 
 def test_guidance_acts_only_at_the_times_the_preset_names(folder, tmp_path):

@@ -1,11 +1,10 @@
-"""Laws of resuming: the bits of an uninterrupted run, wherever the first was cut off, or anew."""
+"""Laws of resuming: the samples of an uninterrupted run, wherever the first one was cut off."""
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,37 +15,18 @@ from test_engine import make_folder
 
 from lily.checkpoints.model_folder import read_folder_config
 from lily.cli import main
-from lily.errors import ConfigError
-from lily.inference import resume as chunk_cache
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import (
-    ChunksDone,
-    Compared,
-    Finished,
-    Planned,
-    Sampling,
-    StopEarly,
-    UpsampleOptions,
-)
-from lily.inference.generate import Filler
-from lily.inference.resume import KEEP_SECONDS, LOCK, ChunkCache
+from lily.inference.events import ChunksDone, Compared, Finished, Sampling
+from lily.inference.options import UpsampleOptions
+from lily.inference.resume import ChunkStore
 
 CHUNKS = 6
-ROOMY = 10_000_000  # bytes: more than any run here keeps
+PART = "four seconds.wav.part"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    """The tests' engine; every test gives it a cache of its own."""
+def engine(tmp_path_factory) -> InferenceEngine:
     return InferenceEngine(read_folder_config(make_folder(tmp_path_factory.mktemp("m"))), "cpu")
-
-
-@pytest.fixture
-def cache(engine, tmp_path, monkeypatch) -> Path:
-    """An empty cache, and its folder."""
-    folder = tmp_path / "chunks"
-    monkeypatch.setattr(engine, "cache", ChunkCache(folder, ROOMY))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,53 +43,44 @@ def options(**changes) -> UpsampleOptions:
 
 
 def whole(engine, recording, out, chosen=None):
-    """A run's result and everything it wrote."""
+    """A run's result and everything that is in its folder afterwards."""
     *_, last = engine.stream(recording, out, chosen or options())
     return last.result, {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-def cut_off(engine, recording, out, chunks, chosen=None) -> None:
-    """A run that goes away once so many chunks are done."""
+def cut_off(engine, recording, out, chunks, chosen=None) -> list[Path]:
+    """Cancel a run once so many chunks are done; returns the files of the finished chunks."""
     stream = engine.stream(recording, out, chosen or options())
     while chunks > 0:
         event = next(stream)
         chunks -= len(event.chunks) if isinstance(event, ChunksDone) else 0
     stream.close()
-    assert not list(out.iterdir())
+    assert [path.name for path in out.iterdir()] == [f"{recording.name}.part"]
+    return chunk_files(out / f"{recording.name}.part")
 
 
-def engine_chunks(engine, recording, out) -> int:
-    """How many chunks a recording has."""
-    stream = engine.stream(recording, out / "planned", options())
-    total = next(len(event.chunks) for event in stream if isinstance(event, Planned))
-    stream.close()
-    return total
-
-
-def kept_files(cache: Path) -> list[Path]:
-    return sorted(cache.glob("run-*/*.chunk"))
+def chunk_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.chunk"))
 
 
 @pytest.fixture(scope="module")
 def expected(engine, recording, tmp_path_factory):
-    """What an uninterrupted run writes."""
+    """What an uninterrupted run writes; no chunk is left of it."""
     return whole(engine, recording, tmp_path_factory.mktemp("o"), options(resume=False))[1]
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5])
 def test_wherever_it_was_cut_off_it_ends_in_the_same_bits(
-    engine, cache, recording, expected, tmp_path, chunks
+    engine, recording, expected, tmp_path, chunks
 ):
-    cut_off(engine, recording, tmp_path / "o", chunks)
-    assert kept_files(cache)
+    assert len(cut_off(engine, recording, tmp_path / "o", chunks)) >= chunks
     result, written = whole(engine, recording, tmp_path / "o")
     assert written == expected
     assert chunks <= result.resumed < CHUNKS and "Resumed" in result.message
-    assert not list(cache.iterdir())  # complete: nothing is kept of it
 
 
-def test_cut_off_again_and_again_every_run_begins_where_the_last_ended(
-    engine, cache, recording, expected, tmp_path
+def test_cut_off_again_and_again_every_run_continues_the_last(
+    engine, recording, expected, tmp_path
 ):
     for chunks in (2, 3):
         cut_off(engine, recording, tmp_path / "o", chunks)
@@ -120,7 +91,7 @@ def test_cut_off_again_and_again_every_run_begins_where_the_last_ended(
     assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == expected
 
 
-def test_a_comparison_goes_on_too(engine, cache, recording, tmp_path):
+def test_a_comparison_resumes_too(engine, recording, tmp_path):
     def compared(out):
         *_, last = engine.compare(recording, out, options())
         assert isinstance(last, Compared)
@@ -128,70 +99,87 @@ def test_a_comparison_goes_on_too(engine, cache, recording, tmp_path):
 
     _, plain = compared(tmp_path / "plain")
     stream = engine.compare(recording, tmp_path / "o", options())
-    while not (isinstance(event := next(stream), ChunksDone) and event.take and event.done > 1):
+    while not (isinstance(event := next(stream), ChunksDone) and event.variant and event.done > 1):
         pass
     stream.close()
     result, written = compared(tmp_path / "o")
     assert written == plain and result.off.resumed == result.on.resumed >= 2
 
 
-def test_what_was_stopped_early_is_gone_on_with(engine, cache, recording, expected, tmp_path):
-    stream = engine.stream(recording, tmp_path / "early", options())
-    while not isinstance(next(stream), ChunksDone):
-        pass
-    early = stream.throw(StopEarly()).result
-    assert not early.complete and "Run it again to go on from there." in early.message
-    result, written = whole(engine, recording, tmp_path / "o")
-    assert written == expected and result.resumed == early.chunks
+def test_a_run_that_was_stopped_early_can_be_continued(engine, recording, expected, tmp_path):
+    stop, chunks = threading.Event(), tmp_path / "chunks"
+    asked = options(chunk_folder=chunks)
+    for event in engine.stream(recording, tmp_path / "early", asked, stop=stop):
+        if isinstance(event, ChunksDone):
+            stop.set()
+    early = event.result
+    assert not early.complete and len(chunk_files(chunks)) == early.chunks
+    result, written = whole(engine, recording, tmp_path / "o", asked)
+    assert written == expected and result.resumed == early.chunks and not chunks.exists()
 
 
-def test_without_resume_it_starts_anew(engine, cache, recording, expected, tmp_path):
+def test_without_resume_it_starts_anew(engine, recording, expected, tmp_path):
     cut_off(engine, recording, tmp_path / "o", 3)
     result, written = whole(engine, recording, tmp_path / "o", options(resume=False))
     assert result.resumed == 0 and written == expected
 
 
-def test_a_seed_that_was_drawn_is_drawn_once(engine, cache, recording, tmp_path):
-    unasked = options(seed=None)
-    cut_off(engine, recording, tmp_path / "o", 4, unasked)
-    result, written = whole(engine, recording, tmp_path / "o", unasked)
+def test_a_seed_that_was_drawn_is_drawn_once(engine, recording, tmp_path):
+    drawn = options(seed=None)
+    cut_off(engine, recording, tmp_path / "o", 4, drawn)
+    result, written = whole(engine, recording, tmp_path / "o", drawn)
     assert result.resumed >= 4
     again = whole(engine, recording, tmp_path / "again", options(seed=result.seed))
     assert written == again[1]
 
 
-def test_another_question_finds_nothing(engine, cache, recording, tmp_path):
-    cut_off(engine, recording, tmp_path / "o", 5)
-    louder = tmp_path / recording.name
-    soundfile.write(louder, 1.5 * soundfile.read(recording)[0], 8_000)
-    pieces = ((0.0, 3_000.0), (2.0, 3_900.0))
-    questions = [
-        (recording, {"seed": 4}),
-        (recording, {"steps": 3}),
-        (recording, {"encoder": False}),
-        (recording, {"guidance": 2.0}),
-        (recording, {"sampler": "ddim"}),
-        (recording, {"cutoff_hz": 3_000.0}),
-        (recording, {"cutoff_hz": pieces}),
-        (recording, {"cutoff_hz": (pieces[0], (2.5, 3_900.0))}),
-        (louder, {}),
-    ]
-    for number, (path, changes) in enumerate(questions):
-        stream = engine.stream(path, tmp_path / f"o{number}", options(**changes))
-        first = next(e for e in stream if isinstance(e, Sampling | ChunksDone))
-        assert isinstance(first, Sampling), changes
-        stream.close()
-    assert len(list(cache.iterdir())) == 1  # who has made nothing leaves nothing
+CHANGES = [
+    {"seed": 4},
+    {"steps": 3},
+    {"encoder": False},
+    {"guidance": 2.0},
+    {"sampler": "ddim"},
+    {"cutoff_hz": 3_000.0},
+    {"cutoff_hz": ((0.0, 3_000.0), (2.0, 3_900.0))},
+    {"louder": True},
+    {"context": True},
+]
 
 
-def test_another_container_or_limit_is_the_same_question(engine, cache, recording, tmp_path):
-    cut_off(engine, recording, tmp_path / "o", 5)
-    asked = options(format="flac", longest_seconds=60.0)
-    assert whole(engine, recording, tmp_path / "o", asked)[0].resumed >= 5
+@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: "-".join(changes))
+def test_a_run_with_other_settings_starts_anew(engine, recording, tmp_path, changes):
+    folder = tmp_path / "chunks"
+    cut_off_at = options(chunk_folder=folder)
+    stream = engine.stream(recording, tmp_path / "o", cut_off_at)
+    next(event for event in stream if isinstance(event, ChunksDone))
+    stream.close()
+    assert chunk_files(folder)
+    path, changes, context = recording, dict(changes), None
+    if changes.pop("louder", False):
+        path = tmp_path / recording.name
+        soundfile.write(path, 1.5 * soundfile.read(recording)[0], 8_000)
+    if changes.pop("context", False):
+        context = engine.context_of(recording, options(cutoff_hz=3_000.0))
+    stream = engine.stream(
+        path, tmp_path / "other", options(chunk_folder=folder, **changes), context=context
+    )
+    first = next(event for event in stream if isinstance(event, Sampling | ChunksDone))
+    assert isinstance(first, Sampling)
+    stream.close()
+    assert not folder.exists()  # its own, and it had no chunk yet
+
+
+def test_another_container_or_limit_makes_no_difference(engine, recording, tmp_path):
+    folder = tmp_path / "chunks"
+    stream = engine.stream(recording, tmp_path / "o", options(chunk_folder=folder))
+    next(event for event in stream if isinstance(event, ChunksDone))
+    stream.close()
+    asked = options(format="flac", longest_seconds=60.0, chunk_folder=folder)
+    assert whole(engine, recording, tmp_path / "o", asked)[0].resumed >= 1
 
 
 def damages():
-    """Ways in which a file of the cache may be wrong."""
+    """Ways in which a chunk's file may be wrong."""
     generator = np.random.default_rng(0)
 
     def flipped(data: bytes) -> bytes:
@@ -207,185 +195,138 @@ def damages():
     }
 
 
-def test_what_is_damaged_is_made_anew(engine, cache, recording, tmp_path):
-    mono = tmp_path / "mono.wav"  # two chunks a batch: some are damaged in one of them
-    soundfile.write(mono, soundfile.read(recording)[0][:, 0], 8_000)
-    _, expected = whole(engine, mono, tmp_path / "whole", options(resume=False))
-    cut_off(engine, mono, tmp_path / "o", CHUNKS)
-    files = kept_files(cache)
-    assert len(files) == CHUNKS
-    for path, damage in zip(files, damages().values(), strict=False):
-        path.write_bytes(damage(path.read_bytes()))
-    (files[0].parent / "seed").write_bytes(b"[")
-    result, written = whole(engine, mono, tmp_path / "o")
-    assert written == expected and result.resumed == CHUNKS - len(damages()) == 1
-
-
-def test_no_damage_to_a_file_gives_another_chunk(randn, tmp_path):
-    low = randn(2, 16, 8)
-    made = torch.cat([low[..., :3], randn(2, 16, 5)], dim=2)
-    data, path = chunk_cache._packed(made, low), tmp_path / "a.chunk"
-    path.write_bytes(data)
-    assert torch.equal(chunk_cache._read(path, low), made)
-    cuts = [data[:length] for length in range(0, len(data), 5)]
-    for damaged in cuts + [damage(data) for damage in damages().values() for _ in range(50)]:
-        path.write_bytes(damaged)
-        assert chunk_cache._read(path, low) is None
-
-
-def test_what_waits_behind_a_lost_chunk_does_not_grow_with_the_recording(
-    engine, cache, tmp_path, monkeypatch
+@pytest.mark.parametrize("damage", damages())
+def test_a_damaged_chunk_and_those_after_it_are_generated_again(
+    engine, recording, expected, tmp_path, damage
 ):
-    held = []
-
-    class Watched(Filler):
-        def _push(self, frames):
-            super()._push(frames)
-            held.append(len(self._takes[0].results))
-
-    monkeypatch.setattr(engine, "filler", Watched)
-    long = tmp_path / "long.wav"
-    noise = np.random.default_rng(0).normal(0, 0.1, 8_000 * 40)
-    soundfile.write(long, noise, 8_000)
-    total = engine_chunks(engine, long, tmp_path)
-    cut_off(engine, long, tmp_path / "o", total)
-    first = min(kept_files(cache), key=lambda path: path.stat().st_mtime_ns)
-    first.unlink()
-    held.clear()
-    result, _ = whole(engine, long, tmp_path / "o")
-    assert result.resumed == total - 1
-    # Behind the lost one: a batch, and what one block of the file brings.
-    assert max(held) <= engine.settings.batch + total // 4 and total > 40
+    files = cut_off(engine, recording, tmp_path / "o", 5)
+    files[1].write_bytes(damages()[damage](files[1].read_bytes()))
+    result, written = whole(engine, recording, tmp_path / "o")
+    assert written == expected and result.resumed == 1
 
 
-def test_a_sound_file_under_the_name_of_another_chunk_is_not_taken_for_it(
-    engine, cache, recording, tmp_path
-):
-    mono = tmp_path / "mono.wav"
-    soundfile.write(mono, soundfile.read(recording)[0][:, 0], 8_000)
-    cut_off(engine, mono, tmp_path / "o", 4)
-    foreign = kept_files(cache)[0].read_bytes()
-    cut_off(engine, recording, tmp_path / "o", 4)
-    (stereo,) = {p.parent for p in kept_files(cache)} - {
-        p.parent for p in kept_files(cache) if p.read_bytes() == foreign
-    }
-    for path in stereo.glob("*.chunk"):
-        path.write_bytes(foreign)
-    assert whole(engine, recording, tmp_path / "o")[0].resumed == 0
-
-
-@pytest.mark.parametrize("name", ["_write", "_removed_all"])
-def test_a_full_disk_costs_the_chunks_and_not_the_run(
-    engine, cache, recording, expected, tmp_path, monkeypatch, name
-):
-    if name == "_write":
-
-        def full(path: Path, data: bytes) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-        monkeypatch.setattr(chunk_cache, "_write", full)
-    else:  # the folder's place is taken by a file
-        cache.write_text("not a folder")
+@pytest.mark.parametrize("content", [b"", b"[", b"[]", b'{"seed": "3"}', b"\xff"])
+def test_without_its_key_no_chunk_is_used(engine, recording, expected, tmp_path, content):
+    cut_off(engine, recording, tmp_path / "o", 3)
+    (tmp_path / "o" / PART / "run.json").write_bytes(content)
     result, written = whole(engine, recording, tmp_path / "o")
     assert written == expected and result.resumed == 0
 
 
-def test_a_run_keeps_no_more_than_the_limit_and_goes_on(
-    engine, cache, recording, expected, tmp_path, monkeypatch
+def test_no_damage_to_a_file_gives_another_chunk(randn, tmp_path):
+    store = ChunkStore.open(tmp_path, "key", 0, resume=False)
+    chunk = randn(2, 16, 8)
+    store.save(3, 0, chunk)
+    (path,) = chunk_files(tmp_path)
+    data = path.read_bytes()
+    assert torch.equal(store.load(3, 0, (2, 16, 8)), chunk)
+    cuts = [data[:length] for length in range(0, len(data), 5)]
+    for damaged in cuts + [damage(data) for damage in damages().values() for _ in range(50)]:
+        path.write_bytes(damaged)
+        assert store.load(3, 0, (2, 16, 8)) is None
+
+
+def test_a_chunk_under_another_name_or_of_another_run_is_not_used(randn, tmp_path):
+    stores = [ChunkStore.open(tmp_path / key, key, 0, resume=False) for key in ("a", "b")]
+    stores[0].save(0, 0, randn(1, 8, 4))
+    data = chunk_files(tmp_path / "a")[0].read_bytes()
+    for folder, name in (("a", "000001-0"), ("a", "000000-1"), ("b", "000000-0")):
+        (tmp_path / folder / f"{name}.chunk").write_bytes(data)
+    assert stores[0].load(0, 0, (1, 8, 4)) is not None
+    assert stores[0].load(1, 0, (1, 8, 4)) is None
+    assert stores[0].load(0, 1, (1, 8, 4)) is None
+    assert stores[1].load(0, 0, (1, 8, 4)) is None
+
+
+def test_memory_does_not_grow_behind_a_lost_chunk(engine, tmp_path, monkeypatch):
+    """Chunks after the lost one are generated in batches, as in any run."""
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.random.default_rng(0).normal(0, 0.1, 8_000 * 20), 8_000)
+    files = cut_off(engine, long, tmp_path / "o", 20)
+    files[2].unlink()
+    held, done = [], 0
+    for event in engine.stream(long, tmp_path / "o", options()):
+        if isinstance(event, Sampling):
+            held.append(max(event.chunks) - done)
+        elif isinstance(event, ChunksDone):
+            done = event.done
+    assert event.result.resumed == 2
+    assert max(held) <= engine.settings.batch
+
+
+@pytest.mark.parametrize("problem", ["full", "taken"])
+def test_where_chunks_cannot_be_kept_the_run_continues(
+    engine, recording, expected, tmp_path, monkeypatch, problem
 ):
-    cut_off(engine, recording, tmp_path / "o", CHUNKS)
-    total = sum(path.stat().st_size for path in kept_files(cache))
-    shutil.rmtree(cache)
-    monkeypatch.setattr(engine, "cache", ChunkCache(cache, total // 2))
-    cut_off(engine, recording, tmp_path / "o", CHUNKS)
-    assert 0 < sum(path.stat().st_size for path in cache.rglob("*")) - 4096 <= total // 2
+    if problem == "full":
+        write = Path.write_bytes
+
+        def full(path: Path, data: bytes) -> int:
+            if path.suffix == ".chunk":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return write(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+    else:  # a file lies where the folder should be
+        (tmp_path / "o").mkdir()
+        (tmp_path / "o" / PART).write_text("mine")
     result, written = whole(engine, recording, tmp_path / "o")
-    assert written == expected and 0 < result.resumed < CHUNKS
+    assert result.resumed == 0
+    if problem == "taken":
+        assert written.pop(PART) == b"mine"
+    assert written == expected
 
 
-def test_the_oldest_runs_make_room_but_not_one_that_is_running(
-    engine, cache, recording, tmp_path, monkeypatch
-):
-    for number in range(3):
-        cut_off(engine, recording, tmp_path / "o", CHUNKS, options(seed=number))
-        time.sleep(0.05)
-    size = sum(path.stat().st_size for path in kept_files(cache)) // 3
-    runs = sorted(cache.glob("run-*"), key=lambda folder: folder.stat().st_mtime)
-    monkeypatch.setattr(engine, "cache", ChunkCache(cache, int(3.5 * size)))
-    with (runs[0] / LOCK).open("ab") as lock:
-        assert chunk_cache.lock_file(lock)  # as a process that runs it does
-        cut_off(engine, recording, tmp_path / "o", CHUNKS, options(seed=3))
-        left = set(cache.glob("run-*"))
-    assert runs[0] in left and runs[1] not in left and len(left) == 3
+def test_files_that_are_not_lilys_stay(engine, recording, tmp_path):
+    folder = tmp_path / "o" / PART
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    *_, last = engine.stream(recording, tmp_path / "o", options())
+    assert last.result.complete
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-def test_a_run_that_nobody_came_back_for_goes_after_a_week(engine, cache, recording, tmp_path):
-    for number in range(2):
-        cut_off(engine, recording, tmp_path / "o", 2, options(seed=number))
-    old = cache / "run-old"
-    old.mkdir()
-    (old / "a.chunk").write_bytes(b"x")
-    os.utime(old, (time.time() - KEEP_SECONDS - 60,) * 2)
-    cut_off(engine, recording, tmp_path / "o", 2, options(seed=2))
-    assert not old.exists() and len(list(cache.iterdir())) == 3
-
-
-def test_two_runs_of_one_recording_at_once_do_each_other_no_harm(
-    engine, cache, recording, expected, tmp_path
-):
-    streams = [engine.stream(recording, tmp_path / name, options()) for name in "ab"]
-    others = engine.stream(recording, tmp_path / "c", options(seed=9))
+def test_two_runs_of_one_output_at_once_do_not_mix(engine, recording, expected, tmp_path, caplog):
+    chunks = tmp_path / "chunks"
+    streams = [
+        engine.stream(recording, tmp_path / name, options(chunk_folder=chunks)) for name in "ab"
+    ]
     while streams:
-        next(others, None)
         streams = [stream for stream in streams if not isinstance(next(stream), Finished)]
+    assert "Another process uses" in caplog.text
     for name in "ab":
         assert {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} == expected
 
 
-def test_nothing_is_kept_where_that_is_asked_for(
-    engine, recording, expected, tmp_path, monkeypatch
-):
-    environment = {"LILY_CHUNKS": str(tmp_path / "chunks"), "LILY_CHUNKS_MB": "0"}
-    monkeypatch.setattr(engine, "cache", ChunkCache.from_environment(environment))
-    cut_off(engine, recording, tmp_path / "o", 5)
-    assert not (tmp_path / "chunks").exists()
-    assert whole(engine, recording, tmp_path / "o")[1] == expected
-
-
-@pytest.mark.parametrize("limit", ["much", "-1", "inf", "nan"])
-def test_a_limit_is_a_number_of_megabytes(limit):
-    with pytest.raises(ConfigError, match="LILY_CHUNKS_MB"):
-        ChunkCache.from_environment({"LILY_CHUNKS_MB": limit})
-
-
-def test_the_command_line_goes_on_and_leaves_what_is_finished(
+def test_the_command_line_resumes_and_leaves_what_is_finished(
     recording, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setenv("LILY_CHUNKS", str(tmp_path / "chunks"))
     short = tmp_path / "short.wav"
     soundfile.write(short, soundfile.read(recording)[0][:8_000], 8_000)
     folder, out = make_folder(tmp_path / "model"), tmp_path / "out"
     command = ["upsample", short, recording, "-o", out, "--weights", folder]
     command = [*map(str, command), "--steps", "1", "--seed", "1", "--device", "cpu"]
-    keep, kept = chunk_cache.KeptChunks.keep, []
+    save, saved = ChunkStore.save, []
 
-    def keep_some(self, take, index, log_mel):
-        keep(self, take, index, log_mel)
-        kept.append(index)
-        if index == 4:
+    def save_some(self, chunk, variant, log_mels):
+        save(self, chunk, variant, log_mels)
+        saved.append(chunk)
+        if chunk == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(chunk_cache.KeptChunks, "keep", keep_some)
+    monkeypatch.setattr(ChunkStore, "save", save_some)
     assert main(command) == 130
-    assert "With --resume the same command goes on" in capsys.readouterr().err
-    assert {path.name for path in out.iterdir()} == {"short.wav", "short.json"}
-    monkeypatch.setattr(chunk_cache.KeptChunks, "keep", keep)
+    assert "--resume" in capsys.readouterr().err
+    assert {path.suffix for path in out.iterdir()} == {".wav", ".json", ".part"}
+    assert not (out / recording.name).exists()
+    monkeypatch.setattr(ChunkStore, "save", save)
     before = (out / "short.wav").stat().st_mtime_ns
     assert main([*command, "--resume", "--json"]) == 0
     streams = capsys.readouterr()
     assert "short.wav is there already" in streams.err and '"resumed": 5' in streams.out
     assert (out / "short.wav").stat().st_mtime_ns == before
-    resumed = (out / "four seconds.wav").read_bytes()
+    assert not list(out.glob("*.part"))
+    resumed = (out / recording.name).read_bytes()
     command[command.index(str(out))] = str(tmp_path / "anew")
     assert main(command) == 0
-    assert (tmp_path / "anew" / "four seconds.wav").read_bytes() == resumed
+    assert (tmp_path / "anew" / recording.name).read_bytes() == resumed

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 import types
-from functools import partial
 
 import pytest
 import soundfile
@@ -18,7 +18,9 @@ from lily.checkpoints.model_folder import load_model, read_folder_config, save_m
 from lily.config.presets import load_config
 from lily.inference import zerogpu as zero
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import ChunksDone, Sampling, StopEarly, UpsampleOptions
+from lily.inference.events import ChunksDone, Sampling
+from lily.inference.options import UpsampleOptions
+from lily.inference.sample import SamplingConfig
 from lily.model.latent_diffusion import LatentDiffusion
 
 
@@ -95,14 +97,26 @@ def test_however_many_calls_the_samples_are_the_same(
     plain, expected = samples_of(InferenceEngine(config, "cpu"), recording, tmp_path / "plain")
     assert plain.chunks == 9
     monkeypatch.setattr(zero, "MOST_SECONDS", most)
-    monkeypatch.setattr(zero, "ROW_SECONDS", 4.0)
+    monkeypatch.setattr(zero, "ITEM_SECONDS", 6.0)  # two items, a chunk's channels, in 2 s
     _, made = samples_of(zero.engine_maker()(config), recording, tmp_path / "zero")
     assert (made == expected).all()
     assert len(spaces.granted) == calls
     assert all(zero.START_SECONDS < seconds <= most for seconds in spaces.granted)
 
 
-def test_progress_comes_through_and_a_stop_ends_the_call(spaces, config, recording, tmp_path):
+def test_a_comparison_is_sampled_in_the_same_calls(spaces, config, recording, tmp_path):
+    for engine, name in (
+        (InferenceEngine(config, "cpu"), "plain"),
+        (zero.engine_maker()(config), "zero"),
+    ):
+        list(engine.compare(recording, tmp_path / name, UpsampleOptions(seed=3, steps=2)))
+    for kind in ("off", "on", "diff"):
+        plain, made = (tmp_path / name / f"six seconds.{kind}.wav" for name in ("plain", "zero"))
+        assert plain.read_bytes() == made.read_bytes()
+    assert len(spaces.granted) == 1
+
+
+def test_progress_comes_through_and_closing_ends_the_call(spaces, config, recording, tmp_path):
     engine = zero.engine_maker()(config)
     options = UpsampleOptions(seed=3, steps=2)
     events = list(engine.stream(recording, tmp_path / "all", options))
@@ -120,18 +134,19 @@ def test_a_stop_keeps_the_finished_chunks_wherever_in_a_call_it_falls(
     spaces, config, recording, tmp_path, monkeypatch, most, after
 ):
     monkeypatch.setattr(zero, "MOST_SECONDS", most)
-    monkeypatch.setattr(zero, "ROW_SECONDS", 4.0)
+    monkeypatch.setattr(zero, "ITEM_SECONDS", 6.0)
 
     def stopped(engine, out):
-        stream = engine.stream(recording, out, UpsampleOptions(seed=3, steps=2))
-        done = 0
-        while done < after:
-            done += isinstance(next(stream), ChunksDone)
-        result = stream.throw(StopEarly()).result
-        return result, soundfile.read(result.output, dtype="int32")[0]
+        stop, done = threading.Event(), 0
+        for event in engine.stream(recording, out, UpsampleOptions(seed=3, steps=2), stop=stop):
+            done += isinstance(event, ChunksDone)
+            if done >= after:
+                stop.set()
+        return event.result, soundfile.read(event.result.output, dtype="int32")[0]
 
     plain, expected = stopped(InferenceEngine(config, "cpu"), tmp_path / "plain")
     kept, made = stopped(zero.engine_maker()(config), tmp_path / "zero")
+    assert spaces.ended == len(spaces.granted)
     assert 0 < kept.chunks == plain.chunks < 9 and not kept.complete
     assert made.shape == expected.shape and (made == expected).all()
 
@@ -140,23 +155,21 @@ def test_what_calls_had_finished_when_the_quota_ended_is_there_for_the_next_run(
     spaces, config, recording, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(zero, "MOST_SECONDS", 12.0)  # a chunk a call
-    monkeypatch.setattr(zero, "ROW_SECONDS", 4.0)
+    monkeypatch.setattr(zero, "ITEM_SECONDS", 6.0)
     engine = zero.engine_maker()(config)
     _, expected = samples_of(engine, recording, tmp_path / "whole")
-    gpu, calls = engine.filler, len(spaces.granted)
-    push = engine.filler.args[0].args[0]
+    call, calls = engine.sampler._call, len(spaces.granted)
 
     def refused(*arguments):
         if len(spaces.granted) >= calls + 4:
             raise RuntimeError("You have exceeded your GPU quota")
-        yield from push(*arguments)
+        yield from call(*arguments)
 
-    call = partial(zero._call, refused, engine.config)
-    engine.filler = partial(gpu.func, call)
+    monkeypatch.setattr(engine.sampler, "_call", refused)
     chosen = UpsampleOptions(seed=3, steps=2, resume=True)
     with pytest.raises(RuntimeError, match="quota"):
         list(engine.stream(recording, tmp_path / "out", chosen))
-    engine.filler = gpu
+    monkeypatch.setattr(engine.sampler, "_call", call)
     *_, last = engine.stream(recording, tmp_path / "out", chosen)
     assert last.result.resumed == 4
     assert (soundfile.read(last.result.output, dtype="int32")[0] == expected).all()
@@ -170,19 +183,18 @@ def test_a_process_forked_before_the_model_was_loaded_loads_it_itself(
     _, expected = samples_of(engine, recording, tmp_path / "one")
     loaded = []
     monkeypatch.setattr(zero, "load_model", lambda c: loaded.append(c["weights"]) or load_model(c))
-    maker.__self__._held = None
+    maker.__self__._loaded = None
     _, made = samples_of(engine, recording, tmp_path / "two")
     assert loaded == [config["weights"]] and (made == expected).all()
 
 
-def test_a_longer_or_heavier_run_asks_for_more_up_to_the_most(config, monkeypatch):
-    asked = []
-    for channels, steps in ((1, 2), (2, 2), (2, 50)):
-        settings = types.SimpleNamespace(channels=channels, steps=steps, guidance=3.5)
-        filler = types.SimpleNamespace(
-            settings=settings,
-            inference=types.SimpleNamespace(chunk=128),
-            chunks=[None] * 20,
-        )
-        asked.append(zero.call_size(filler)[1])
-    assert asked == sorted(asked) and len(set(asked)) == 3 and asked[-1] <= zero.MOST_SECONDS
+def test_a_call_asks_for_more_seconds_the_heavier_its_items_are():
+    def seconds(**changes):
+        of = {"length": 128, "steps": 2, "sampler": "ddim", "guidance": 1.0, "guided": (0, 1000)}
+        of |= {"draws_low": False, "conditioned": (True,)} | changes
+        return zero.item_seconds(SamplingConfig(**of))
+
+    plain = seconds()
+    for change in ({"steps": 50}, {"guidance": 3.5}, {"conditioned": (False, True)}):
+        assert seconds(**change) > plain
+    assert seconds(length=64) == plain / 2

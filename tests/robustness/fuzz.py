@@ -31,11 +31,10 @@ from lily.audio import sandbox  # noqa: E402
 from lily.audio.read import read_blocks  # noqa: E402
 from lily.checkpoints.model_folder import read_folder_config, save_model_folder  # noqa: E402
 from lily.config.presets import load_config  # noqa: E402
-from lily.dsp.blocks import drained  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
-from lily.inference.analyze import measure  # noqa: E402
+from lily.inference.analyze import analyze  # noqa: E402
 from lily.inference.engine import InferenceEngine  # noqa: E402
-from lily.inference.events import UpsampleOptions  # noqa: E402
+from lily.inference.options import UpsampleOptions  # noqa: E402
 from lily.model.latent_diffusion import LatentDiffusion  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "lily" / "assets" / "examples"
@@ -71,7 +70,7 @@ def complaint(text: str) -> str:
 def measured(engine: InferenceEngine, path: Path) -> str:
     """Measure a recording: "measured" or "refused"; raises AssertionError for a broken law."""
     try:
-        found = drained(measure(path, engine.sample_rate, UpsampleOptions(seed=0)))
+        found = analyze(path, engine.sample_rate, UpsampleOptions(seed=0))
     except LilyError as error:
         assert not complaint(str(error)), complaint(str(error))
         return "decoder failed" if "its decoder fail" in str(error) else "refused"
@@ -91,7 +90,7 @@ def filled(engine: InferenceEngine, path: Path, out: Path) -> str:
         assert not out.exists() or not list(out.iterdir()), "a refused file left something behind"
         return "refused by the engine"
     info = soundfile.info(result.output)
-    measured = drained(measure(path, engine.sample_rate, UpsampleOptions(seed=0)))
+    measured = analyze(path, engine.sample_rate, UpsampleOptions(seed=0))
     assert (info.frames, info.channels) == (measured.samples, measured.info.channels)
     assert info.samplerate == 48_000
     made = {path for path in (result.output, result.metadata) if path is not None}

@@ -1,12 +1,12 @@
-"""Kill a run at random moments, let it go on, and compare with a run that nobody disturbed.
+"""Kill a run at random moments, resume it, and compare with an uninterrupted run.
 
     python tests/robustness/kill.py /tmp/kill                           20 moments
     python tests/robustness/kill.py /tmp/kill --moments 5 --seed 1      others
 
-A run is ``lily upsample`` with the bundled model, in a process of its own that is forked when torch
-is imported already. It gets SIGKILL at a random moment: a random number of its chunks is kept, and
-up to the time that a chunk takes has passed since. Then the same command runs with --resume. Exits
-with 1 unless output and metadata have the same bytes every time and nothing else is left.
+A run is ``lily upsample`` with the bundled model, in a process that is forked after torch is
+imported. It gets SIGKILL at a random moment: when a random number of its chunks is kept and up to
+the time that a chunk takes has passed since. Then the same command runs with --resume. Exits with 1
+unless output and metadata have the same bytes every time and nothing else is left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Killing:
 
     def __init__(self, folder: Path, model: list[str], seconds: int = SECONDS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.chunks = folder, folder / "chunks"
+        self.folder = folder
         self.recording = folder / "recording.wav"
         noise = 0.1 * np.random.default_rng(0).standard_normal((seconds * RATE, 2))
         soundfile.write(self.recording, noise, RATE)
@@ -54,7 +54,6 @@ class Killing:
         try:
             sys.stdout = open(f"{out}.json", "w")  # noqa: SIM115  until the process ends
             sys.stderr = open(f"{out}.log", "w")  # noqa: SIM115
-            os.environ["LILY_CHUNKS"] = str(self.chunks)
             command = ["upsample", str(self.recording), "-o", str(out), *self.options, *more]
             code = lily_main(command)
         finally:
@@ -62,11 +61,11 @@ class Killing:
             sys.stderr.flush()
             os._exit(code)
 
-    def kept(self) -> int:
-        """How many chunks lie in the cache."""
-        return len(list(self.chunks.glob("run-*/*.chunk")))
+    def kept(self, out: Path) -> int:
+        """How many chunks of an unfinished run are kept."""
+        return len(list(out.glob("*.part/*.chunk")))
 
-    def undisturbed(self) -> tuple[dict[str, bytes], int, float]:
+    def uninterrupted(self) -> tuple[dict[str, bytes], int, float]:
         """What a whole run writes, its number of chunks, and the seconds that one takes."""
         pid, began = self.start(out := self.folder / "whole"), time.monotonic()
         _, status = os.waitpid(pid, 0)
@@ -81,7 +80,7 @@ class Killing:
         Returns whether it was still running, what the two wrote, and what the second told.
         """
         pid, ended = self.start(out := self.folder / name), False
-        while self.kept() < kept and not ended:
+        while self.kept(out) < kept and not ended:
             time.sleep(LOOK_EVERY)
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
         if not ended:
@@ -97,13 +96,14 @@ class Killing:
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, hidden ones too."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Every file of a folder, hidden ones too; a folder in it has no content."""
+    files = sorted(folder.iterdir())
+    return {path.name: path.read_bytes() if path.is_file() else b"" for path in files}
 
 
 def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[str, int, str]]:
     """Kill at random moments; of each its description, the chunks kept, and what is wrong."""
-    expected, chunks, seconds = killing.undisturbed()
+    expected, chunks, seconds = killing.uninterrupted()
     draw = random.Random(seed)
     while moments:
         kept, after = draw.randrange(chunks), draw.uniform(0, seconds)
@@ -111,7 +111,6 @@ def measure(killing: Killing, moments: int, seed: int = 0) -> Iterator[tuple[str
         if not running:  # it ended before: another moment
             continue
         wrong = [] if made == expected else [f"{sorted(made)} differ"]
-        wrong += [str(path) for path in killing.chunks.glob("run-*")]
         moments -= 1
         yield f"{after:.2f} s after chunk {kept} of {chunks}", told["resumed"], ", ".join(wrong)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -71,8 +70,7 @@ def peak_mb(recording: Path, steps: int) -> tuple[float, dict]:
     out = recording.with_suffix("")
     command = [sys.executable, "-m", "lily", "upsample", str(recording), "-o", str(out), "--json"]
     command += ["--steps", str(steps), "--seed", "0", "--device", "cpu"]
-    environment = os.environ | {"LILY_CHUNKS": str(recording.parent / "chunks")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         most = 0
         while child.poll() is None:
             most = max(most, sum(most_kb(pid) for pid in family(child.pid)))

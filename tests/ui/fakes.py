@@ -9,21 +9,20 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lily.errors import InputError
+from lily.errors import InputError, Stopped
 from lily.inference.events import (
+    Analyzed,
     ChunksDone,
     Compared,
     ComparisonResult,
     ContextRead,
     Finished,
-    Measured,
     Planned,
     Reading,
     Sampling,
-    StopEarly,
-    UpsampleOptions,
     UpsampleResult,
 )
+from lily.inference.options import UpsampleOptions
 from lily.ui.shelf import EngineShelf
 
 BOUNDS = {
@@ -47,7 +46,7 @@ class FakeEngine:
     asked: list[UpsampleOptions] = field(default_factory=list)
     closed: int = 0
 
-    def stream(self, audio_path, output_dir, options):
+    def stream(self, audio_path, output_dir, options, *, stop):
         """Measure, read, plan, sample and finish; a file that is no audio is an InputError."""
         self.asked.append(options)
         path, folder = Path(audio_path), Path(output_dir)
@@ -56,12 +55,12 @@ class FakeEngine:
         except soundfile.LibsndfileError as error:
             raise InputError(f"{path.name} is not audio; give a WAV, FLAC or MP3 file.") from error
         try:
-            done = yield from self._events(path, options, samples, rate, takes=1)
+            done = yield from self._events(path, options, samples, rate, 1, stop)
             yield Finished(self._write(path, folder, samples, rate, options, *done))
         finally:
             self.closed += 1
 
-    def compare(self, audio_path, output_dir, options, stems):
+    def compare(self, audio_path, output_dir, options, stems, *, stop):
         """The same for two takes; a full-band recording is an InputError."""
         self.asked.append(options)
         path, folder = Path(audio_path), Path(output_dir)
@@ -69,7 +68,7 @@ class FakeEngine:
         if rate >= 48_000:
             raise InputError(f"There is nothing to compare. {path.name} is full band already.")
         try:
-            done = yield from self._events(path, options, samples, rate, takes=2)
+            done = yield from self._events(path, options, samples, rate, 2, stop)
             takes = [
                 self._write(
                     path, folder, samples, rate, replace(options, encoder=on), *done, f".{name}"
@@ -84,12 +83,12 @@ class FakeEngine:
         finally:
             self.closed += 1
 
-    def _events(self, path, options, samples, rate, takes):
+    def _events(self, path, options, samples, rate, variants, stop):
         """Yields a run's events; returns its plan, how much of it is done, and the settings."""
         seconds, full = len(samples) / rate, rate >= 48_000
         cutoff = options.cutoff_hz or rate / 2
         yield Reading(seconds)
-        yield Measured(path.name, rate, samples.shape[1], seconds, cutoff, full)
+        yield Analyzed(path.name, rate, samples.shape[1], seconds, cutoff, full)
         plan = []
         steps = options.steps or BOUNDS["steps"]["default"]
         seed = 7 if options.seed is None else options.seed
@@ -102,19 +101,23 @@ class FakeEngine:
             plan = [(i * HOP_SECONDS, i * HOP_SECONDS + CHUNK_SECONDS) for i in range(count)]
             yield Planned(tuple(plan), steps, "dpmpp2m", 1.5, seed, options.encoder)
         done = 0
-        try:
-            for first in range(0, len(plan), self.batch):
-                busy = tuple(range(first, min(first + self.batch, len(plan))))
-                for take in range(takes):
-                    for step in range(1, steps + 1):
-                        time.sleep(self.pause)
-                        yield Sampling(busy, step, steps, take)
-                    if take == takes - 1:
-                        done = busy[-1] + 1
-                    yield ChunksDone(busy, busy[-1] + 1, len(plan), take)
-        except StopEarly:
-            if not done:
-                raise
+        for first in range(0, len(plan), self.batch):
+            busy = tuple(range(first, min(first + self.batch, len(plan))))
+            for variant in range(variants):
+                for step in range(1, steps + 1):
+                    time.sleep(self.pause)
+                    yield Sampling(busy, step, steps, variant)
+                    if stop.is_set():
+                        break
+                if stop.is_set():
+                    break
+                if variant == variants - 1:
+                    done = busy[-1] + 1
+                yield ChunksDone(busy, busy[-1] + 1, len(plan), variant)
+            if stop.is_set():
+                break
+        if stop.is_set() and not done:
+            raise Stopped("Nothing was finished.")
         return tuple(plan), done, seed, steps, cutoff
 
     def _write(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lily.inference.events import ChunksDone, ContextRead, Measured, Planned, Reading, Sampling
+from lily.inference.events import Analyzed, ChunksDone, ContextRead, Planned, Reading, Sampling
 from lily.ui.progress import DONE, Progress, clock_time, idle
 
 THREE = Planned(((0.0, 5.12), (4.48, 9.6), (8.96, 14.08)), 4, "ddim", 1.0, 7, True)
@@ -43,8 +43,8 @@ def test_a_chunk_whose_channels_take_turns_never_goes_back():
 def test_two_rows_share_a_plan_and_each_moves_with_its_take():
     progress = Progress(["encoder off", "encoder on"])
     progress.tell(THREE)
-    progress.tell(Sampling((2,), 3, 4, take=0))
-    progress.tell(Sampling((0,), 1, 4, take=1))
+    progress.tell(Sampling((2,), 3, 4, variant=0))
+    progress.tell(Sampling((0,), 1, 4, variant=1))
     rows = progress.value()["rows"]
     assert [row["cells"] for row in rows] == [[0, 0, 3], [1, 0, 0]]
     assert [row["label"] for row in rows] == ["encoder off", "encoder on"]
@@ -108,7 +108,7 @@ def test_the_memory_foretold_is_told_while_filling():
 def test_phases_are_named_in_order():
     progress = Progress(["encoder on"])
     phases = [progress.value()["phase"]]
-    measured = Measured("a.wav", 8000, 1, 14.0, 4000.0, False)
+    measured = Analyzed("a.wav", 8000, 1, 14.0, 4000.0, False)
     for event in (Reading(3.0), measured, ContextRead(0.5), THREE):
         progress.tell(event)
         phases.append(progress.value()["phase"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -15,7 +17,7 @@ from fuzz import tiny_engine
 
 from lily.checkpoints.events import Downloading
 from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
-from lily.inference.events import UpsampleOptions
+from lily.inference.options import UpsampleOptions
 from lily.ui.cache import Cache
 from lily.ui.request import Request
 from lily.ui.run import Run, Snapshot
@@ -177,7 +179,7 @@ def test_closing_waits_for_nothing_so_that_no_visitor_does(recording, engine, tm
 
 
 def test_too_long_a_recording_is_refused_before_it_is_filled(start, recording, engine, shelf):
-    with pytest.raises(InputError, match=r"speech.wav is longer than 0.1 min, the most"):
+    with pytest.raises(InputError, match=r"speech.wav is longer than 0.1 min, the limit"):
         list(start(recording, limits={"max_seconds": 6.0}).snapshots())
     assert engine.asked == [] and free(shelf)
 
@@ -327,37 +329,42 @@ def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, 
 
 
 @pytest.mark.parametrize("seed", [5, None])
-def test_a_run_that_was_stopped_or_lost_goes_on_when_it_is_asked_for_again(
-    tmp_path, monkeypatch, seed
-):
+def test_a_run_that_was_stopped_or_lost_is_continued_by_the_same_request(tmp_path, seed):
     """The real engine, with the tests' smallest model and four seconds of a recording."""
-    monkeypatch.setenv("LILY_CHUNKS", str(tmp_path / "chunks"))
     engine = tiny_engine(tmp_path / "model")
     shelf = EngineShelf({"small": engine.config}, lambda _config: engine)
-    recording = write_recording(tmp_path / "speech.wav", 8_000, 1, 4.0)
+    cache = cache_in(tmp_path / "cache")
 
-    def begun(cache: str) -> Run:
-        request = Request(recording, "small", steps=2, seed=seed)
+    def begun(steps: int = 2) -> Run:
+        # Every visitor has an upload of their own.
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        recording = write_recording(folder / "speech.wav", 8_000, 1, 4.0)
+        request = Request(recording, "small", steps=steps, seed=seed)
         ticks = itertools.count(0, 0.2)  # every event is shown, however fast the machine
         clock = partial(next, ticks)
-        place = cache_in(tmp_path / cache)
-        return Run(request, shelf, place, Settings(), pictures=False, clock=clock)
+        return Run(request, shelf, cache, Settings(), pictures=False, clock=clock)
 
-    run = begun("lost")
+    run = begun()
     lost = run.snapshots()
-    while not kept_in(tmp_path / "chunks"):
+    while not chunks_in(cache):
         next(lost)
     lost.close()  # the visitor has left, or pressed Stop
     assert run.ended.wait(PATIENCE)
-    again = list(begun("again").snapshots())[-1]
+    if run.made:
+        assert "Run it again to continue" in run.made.message
+    (other,) = list(begun(steps=3).snapshots())[-1].takes
+    assert other.result.resumed == 0  # other settings: another folder
+    again = list(begun().snapshots())[-1]
     (take,) = again.takes
     assert take.result.complete and take.result.resumed > 0
     assert "Resumed" in again.progress["text"]
+    assert not chunks_in(cache)
     anew = UpsampleOptions(steps=2, seed=take.result.seed)
-    *_, whole = engine.stream(recording, tmp_path / "whole", anew)
+    upload = write_recording(tmp_path / "speech.wav", 8_000, 1, 4.0)
+    *_, whole = engine.stream(upload, tmp_path / "whole", anew)
     assert whole.result.output.read_bytes() == take.result.output.read_bytes()
 
 
-def kept_in(chunks) -> list:
+def chunks_in(cache: Cache) -> list:
     """The chunks of unfinished runs."""
-    return list(chunks.glob("run-*/*.chunk"))
+    return list(cache.folder.glob("lily-chunks-*/*.chunk"))

@@ -1,0 +1,316 @@
+"""One recording's run: what is read, generated and written for it.
+
+    read     analyze (pass 1); read the context (pass 2); plan; cut chunk items (pass 3)
+    add      blend the sampled chunks, vocode, splice onto the recording, write
+    finish   complete the output files, report the result
+
+Items are sampled between ``read`` and ``add``, in batches that several recordings may share
+(lily/inference/engine.py). Every pass works on blocks, so memory does not grow with duration.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from lily.certify.metadata import metadata_path
+from lily.diffusion.noise import NoiseField
+from lily.dsp.blocks import SampleFifo
+from lily.dsp.splice import Splicer
+from lily.errors import InputError, Stopped
+from lily.inference.events import (
+    ChunksDone,
+    Compared,
+    ComparisonResult,
+    Event,
+    Finished,
+    Planned,
+    UpsampleResult,
+)
+from lily.inference.generate import ChunkedGenerator, KnownBand, KnownShare, Plan
+from lily.inference.metered_writer import MeteredWriter, run_facts
+from lily.inference.options import UpsampleOptions
+from lily.inference.output import OutputPaths, OutputWriter, make_folder
+from lily.inference.profiles import PROFILES
+from lily.inference.reading import RecordingReader
+from lily.inference.resume import ChunkStore, chunk_folder, run_key
+from lily.inference.runtime import Runtime
+from lily.inference.sample import ChunkItem
+from lily.inference.vocode import StreamingVocoder
+from lily.model.global_encoder import GlobalContext
+
+
+class RecordingRun:
+    """A run of one recording: one variant, or two to compare, with the encoder off and on."""
+
+    generator: ChunkedGenerator  # once it is planned
+    vocoder: StreamingVocoder  # of all variants and channels
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: Path,
+        options: UpsampleOptions,
+        paths: OutputPaths,
+        *,
+        encoders: tuple[bool, ...],
+        context: GlobalContext | None = None,
+        seed_drawn: bool = False,
+    ) -> None:
+        """``options`` have the preset's defaults filled in, and a seed that may be ``seed_drawn``.
+
+        ``encoders`` says of each variant whether it uses the encoder, whose context is the
+        recording's own unless ``context`` is given.
+        """
+        self.runtime, self.options, self.paths = runtime, options, paths
+        self.encoders, self.context = encoders, context
+        self._reader = RecordingReader(runtime, path, options)
+        self._seed_drawn = seed_drawn
+        self._began = time.perf_counter()
+        self._spans: tuple[tuple[float, float], ...] = ()  # of the chunks, in seconds
+        self._all_read = False
+        self._resumed = 0  # chunks that an earlier run had finished, from the first on
+        self._recorded = SampleFifo()  # the recording, until what was generated is spliced onto it
+        self._outputs: OutputWriter | None = None
+        self._chunks: ChunkStore | None = None
+
+    @property
+    def done(self) -> int:
+        """Chunks that every variant has."""
+        return self.generator.finished if self._spans else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is read and every chunk is generated."""
+        return self._all_read and self.done == len(self._spans)
+
+    def read(self) -> Iterator[Event | ChunkItem]:
+        """Read the recording; yields events, then chunk items, cut while it is read.
+
+        Raises InputError for a recording or options that cannot be used.
+        """
+        reader = self._reader
+        self._began = time.perf_counter()
+        self.paths.make_way()
+        yield from reader.analyze()
+        unchanged = reader.analysis.unchanged_reason
+        if unchanged and len(self.encoders) > 1:
+            raise InputError(f"There is nothing to compare. {unchanged}")
+        make_folder(self.paths.variants[0].parent)
+        if not unchanged:
+            self._find_chunks()
+            yield from reader.prepare(self.options.seed or 0)
+        yield reader.analysis.event()
+        self._outputs = self._open_outputs(generates=not unchanged)
+        if unchanged:
+            yield from self._outputs.copy(reader.blocks())
+        else:
+            if any(self.encoders) and self.context is None:
+                yield from reader.read_context()
+                self.context = reader.context
+            yield self._plan()
+            for frames in reader.features.log_mels(self._recorded_blocks()):
+                yield from self._cut(frames)
+        self._all_read = True
+
+    def add(self, variant: int, sampled: Sequence[tuple[ChunkItem, Tensor]]) -> Iterator[Event]:
+        """Take the log-mels (T, M) that were sampled for items of a variant."""
+        for item, log_mel in sampled:
+            self.generator.add(item, variant, log_mel)
+        yield from self._blend(variant)
+        for samples in self.vocoder.push(self.generator.take()):
+            self._write(samples)
+
+    def finish(self) -> Iterator[Event]:
+        """Complete the files with the chunks that are done; raises Stopped if there is none."""
+        outputs = self._outputs
+        if outputs is None or not (self.complete or self.done):
+            name = self._reader.path.name
+            raise Stopped(f"{name}: the run was stopped before a chunk was finished.")
+        if self._spans:
+            for samples in self.vocoder.flush():
+                self._write(samples)
+            outputs.flush()
+        outputs.close()
+        if self._chunks:
+            self._chunks.close(self.complete)
+        pairs = zip(outputs.writers, self.encoders, strict=True)
+        results = [self._result(writer, encoder) for writer, encoder in pairs]
+        if len(results) == 1:
+            yield Finished(results[0])
+        else:
+            paths, chunks = self.paths, self._spans[: self.done]
+            files = paths.difference, chunks, paths.recording, paths.low
+            yield Compared(ComparisonResult(*results, *files))
+
+    def close(self) -> None:
+        """End the run where it is: files that are not complete are removed."""
+        if self._outputs:
+            self._outputs.discard()
+        if self._chunks:
+            self._chunks.close(complete=False)
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def _find_chunks(self) -> None:
+        """Open the folder of finished chunks; an earlier run's seed replaces one that was drawn."""
+        runtime, options, output = self.runtime, self.options, self.paths.variants[0]
+        asked = replace(
+            options,
+            seed=None if self._seed_drawn else options.seed,
+            resume=False,
+            chunk_folder=None,
+            longest_seconds=None,
+            format="wav",
+        )
+        key = run_key(
+            self._reader.analysis.sha256,
+            (asked, self.encoders),
+            runtime.config,
+            runtime.weights_sha256,
+            runtime.sampler.facts,
+            self.context,
+        )
+        folder = options.chunk_folder or chunk_folder(output)
+        self._chunks = ChunkStore.open(folder, key, options.seed or 0, options.resume)
+        if self._chunks:
+            self.options = replace(options, seed=self._chunks.seed)
+
+    def _open_outputs(self, generates: bool) -> OutputWriter:
+        runtime, analysis = self.runtime, self._reader.analysis
+        facts = [
+            run_facts(runtime, analysis, replace(self.options, encoder=encoder), generates)
+            for encoder in self.encoders
+        ]
+        rate, channels = runtime.sample_rate, analysis.info.channels
+        splicer = partial(Splicer, analysis.cutoffs, rate, channels)
+        return OutputWriter(self.paths, rate, analysis.samples, analysis.means, splicer, facts)
+
+    def _plan(self) -> Planned:
+        """Plan the chunks, and make what generates, vocodes and writes them."""
+        runtime, options, reader = self.runtime, self.options, self._reader
+        analysis, features, profile = reader.analysis, reader.features, PROFILES[options.profile]
+        model, mel = runtime.model, runtime.mel
+        plan = Plan.of(features.frames, profile, runtime.settings, options, self.encoders)
+        known = KnownShare() if profile.replaces_share else KnownBand(mel, analysis.cutoffs)
+        noise = NoiseField(options.seed or 0, model.channels, model.first_stage_model.config.bins)
+        cache = runtime.context_cache(self.context) if any(self.encoders) else None
+        contexts = [cache if encoder else None for encoder in self.encoders]
+        shape = analysis.info.channels, mel.config.n_mels
+        self.generator = ChunkedGenerator(plan, known, noise, contexts, *shape)
+        self.vocoder = StreamingVocoder(
+            model.first_stage_model.vocoder,
+            noise,
+            analysis.samples,
+            mel.config.hop,
+            runtime.device,
+            runtime.precision,
+        )
+        self._outputs.plan(plan.joins, plan.fade_seconds)
+        self._spans = plan.spans(analysis.seconds)
+        return Planned(
+            chunks=self._spans,
+            steps=plan.config.steps,
+            sampler=plan.config.sampler,
+            guidance=plan.config.guidance,
+            seed=options.seed or 0,
+            encoder=any(self.encoders),
+            memory=runtime.memory,
+        )
+
+    def _recorded_blocks(self) -> Iterator[Tensor]:
+        """The recording's blocks, which are also kept until they are spliced."""
+        for block in self._reader.blocks():
+            self._recorded.push(block)
+            yield block
+
+    def _cut(self, frames: Tensor) -> Iterator[Event | ChunkItem]:
+        """Append log-mel frames (C, l, M); yields the items of the chunks they complete.
+
+        A chunk that an earlier run has finished needs no items if no chunk before it did.
+        """
+        self.generator.append(frames)
+        for chunk, log_mels in self.generator.chunks():
+            kept = self._kept(chunk.index, log_mels.shape)
+            if not kept:
+                yield from self.generator.items(chunk, log_mels)
+                continue
+            self._resumed += 1
+            for variant, finished in enumerate(kept):
+                self.generator.add_chunk(chunk.index, variant, finished)
+                yield from self.add(variant, ())
+
+    def _kept(self, chunk: int, shape: tuple[int, ...]) -> list[Tensor]:
+        """A chunk of every variant from an earlier run, if all chunks before it were kept too."""
+        if self._chunks is None or self._resumed < chunk:
+            return []
+        kept = [self._chunks.load(chunk, n, shape) for n in range(len(self.encoders))]
+        found = [log_mels for log_mels in kept if log_mels is not None]
+        return found if len(found) == len(kept) else []
+
+    # ---- writing --------------------------------------------------------------------------------
+
+    def _blend(self, variant: int) -> Iterator[Event]:
+        """Blend the chunks of a variant that are complete, and keep them for a later run."""
+        blended = []
+        for chunk, log_mels in self.generator.blend(variant):
+            blended.append(chunk)
+            if self._chunks and chunk >= self._resumed:
+                self._chunks.save(chunk, variant, log_mels)
+        if blended:
+            yield ChunksDone(tuple(blended), blended[-1] + 1, len(self._spans), variant)
+
+    def _write(self, samples: Tensor) -> None:
+        """Splice generated samples (K * C, n) of the K variants onto the recording, and write."""
+        gain, recorded = self._reader.features.gain, self._recorded.take(samples.shape[-1])
+        generated = samples.unflatten(0, (len(self.encoders), -1)) / gain  # (K, C, n)
+        self._outputs.write(recorded, generated)
+
+    def _result(self, writer: MeteredWriter, encoder: bool) -> UpsampleResult:
+        options, analysis = self.options, self._reader.analysis
+        return UpsampleResult(
+            output=writer.path,
+            sample_rate=writer.sample_rate,
+            channels=writer.channels,
+            samples=writer.frames,
+            cutoff_hz=analysis.cutoff_hz,
+            chunks=self.done,
+            seed=options.seed or 0,
+            steps=options.steps or 0,
+            sampler=options.sampler or "",
+            guidance=options.guidance or 1.0,
+            encoder=encoder,
+            model=self.runtime.name,
+            seconds=analysis.seconds,
+            compute_seconds=time.perf_counter() - self._began,
+            input_sample_rate=analysis.info.sample_rate,
+            subtype=writer.subtype,
+            message=self._message(),
+            complete=self.complete,
+            figures={"peak": writer.peak},
+            profile=options.profile,
+            resumed=self._resumed,
+            metadata=metadata_path(writer.path),
+            checks=writer.checks(),
+            diagnosis=analysis.diagnosis,
+        )
+
+    def _message(self) -> str:
+        """What the user should know about the result; empty in the ordinary case."""
+        chunks = len(self._spans)
+        if not chunks:
+            return self._reader.analysis.unchanged_reason
+        if not self.complete:
+            return f"Stopped early: {self.done} of {chunks} chunks are finished."
+        if self._resumed:
+            return f"Resumed: {self._resumed} of {chunks} chunks are from an earlier run."
+        if self.runtime.sampler.reduced:
+            return self.runtime.sampler.reduced
+        if any(self.encoders) and not self.runtime.model.encoder_is_trained:
+            return "This model's global encoder is untrained: on and off give the same samples."
+        return ""
