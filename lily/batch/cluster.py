@@ -57,7 +57,6 @@ class Model:
     weights: str | None
     device: str
     precision: str
-    low_memory: bool = False
 
 
 class Worker:
@@ -67,7 +66,7 @@ class Worker:
         """Load the model; not in ``__init__``, so that errors arrive as what they are."""
         torch.set_num_threads(threads)
         config = with_weights(resolve_config(model.preset, model.weights))
-        self.engine = InferenceEngine(config, model.device, model.precision, model.low_memory)
+        self.engine = InferenceEngine(config, model.device, model.precision)
 
     def work(self, jobs: list[Job], request: Request) -> Iterator[Report]:
         """Restore a bundle of recordings."""

@@ -74,9 +74,7 @@ def _workers(options: argparse.Namespace) -> Any:
     if options.ray is not None:
         from lily.batch.cluster import Cluster, Model
 
-        model = Model(
-            options.preset, options.weights, options.device, options.precision, options.low_memory
-        )
+        model = Model(options.preset, options.weights, options.device, options.precision)
         return Cluster(model, options.ray, options.workers, options.threads)
     from lily.batch.work import ThisProcess
 

@@ -75,10 +75,7 @@ def _model_arguments(options: argparse.Namespace) -> list[str]:
         "--sampler": options.sampler,
         "--guidance": options.guidance,
     }
-    texts = [
-        text for key, value in given.items() if value is not None for text in (key, str(value))
-    ]
-    return texts + ["--low-memory"] * options.low_memory
+    return [text for key, value in given.items() if value is not None for text in (key, str(value))]
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -105,8 +102,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"{row['seconds']:g} s of audio in {row['compute_seconds']} s")
     if facts["growth"]:
         lines.append(f"time grows with duration to the power {facts['growth']['exponent']}")
-    parts = ", ".join(f"{name} {mib}" for name, mib in facts["predicted_mib"].items())
-    lines.append(f"predicted for tensors, MiB: {parts}")
+    if facts["predicted_mib"] is not None:
+        lines.append(f"predicted for tensors {facts['predicted_mib']} MiB")
     lines.append(f"peak memory {facts['peak_memory_mib']} MiB")
     if "start" in facts:
         start = facts["start"]

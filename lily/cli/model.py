@@ -34,11 +34,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="auto", help="auto, fp32, bf16 or fp16 (default: auto)"
     )
-    parser.add_argument(
-        "--low-memory",
-        action="store_true",
-        help="keep one network at a time on the device, and one chunk in a batch",
-    )
 
 
 def load_engine(options: argparse.Namespace) -> InferenceEngine:
@@ -49,7 +44,7 @@ def load_engine(options: argparse.Namespace) -> InferenceEngine:
         from lily.inference.engine import InferenceEngine
 
         config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
-        return InferenceEngine(config, options.device, options.precision, options.low_memory)
+        return InferenceEngine(config, options.device, options.precision)
 
 
 class LoadBar:

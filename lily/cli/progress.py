@@ -19,12 +19,6 @@ from lily.inference.events import (
 )
 
 
-def foreseen(memory: int) -> str:
-    """What a run will need, in words; libraries and workspaces come on top."""
-    size = f"{memory / 2**30:.1f} GiB"
-    return f"tensors will take up to {size}; --low-memory keeps one network at a time."
-
-
 def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
     """Show what happens to ``path`` and return what the last event holds."""
     from tqdm import tqdm
@@ -42,7 +36,8 @@ def follow(events: Iterator[Any], path: Path, takes: int = 1) -> Any:
                 bar.reset(takes * len(event.chunks))
                 bar.unit = "chunk"
                 if event.memory is not None:
-                    bar.write(f"{path.name}: {foreseen(event.memory)}", file=sys.stderr)
+                    size = f"{event.memory / 2**30:.1f} GiB"  # libraries come on top
+                    bar.write(f"{path.name}: tensors take up to {size}.", file=sys.stderr)
             elif isinstance(event, Sampling):
                 bar.set_postfix_str(f"step {event.step}/{event.steps}")
             elif isinstance(event, ChunksDone):

@@ -31,7 +31,6 @@ from lily.dsp.filters import StreamingFir, lowpass_kernel
 from lily.errors import InputError
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import Analyzed, Finished, Planned, UpsampleResult
-from lily.inference.memory import predict
 from lily.inference.options import UpsampleOptions
 
 CUTOFF_HZ = 8_000.0  # where the recording ends: a usual case, and every preset fills it in
@@ -88,9 +87,8 @@ def bench(
         if has_encoder:
             facts["encoder"] = encoder_costs(engine, runs[True], runs[False])
         facts["growth"] = growth(engine, folder, replace(chosen, encoder=has_encoder), settings)
-    guided = (chosen.guidance or 1.0) > 1.0
-    foreseen = predict(engine.config, engine.precision, engine.settings.batch, guided)
-    facts["predicted_mib"] = {name: size // MEBIBYTE for name, size in foreseen.items()}
+    predicted = engine.runtime.memory
+    facts["predicted_mib"] = None if predicted is None else predicted // MEBIBYTE
     facts["peak_memory_mib"] = peak_memory(engine.device) // MEBIBYTE
     return facts
 

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from lily.config.inference import InferenceConfig
 from lily.config.presets import Config
+from lily.config.sections import build
 from lily.inference.device import PRECISIONS
-from lily.inference.memory import predict
+from lily.inference.memory import predicted_bytes
 from lily.model.global_encoder import ContextReader
 from lily.model.latent_diffusion import LatentDiffusion
 
@@ -31,6 +33,7 @@ def describe(config: Config) -> dict[str, Any]:
     )
     total = _count(unet)
     vocoder = _count(first_stage.vocoder)
+    settings = build(InferenceConfig, config["inference"], "inference")
     return {
         "name": config.get("name", ""),
         "parameters": {
@@ -43,9 +46,9 @@ def describe(config: Config) -> dict[str, Any]:
             "vocoder": vocoder,
         },
         "predicted_mib": {
-            name: {part: size // 2**20 for part, size in predict(config, precision).items()}
+            name: size // 2**20
             for name, precision in PRECISIONS.items()
-            if name != "fp16"  # as large as bf16
+            if (size := predicted_bytes(settings, precision)) is not None
         },
         "spatial_transformers": sum(1 for _ in unet.conditioned()),
     }

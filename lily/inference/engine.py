@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from lily.checkpoints.model_folder import weights_sha256
+from lily.checkpoints.model_folder import load_model, weights_sha256
 from lily.checkpoints.resolve import with_weights
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config, mel_config
@@ -27,9 +27,9 @@ from lily.config.sections import build
 from lily.dsp.mel import LogMel
 from lily.errors import InputError, LilyError
 from lily.inference.batching import Batch, Batcher, Recording
-from lily.inference.device import choose_device, choose_precision
+from lily.inference.device import choose_device, choose_precision, place
 from lily.inference.events import ChunksDone, Event, Failed, Finished, UpsampleResult
-from lily.inference.memory import foretold, housed
+from lily.inference.memory import items_for, predicted_bytes
 from lily.inference.options import UpsampleOptions
 from lily.inference.output import OutputPaths
 from lily.inference.profiles import with_defaults
@@ -43,24 +43,15 @@ from lily.model.global_encoder import GlobalContext
 class InferenceEngine:
     """A loaded model, ready to run recordings."""
 
-    def __init__(
-        self,
-        config: Config,
-        device: str = "auto",
-        precision: str = "auto",
-        low_memory: bool = False,
-    ) -> None:
-        """Load the configuration's weights; raises WeightsError, ConfigError and InputError.
-
-        ``low_memory`` keeps one network at a time on the device, and one item in a batch.
-        """
+    def __init__(self, config: Config, device: str = "auto", precision: str = "auto") -> None:
+        """Load the configuration's weights; raises WeightsError, ConfigError and InputError."""
         self.config = config = with_weights(config)
         self.name = str(config.get("name", "model"))
-        self.settings = build(InferenceConfig, config["inference"], "inference")
+        settings = build(InferenceConfig, config["inference"], "inference")
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device, self.settings.large)
-        self._where = self.device, self.precision, low_memory
-        self.model, self.settings = housed(config, self.settings, *self._where)
+        self.precision = choose_precision(precision, self.device, settings.large)
+        self.settings = replace(settings, batch=items_for(settings, self.device, self.precision))
+        self.model = place(load_model(config), self.device, self.precision)
         self.mel = LogMel(mel_config(config.get("preprocessing", {})))
         self.sample_rate = self.mel.config.sample_rate
         self.sampler: Sampler = ChunkSampler(self.model, self.settings, self.device, self.precision)
@@ -221,11 +212,6 @@ class InferenceEngine:
         """SHA-256 of each weights file, computed when it is first needed."""
         return weights_sha256(self.config)
 
-    @cached_property
-    def memory(self) -> int | None:
-        """Bytes that tensors will take at most; None for a small model on a CPU."""
-        return foretold(self.config, self.settings, *self._where)
-
     @property
     def runtime(self) -> Runtime:
         """What runs need to know of the model."""
@@ -239,5 +225,5 @@ class InferenceEngine:
             device=self.device,
             precision=self.precision,
             sampler=self.sampler,
-            memory=self.memory,
+            memory=predicted_bytes(self.settings, self.precision),
         )

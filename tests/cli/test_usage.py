@@ -31,15 +31,8 @@ def test_bench_offers_no_option_without_a_meaning(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     text = capsys.readouterr().out
-    assert "--low-memory" in text and "--steps" in text
+    assert "--steps" in text
     assert not any(option in text for option in ("--resume", "--cutoff", "--seed"))
-
-
-@pytest.mark.parametrize("command", ["upsample", "compare", "batch", "evaluate", "bench"])
-def test_every_command_that_runs_a_model_can_save_memory(command, capsys):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    assert "--low-memory" in capsys.readouterr().out
 
 
 def test_a_terminal_shows_what_is_loaded_before_the_model_loads(monkeypatch):
@@ -47,13 +40,12 @@ def test_a_terminal_shows_what_is_loaded_before_the_model_loads(monkeypatch):
         def isatty(self):
             return True
 
-    def engine(config, device, precision, low_memory):
+    def engine(config, device, precision):
         assert "loading lily-mini" in terminal.getvalue()
-        return config["name"], device, low_memory
+        return config["name"], device
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr("lily.inference.engine.InferenceEngine", engine)
     chosen = Namespace(weights=None, preset="lily-mini", device="cpu", precision="auto")
-    chosen.low_memory = True
-    assert load_engine(chosen) == ("lily-mini", "cpu", True)
+    assert load_engine(chosen) == ("lily-mini", "cpu")

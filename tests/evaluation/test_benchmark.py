@@ -36,7 +36,7 @@ def test_stages_add_up_and_evaluations_are_counted():
         assert row["evaluated_rows"] == 2 * 2 * engine.settings.batch
     assert set(facts["rounds"]) == {"on", "off"}
     assert [row["seconds"] for row in facts["growth"]["runs"]] == [1.0, 2.0]
-    assert facts["predicted_mib"]["peak"] < facts["peak_memory_mib"]
+    assert facts["predicted_mib"] is None and facts["peak_memory_mib"] > 0
     json.dumps(facts)
 
 
