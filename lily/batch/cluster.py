@@ -270,6 +270,7 @@ def _connect(address: str) -> None:
 
 def _start_local(options: dict[str, Any]) -> None:
     """Start Ray on this machine; it gives up after 30 s, which a loaded machine may exceed."""
+    os.environ.setdefault("RAY_worker_niceness", "0")  # its 15 starves workers beside other work
     for attempt in range(STARTS):
         try:
             ray.init(address="local", **options)
