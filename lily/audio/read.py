@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lily.audio.decoder import BLOCK_FRAMES, AudioInfo
+from lily.audio.probe import existing_file, probe
 from lily.audio.resample import Resampler
 from lily.audio.sandbox import decoded
 from lily.audio.write import AudioWriter
@@ -25,16 +26,6 @@ __all__ = ["AudioInfo", "AudioWriter", "probe", "read_audio", "read_blocks"]
 LOUDEST = 2.0**32  # full scale is 1.0, but of 32-bit integers that nobody scaled
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
-    """Tell rate, channels, length and format of a file without reading it all.
-
-    Raises InputError if it is missing, a folder, empty, not audio or outside the limits.
-    """
-    info, pieces = decoded(_existing(path))
-    pieces.close()
-    return info
-
-
 def read_blocks(path: str | os.PathLike[str], block_frames: int = BLOCK_FRAMES) -> Iterator[Tensor]:
     """Decode a file into blocks (C, n) float32 at its own rate, never holding more than a block.
 
@@ -42,37 +33,18 @@ def read_blocks(path: str | os.PathLike[str], block_frames: int = BLOCK_FRAMES) 
     decoder still yields. Raises InputError at once as `probe` does; while reading, if there are no
     samples or one is not a finite number.
     """
-    name = _existing(path)
+    name = existing_file(path)
     info, pieces = decoded(name)
     return _checked(name, info, _rebatch(pieces, block_frames))
 
 
 def read_audio(path: str | os.PathLike[str], sample_rate: int = 48_000) -> Tensor:
     """Read a whole file (C, T) at `sample_rate`. Raises InputError as `read_blocks` does."""
-    name = _existing(path)
+    name = existing_file(path)
     info, pieces = decoded(name)
     resampler = Resampler(info.sample_rate, sample_rate)
     blocks = [resampler.push(block) for block in _checked(name, info, _rebatch(pieces))]
     return torch.cat([*blocks, resampler.flush()], dim=-1)
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give an audio file.")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is a pipe or a device, which can be read once; give a file.")
-    try:
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); give the path of an audio file."
-        ) from error
-    if size == 0:
-        raise InputError(f"{path.name} is empty (0 bytes); give an audio file.")
-    return path
 
 
 def _checked(path: Path, info: AudioInfo, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import Check
+
+if TYPE_CHECKING:  # importing it takes torch, which a command line may not need
+    from lily.bandwidth.diagnosis import Diagnosis
 
 
 @dataclass(frozen=True)
