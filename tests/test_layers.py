@@ -38,6 +38,7 @@ IMPORTERS = {
     "ray": {"lily/batch/cluster.py"},
     "fsspec": {"lily/batch/storage.py"},
     "yaml": {"lily/config/presets.py"},
+    "pydantic": {"lily/config/", "lily/certify/metadata.py"},
     "spaces": {"lily/inference/zerogpu.py"},
     "huggingface_hub": {
         "lily/checkpoints/hub.py",

@@ -1,12 +1,12 @@
-"""Decide whether joins can be measured: the generated band at joins against everywhere else.
+"""Seam score: the generated band at the joins between chunks, compared with everywhere else.
 
-Every 10 ms the output's level is taken in eight bands above the cutoff. Flux is how much they
+Every 10 ms the level of the output is measured in eight bands above the cutoff. Flux is their mean
 change from one frame to the next: a click or a jump raises it, a blend that blurs lowers it. At a
-place, flux and level over the width of a cross-fade are set against the half seconds before and
-after it; places with a join are then set against all places without one. What the music does just
-there is most of the difference, so what can be foretold of it from the band below the cutoff, which
-has no joins, is taken out (two control variates, their weights fitted where there is no join). A
-ratio of 1 means that nobody can tell. Memory is a few seconds, whatever the duration.
+place, flux and level over the width of a cross-fade are compared with the half seconds before and
+after it; then places with a join are compared with all places without one. Most of the difference
+is the music's own, so the part that can be predicted from the band below the cutoff, which has no
+joins, is subtracted (two control variates, with weights fitted where there is no join). A ratio of
+1 means that joins cannot be distinguished. Memory does not grow with duration.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs
 
 SIZE, HOP = 1024, 480  # samples: 21 ms every 10 ms at 48 kHz
 BANDS = 8
-BELOW = (0.3, 0.9)  # x the lowest cutoff: where the recording itself tells what happens
+BELOW = (0.3, 0.9)  # x the lowest cutoff: the band that predicts changes of the music
 CLEAR_OF_CUTOFF = 1.05  # x cutoff: above the crossover
-TOP_HZ = 20_000.0  # above, many recordings have nothing
-SILENT_DB = -90.0  # frames below have no level to compare
-AROUND = 50  # frames on each side that a place is compared with: half a second
+TOP_HZ = 20_000.0  # many recordings end here
+SILENT_DB = -90.0  # frames below are left out
+AROUND = 50  # frames on each side of a place to compare it with: half a second
 GUARD = 5  # frames between a place and its surroundings
-FEWEST = 3  # joins without which nothing is told
+FEWEST = 3  # joins that a score needs at least
 
 
 @dataclass(frozen=True)
 class SeamScore:
-    """Joins against everywhere else, 1.0 where they do not differ; with standard errors."""
+    """Ratios of joins to everywhere else, 1.0 without a difference, and standard errors."""
 
-    joins: int  # that were compared; those in silence or near the ends are not
+    joins: int  # that were compared; those in silence or near the ends are left out
     flux_ratio: float
     flux_error: float
     level_ratio: float
@@ -44,7 +44,7 @@ class SeamScore:
 
 
 class _Places:
-    """Sums over places of one kind: what is measured there, two and two, and their products."""
+    """Sums over places of one kind: four measurements and their products."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -69,16 +69,16 @@ class _Places:
 
 
 class SeamMeter:
-    """Takes the output of a run block by block; ``joins`` are the middles of its cross-fades."""
+    """Score an output block by block; ``joins`` are the centres of its cross-fades in seconds."""
 
     def __init__(
         self, joins: Sequence[float], width: float, cutoffs: Cutoffs, sample_rate: int
     ) -> None:
-        """``width`` is a cross-fade's length; joins in a piece whose band is full do not count."""
+        """``width`` is a cross-fade's length in seconds; segments with a full band are left out."""
         self._rate = sample_rate
         self._half = max(1, round(width * sample_rate / HOP / 2))
         self._reach = self._half + GUARD + AROUND
-        # Joins lie between two frames; by whole samples, so that no last digit chooses which.
+        # Joins lie between two frames; rounded to samples, so that no last digit chooses which.
         self._joins = torch.tensor(
             [round(second * sample_rate) // HOP for second in joins], dtype=torch.long
         )
@@ -95,7 +95,7 @@ class SeamMeter:
         self._scale = 2.0 / SIZE / float(self._window.square().sum())
         self._samples: Tensor | None = None
         self._last: Tensor | None = None  # (C, 1, 2, BANDS) of the frame before
-        self._told = torch.zeros(4, 0)  # flux above and below the cutoff, level above and below
+        self._measured = torch.zeros(4, 0)  # flux above and below the cutoff, level above and below
         self._first = 0  # frame at which they begin
         self._at_joins, self._elsewhere = _Places(), _Places()
 
@@ -112,13 +112,13 @@ class SeamMeter:
             self._samples = self._samples[:, count * HOP :]
 
     def result(self) -> SeamScore | None:
-        """The score; None where there are too few joins, or no place without one, to tell."""
+        """The score; None with too few joins, or too few places without one."""
         here, there = self._at_joins, self._elsewhere
         if here.count < FEWEST or there.count < FEWEST:
             return None
         spread = there.covariance
         below = spread[2:, 2:] + 1e-9 * torch.eye(2, dtype=torch.float64)
-        weights = torch.linalg.solve(below, spread[2:, :2])  # (2, 2): how much is foretold
+        weights = torch.linalg.solve(below, spread[2:, :2])  # (2, 2): of the prediction
         difference = here.means - there.means
         flux, level = (difference[:2] - difference[2:] @ weights).tolist()
         left = (spread[:2, :2] - spread[:2, 2:] @ weights).diagonal().clamp(min=0)
@@ -132,7 +132,7 @@ class SeamMeter:
         )
 
     def _take(self, frames: Tensor) -> None:
-        """Turn frames (C, L, SIZE) into flux and level, and look at the places they complete."""
+        """Measure flux and level of frames (C, L, SIZE), and compare the places they complete."""
         spectra = torch.fft.rfft(frames * self._window)
         power = (spectra.real.square() + spectra.imag.square()) * self._scale
         total = F.pad(power.cumsum(-1, dtype=torch.float64), (1, 0))
@@ -143,24 +143,24 @@ class SeamMeter:
         before = logs[:, :1] if self._last is None else self._last
         change = torch.cat([before, logs], dim=1).diff(dim=1).abs().mean((0, 3))  # (L, 2)
         self._last = logs[:, -1:]
-        self._told = torch.cat([self._told, torch.cat([change, level], 1).T.float()], dim=1)
-        count = self._told.shape[1] - 2 * self._reach
+        self._measured = torch.cat([self._measured, torch.cat([change, level], 1).T.float()], dim=1)
+        count = self._measured.shape[1] - 2 * self._reach
         if count > 0:
-            self._look(count)
-            self._told = self._told[:, count:]
+            self._compare(count)
+            self._measured = self._measured[:, count:]
             self._first += count
 
-    def _look(self, count: int) -> None:
-        """Compare ``count`` places, each in the middle of 2 reach + 1 frames."""
+    def _compare(self, count: int) -> None:
+        """Compare ``count`` places, each at the centre of 2 reach + 1 frames."""
         inside = torch.zeros(2 * self._reach + 1)
         inside[self._reach - self._half : self._reach + self._half + 1] = 1
         around = torch.zeros_like(inside)
         around[:AROUND] = around[-AROUND:] = 1
         kernels = torch.stack([inside / inside.sum(), around / around.sum()])[:, None]
-        here, there = F.conv1d(self._told[:, None], kernels).double().unbind(1)  # (4, P) each
+        here, there = F.conv1d(self._measured[:, None], kernels).double().unbind(1)  # (4, P) each
         flux = (here[:2] + 1e-6).log() - (there[:2] + 1e-6).log()
         values = torch.cat([flux, here[2:] - there[2:]])[[0, 2, 1, 3]]
-        silent = (self._told[2] < math.log(10) * SILENT_DB / 20).float()[None, None]
+        silent = (self._measured[2] < math.log(10) * SILENT_DB / 20).float()[None, None]
         heard = F.max_pool1d(silent, 2 * self._reach + 1, 1)[0, 0] == 0
         places = torch.arange(self._first + self._reach, self._first + self._reach + count)
         filled = torch.ones(count, dtype=torch.bool)

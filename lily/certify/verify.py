@@ -1,9 +1,9 @@
 """Verify an output: against its metadata, and by a null test against its recording.
 
-The null test takes nothing from the file under test but its samples, and nothing at all from its
-metadata: the cutoff is detected in the recording, as in a run, and the two are subtracted without
-any alignment. Where the cutoff was chosen by hand it is an argument here as well, so that whoever
-wrote the file cannot choose which band is tested.
+The null test uses only the samples of the file under test, and nothing from its metadata: the
+cutoff is detected in the recording, as in a run, and the two are subtracted without any alignment.
+A cutoff that was chosen by hand is an argument here as well; if the metadata could lower it, a
+forger would choose which band is tested.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def _null_test(
         while expected < length and (part := next(recorded, None)) is not None:
             expected += part.shape[-1]
             meter.push(recording=part)
-        if length - block.shape[-1] < expected:  # past the recording's end there is nothing to test
+        if (
+            length - block.shape[-1] < expected
+        ):  # beyond the recording's end there is nothing to test
             meter.push(output=block)
     expected += sum(part.shape[-1] for part in recorded)
     rows = [_cutoff_row(given, detected, stated)]

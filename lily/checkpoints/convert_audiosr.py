@@ -1,8 +1,9 @@
-"""Turn AudioSR's checkpoints into model folders: every tensor is accounted for, or nothing written.
+"""Convert AudioSR's checkpoints into model folders: every tensor is accounted for.
 
-A tensor is used, or known and not needed, or else the conversion is refused. The checkpoint is
-mapped and the folder written tensor by tensor, so memory stays below the checkpoint's size. The
-Global Audio Encoder's tensors may be absent: ``lily.checkpoints.model_folder`` starts it neutral.
+A tensor is used, or known and not needed; any other stops the conversion before anything is
+written. The checkpoint is memory-mapped and the folder written tensor by tensor, so memory stays
+below the checkpoint's size. The Global Audio Encoder's tensors may be absent:
+``lily.checkpoints.model_folder`` then starts it neutral.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ LISTED = 20  # names an error spells out
 
 @dataclass
 class Account:
-    """Where every tensor of a checkpoint goes, and every tensor of the folder comes from."""
+    """Where each tensor of a checkpoint goes, and where each tensor of the folder comes from."""
 
     used: dict[str, tuple[str, ...]] = field(default_factory=dict)  # one name, or (g, v) to fold
-    unneeded: dict[str, list[str]] = field(default_factory=dict)  # by what they are
+    unneeded: dict[str, list[str]] = field(default_factory=dict)  # by reason
     twins: dict[str, str] = field(default_factory=dict)  # second VAE -> first
     missing: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)  # "name is (…), expected (…)"
 
     def rows(self, shapes: Shapes) -> list[tuple[str, int, int]]:
-        """(what, tensors, parameters) for every kind, none left out."""
+        """(kind, tensors, parameters) for every kind of tensor."""
         folded = [names for names in self.used.values() if len(names) == 2]
         plain = [names for names in self.used.values() if len(names) == 1]
         kinds: list[tuple[str, Iterable[str]]] = [("used", (n for names in plain for n in names))]
@@ -69,7 +70,7 @@ class Account:
         return [*counted, ("missing", len(self.missing), 0)]
 
     def refuse_problems(self, path: Path) -> None:
-        """Raise WeightsError, listing what is missing, unknown or misshapen, if anything is."""
+        """Raise WeightsError that lists missing, unknown and misshapen tensors, if any."""
         if not self.used:
             first = self.unknown[0] if self.unknown else "none at all"
             raise WeightsError(
@@ -90,7 +91,7 @@ class Account:
 
 
 def account_for(shapes: Shapes, expected: Shapes, ema: bool = False) -> Account:
-    """Say what becomes of every tensor named in ``shapes``, for a model that has ``expected``.
+    """Assign each tensor of a checkpoint (``shapes``) to the tensors of a model (``expected``).
 
     With ``ema`` the U-Net is taken from AudioSR's averaged copy.
     """
@@ -123,10 +124,10 @@ def account_for(shapes: Shapes, expected: Shapes, ema: bool = False) -> Account:
 def write_folder(
     checkpoint: Checkpoint, account: Account, config: Config, folder: Path, dtype: torch.dtype
 ) -> Path:
-    """Write a model folder, all of it or nothing; returns it.
+    """Write a complete model folder, or nothing; returns the folder.
 
-    Raises WeightsError if anything is missing, unknown or misshapen, if the second VAE is not the
-    first, if a value does not fit ``dtype``, or if the folder is not empty.
+    Raises WeightsError if a tensor is missing, unknown or misshapen, if the second VAE differs from
+    the first, if a value overflows ``dtype``, or if the folder is not empty.
     """
     account.refuse_problems(checkpoint.path)
     if folder.exists() and any(folder.iterdir()):
@@ -134,7 +135,10 @@ def write_folder(
     _refuse_other_vae(checkpoint, account)
     made_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    params = {"scale_lowpass": True, **config["model"]["params"]}  # true of AudioSR's networks
+    params = {
+        "scale_lowpass": True,
+        **config["model"]["params"],
+    }  # AudioSR's networks were trained so
     config = {
         **config,
         "name": folder.resolve().name,
@@ -158,7 +162,7 @@ def write_folder(
 
 
 def examine(path: Path, config: Config, ema: bool = False) -> tuple[Checkpoint, Account]:
-    """Open a checkpoint and account for it against a preset's model; nothing is written."""
+    """Open a checkpoint and assign its tensors to a preset's model; nothing is written."""
     checkpoint = open_checkpoint(path)
     shapes = {key: tuple(value.shape) for key, value in expected_tensors(config).items()}
     account = account_for(checkpoint.shapes, shapes, ema)
@@ -169,12 +173,12 @@ def examine(path: Path, config: Config, ema: bool = False) -> tuple[Checkpoint, 
 
 
 def _ema_name(key: str) -> str:
-    """AudioSR's name of the averaged copy: dots are dropped (``modules/ema.py``)."""
+    """AudioSR's name of the averaged copy, without dots (``modules/ema.py``)."""
     return EMA + key.removeprefix("model.").replace(".", "")
 
 
 def _found(name: str, shapes: Shapes) -> tuple[str, ...]:
-    """The checkpoint's tensors that make ``name``: itself, or a weight-norm pair (g, v)."""
+    """The checkpoint's tensors for ``name``: itself, or a weight-norm pair (g, v)."""
     if name in shapes:
         return (name,)
     stem = name.removesuffix(".weight")
@@ -195,7 +199,7 @@ def _misshapen(names: tuple[str, ...], shapes: Shapes, expected: tuple[int, ...]
 
 
 def _kind(name: str, averaged: Mapping[str, str], expected: Shapes) -> str:
-    """Why a tensor that was not used is known not to be needed; empty if it is not known."""
+    """Why an unused tensor is not needed; empty if it is unknown."""
     if name in averaged or name in (f"{EMA}decay", f"{EMA}num_updates"):
         return "EMA copy of the U-Net"
     if name.startswith(UNET) and name in expected:  # with --ema
@@ -230,11 +234,11 @@ def _listed(names: list[str]) -> str:
 def _write_tensors(
     checkpoint: Checkpoint, account: Account, path: Path, dtype: torch.dtype
 ) -> None:
-    """Write safetensors one tensor at a time; its own writer wants all of them in memory."""
+    """Write safetensors one tensor at a time; the library's writer needs all in memory."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end, stored = 0, {}
     shapes = {key: checkpoint.shapes[names[-1]] for key, names in account.used.items()}
-    # Scalars first: they may be wider than the rest, and every value shall lie aligned.
+    # Scalars first: they may be wider than the rest, and every value should be aligned.
     for key, shape in sorted(shapes.items(), key=lambda item: (item[1] != (), item[0])):
         stored[key] = dtype if shape else torch.float32  # scale_factor stays exact
         start, end = end, end + math.prod(shape) * stored[key].itemsize
@@ -262,7 +266,7 @@ def _tensor(checkpoint: Checkpoint, names: tuple[str, ...], dtype: torch.dtype) 
 
 
 def folded(g: Tensor, v: Tensor) -> Tensor:
-    """The weight that weight norm makes of length ``g`` and direction ``v``: g v / |v|.
+    """The weight of a weight-norm pair, length ``g`` and direction ``v``: g v / |v|.
 
     The norm runs over the axes along which ``g`` is 1. Source: Salimans and Kingma 2016.
     """

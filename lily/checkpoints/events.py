@@ -1,4 +1,4 @@
-"""What loading a model reports: downloads, conversions and notices."""
+"""Events of loading a model: downloads, conversions and notices."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Downloading:
-    """A model's file is on its way from the Hub: ``done`` of ``total`` bytes."""
+    """A file of a model is being downloaded: ``done`` of ``total`` bytes."""
 
     file: str
     done: int
-    total: int | None  # None where the server does not tell
+    total: int | None  # None where the server does not say
 
 
 @dataclass(frozen=True)
 class Preparing:
-    """A downloaded model is being made ready, in words: checked, converted."""
+    """A downloaded model is being checked or converted; ``text`` says which."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What the user of a model should know about it, in a sentence."""
+    """A sentence that the user of a model should read."""
 
     text: str
 
 
 LoadEvent = Downloading | Preparing | Notice
-Tell = Callable[[LoadEvent], None]
+Notify = Callable[[LoadEvent], None]
 
 
-def silent(_event: LoadEvent) -> None:
-    """Tell nobody."""
+def ignore(_event: LoadEvent) -> None:
+    """Drop the event."""

@@ -1,8 +1,8 @@
-"""Bring files of a model on the Hub to this machine: safetensors and JSON, every byte checked.
+"""Download a model's files from the Hub: safetensors and JSON only, verified by SHA-256.
 
-``huggingface_hub`` downloads, resumes and caches; this module decides what is fetched, compares
-SHA-256 with what the Hub reports, and turns every failure into one sentence. ``HF_ENDPOINT``,
-``HF_HUB_OFFLINE``, ``HF_TOKEN`` and ``HF_HOME`` are huggingface_hub's own and read at its import.
+``huggingface_hub`` downloads, resumes and caches; this module chooses the files, compares their
+SHA-256 with the Hub's, and turns every failure into one sentence. huggingface_hub reads
+``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_TOKEN`` and ``HF_HOME`` when it is imported.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 from tqdm import tqdm
 
-from lily.checkpoints.events import Downloading, Notice, Preparing, Tell, silent
+from lily.checkpoints.events import Downloading, Notice, Notify, Preparing, ignore
 from lily.config.model_id import HubId
 from lily.errors import HubUnreachable, WeightsError
 
-ANSWER_SECONDS = 15.0  # how long the Hub may take to describe a model
+ANSWER_SECONDS = 15.0  # timeout of a request for a model's description
 ALLOWED = {".safetensors", ".json"}  # formats that cannot hold code
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the Hub says of a model: its commit, its files, and the SHA-256 of the large ones."""
+    """The Hub's description of a model: commit, files, and SHA-256 of the large ones."""
 
     model: HubId
     commit: str
@@ -45,7 +45,7 @@ class Listing:
     sha256: dict[str, str]
 
     def require(self, file: str) -> None:
-        """Raise WeightsError unless the model has ``file``."""
+        """Raise WeightsError if the model lacks ``file``."""
         if file in self.files:
             return
         other = sorted(f for f in self.files if f.endswith((".bin", ".ckpt", ".safetensors")))
@@ -54,12 +54,12 @@ class Listing:
 
 
 def host() -> str:
-    """The Hub's address without its scheme, for messages."""
+    """The Hub's address without the scheme, for messages."""
     return constants.ENDPOINT.split("://")[-1]
 
 
 def listing(model: HubId) -> Listing:
-    """Ask the Hub about a model; raises WeightsError, and HubUnreachable if nobody answers."""
+    """Request a model's description; raises WeightsError, and HubUnreachable without an answer."""
     try:
         info = HfApi().model_info(
             model.repo, revision=model.revision, files_metadata=True, timeout=ANSWER_SECONDS
@@ -75,10 +75,10 @@ def listing(model: HubId) -> Listing:
     )
 
 
-def fetch(model: HubId, files: Sequence[str], tell: Tell = silent) -> tuple[Path, str]:
-    """Bring files of a model here; the folder that holds them and the commit they are of.
+def fetch(model: HubId, files: Sequence[str], notify: Notify = ignore) -> tuple[Path, str]:
+    """Download files of a model; returns their folder and commit.
 
-    When the Hub does not answer, what is in the cache is taken, and told. Raises WeightsError.
+    If the Hub does not answer, the cached files are used, with a notice. Raises WeightsError.
     """
     for file in files:
         if PurePosixPath(file).suffix not in ALLOWED:
@@ -91,22 +91,22 @@ def fetch(model: HubId, files: Sequence[str], tell: Tell = silent) -> tuple[Path
         here = cached(model, files)
         if here is None:
             raise
-        tell_cached(str(model), tell)
+        notify_cached(str(model), notify)
         return here
     for file in files:
         found.require(file)
-    (folder,) = {_download(found, file, tell) for file in files}
+    (folder,) = {_download(found, file, notify) for file in files}
     return folder, found.commit
 
 
-def tell_cached(name: str, tell: Tell) -> None:
-    """Say that a model comes from the cache, unless that was asked for."""
+def notify_cached(name: str, notify: Notify) -> None:
+    """Send a notice that a model comes from the cache, unless offline mode is set."""
     if not constants.is_offline_mode():
-        tell(Notice(f"{host()} does not answer: {name} is taken from the cache."))
+        notify(Notice(f"{host()} does not answer: {name} is taken from the cache."))
 
 
 def cached(model: HubId, files: Sequence[str]) -> tuple[Path, str] | None:
-    """The same from the cache alone; None if a file is missing there."""
+    """Folder and commit of files in the cache; None if one is missing."""
     folders = set()
     for file in files:
         try:
@@ -115,14 +115,14 @@ def cached(model: HubId, files: Sequence[str]) -> tuple[Path, str] | None:
             return None
         reported = path.resolve().name  # huggingface_hub names large files by their SHA-256
         if _SHA256.fullmatch(reported):
-            _verify(path, reported, model, silent)
+            _verify(path, reported, model, ignore)
         folders.add(_root(path, file))
     (folder,) = folders
     return folder, folder.name
 
 
-def record_commit(preset: str, model: HubId, commit: str, tell: Tell) -> None:
-    """Remember the commit that an unpinned preset first resolved to; tell if it is another now."""
+def record_commit(preset: str, model: HubId, commit: str, notify: Notify) -> None:
+    """Record the commit that an unpinned preset first resolved to; send a notice if it changed."""
     if model.pinned:
         return
     note = assets(model) / f"{preset}.commit"
@@ -130,7 +130,7 @@ def record_commit(preset: str, model: HubId, commit: str, tell: Tell) -> None:
         note.write_text(commit + "\n", encoding="utf-8")
     first = note.read_text(encoding="utf-8").strip()
     if first != commit:
-        tell(
+        notify(
             Notice(
                 f"{model} has changed: {preset} first loaded commit {first[:12]}, now it is "
                 f"{commit[:12]}. Pin `revision` in a YAML of your own to keep one, or delete "
@@ -140,63 +140,65 @@ def record_commit(preset: str, model: HubId, commit: str, tell: Tell) -> None:
 
 
 def assets(model: HubId) -> Path:
-    """A folder of huggingface_hub's cache for what Lily makes of a model; it exists."""
+    """An existing folder in huggingface_hub's cache for files that Lily derives from a model."""
     return cached_assets_path("lily", namespace="models", subfolder=model.repo.replace("/", "--"))
 
 
-def _download(found: Listing, file: str, tell: Tell) -> Path:
+def _download(found: Listing, file: str, notify: Notify) -> Path:
     try:
-        path = _download_file(found.model, file, tell=tell)
+        path = _download_file(found.model, file, notify=notify)
     except Exception as error:
         raise (_explained(error, found.model) or error) from error.__cause__
     root = _root(path, file)
     if root.name != found.commit:
         raise WeightsError(f"{found.model} changed while it was being fetched; try again.")
     if file in found.sha256:
-        _verify(path, found.sha256[file], found.model, tell)
+        _verify(path, found.sha256[file], found.model, notify)
     return root
 
 
-def _download_file(model: HubId, file: str, *, local: bool = False, tell: Tell = silent) -> Path:
-    """By the revision's name, not its commit: only then is the name found again without the Hub."""
+def _download_file(
+    model: HubId, file: str, *, local: bool = False, notify: Notify = ignore
+) -> Path:
+    """Download by the revision's name, not its commit, so that the cache finds it offline."""
     return Path(
         hf_hub_download(
             model.repo,
             file,
             revision=model.revision,
             local_files_only=local,
-            tqdm_class=_bar(file, tell),
+            tqdm_class=_bar(file, notify),
         )
     )
 
 
 def _root(path: Path, file: str) -> Path:
-    """The snapshot's folder, named by its commit, of a file in it."""
+    """The folder of a file's snapshot, named by its commit."""
     return path.parents[len(PurePosixPath(file).parts) - 1]
 
 
-def _bar(file: str, tell: Tell) -> type[tqdm]:
-    """A progress bar that draws nothing and tells; what ``tell`` raises ends the download."""
+def _bar(file: str, notify: Notify) -> type[tqdm]:
+    """A progress bar that sends events; an exception of ``notify`` ends the download."""
 
-    class Told(tqdm):
+    class Reporting(tqdm):
         def __init__(self, *args: object, **options: object) -> None:
             total, initial = options.get("total"), options.get("initial")
             super().__init__(*args, **{**options, "disable": True})
             self._total = total if isinstance(total, int) else None
             self._done = initial if isinstance(initial, int) else 0
-            tell(Downloading(file, self._done, self._total))
+            notify(Downloading(file, self._done, self._total))
 
         def update(self, n: float | None = 1) -> bool | None:
             self._done += int(n or 0)
-            tell(Downloading(file, self._done, self._total))
+            notify(Downloading(file, self._done, self._total))
             return None
 
-    return Told
+    return Reporting
 
 
-def _verify(path: Path, expected: str, model: HubId, tell: Tell) -> None:
-    """Compare a file's SHA-256 with the Hub's; a file that differs is removed from the cache."""
-    tell(Preparing(f"Checking {path.name}"))
+def _verify(path: Path, expected: str, model: HubId, notify: Notify) -> None:
+    """Compare a file's SHA-256 with the Hub's; remove it from the cache if they differ."""
+    notify(Preparing(f"Checking {path.name}"))
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -212,7 +214,7 @@ def _verify(path: Path, expected: str, model: HubId, tell: Tell) -> None:
 
 
 def _explained(error: Exception, model: HubId) -> WeightsError | None:
-    """The sentence for whatever huggingface_hub raised; None if it is no failure of its kind."""
+    """A sentence for an error of huggingface_hub; None for any other error."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     match error:
         case OfflineModeIsEnabled():

@@ -1,8 +1,8 @@
-"""Weights in and out as safetensors: strict, or an error that names the first problem.
+"""Load and save model folders strictly: any mismatch is an error that names the first problem.
 
-A model folder holds ``config.json`` (the preset's model part, frozen), ``model.safetensors`` and
-``README.md`` (the card). A folder that names a ``base_model`` is an adapter: it holds the encoder's
-tensors alone and lies on that model's. The only importer of safetensors.
+A model folder holds ``config.json`` (the model part of a preset), ``model.safetensors`` and
+``README.md`` (the card). A folder whose configuration names a ``base_model`` is an adapter: it
+holds only the encoder's tensors, and the base provides the others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,19 @@ from lily.model.latent_diffusion import ENCODER_PREFIX, LatentDiffusion
 
 FORMAT = 1  # of a model folder
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FROZEN = ("name", "preprocessing", "model", "inference", "base_model")  # what a folder keeps
-ENCODER_SEED = 0  # an absent encoder is made of this seed, the same on every machine
+FROZEN = (
+    "name",
+    "preprocessing",
+    "model",
+    "inference",
+    "base_model",
+)  # sections that a folder keeps
+ENCODER_SEED = 0  # initialises an absent encoder, the same on every machine
 Shapes = Mapping[str, torch.Size]
 
 
 def read_folder_config(folder: Path) -> Config:
-    """The configuration frozen in a model folder, with its weights set to that folder."""
+    """A model folder's configuration, with ``weights`` set to the folder; raises WeightsError."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -53,8 +59,8 @@ def read_folder_config(folder: Path) -> Config:
 def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiffusion:
     """Build the configuration's model and load its folder strictly, in float32 for inference.
 
-    A folder with no tensor of the encoder gives an encoder in its neutral start. Raises
-    WeightsError naming the file and the first missing, unknown or misshapen tensors.
+    Without any tensor of the encoder, the encoder starts neutral. Raises WeightsError that names
+    the file and the first missing, unknown or misshapen tensors.
     """
     check_weights(config)
     with torch.random.fork_rng(devices=[]):
@@ -62,21 +68,21 @@ def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiff
         model = LatentDiffusion(**config["model"]["params"])
     tensors = {}
     for path in weights_files(config):
-        tensors |= read_tensors(path)  # an adapter's tensors take the place of its base's
+        tensors |= read_tensors(path)  # an adapter's tensors replace its base's
     kept = {key: value for key, value in model.state_dict().items() if key not in tensors}
     model.load_state_dict(tensors | kept, strict=True)
     return model.to(device).eval().requires_grad_(False)
 
 
 def weights_files(config: Config) -> list[Path]:
-    """The files of a configuration whose weights are on this machine: a base, then its adapter."""
+    """The weights files of a configuration on this machine: a base, then its adapter."""
     weights = config["weights"]
     folders = [weights["base"], weights["folder"]] if "base" in weights else [weights["folder"]]
     return [Path(folder) / WEIGHTS for folder in folders]
 
 
 def weights_sha256(config: Config) -> tuple[str, ...]:
-    """SHA-256 of each of ``weights_files``: what the Hub tells of large files."""
+    """SHA-256 of each of ``weights_files``, as the Hub reports it for large files."""
     digests = []
     for path in weights_files(config):
         digest = hashlib.sha256()
@@ -90,9 +96,9 @@ def weights_sha256(config: Config) -> tuple[str, ...]:
 def check_weights(config: Config) -> None:
     """Compare names and shapes with the configuration's model, from the files' headers alone.
 
-    The encoder's own tensors may be absent, all of them, as they are from AudioSR's checkpoints:
-    it starts neutral then. Raises WeightsError naming the file and the first missing, unknown or
-    misshapen tensors.
+    The encoder's own tensors may all be absent, as in AudioSR's checkpoints; it then starts
+    neutral. Raises WeightsError that names the file and the first missing, unknown or misshapen
+    tensors.
     """
     expected = {key: value.shape for key, value in expected_tensors(config).items()}
     encoder = {key: shape for key, shape in expected.items() if is_of_encoder(key)}
@@ -107,20 +113,20 @@ def check_weights(config: Config) -> None:
 
 
 def expected_tensors(config: Config) -> dict[str, Tensor]:
-    """Names and shapes of everything a configuration's model saves, on the meta device."""
+    """The state dict of a configuration's model on the meta device: names and shapes."""
     with torch.device("meta"):
         return LatentDiffusion(**config["model"]["params"]).state_dict()
 
 
 def is_of_encoder(name: str) -> bool:
-    """Whether a tensor is the Global Audio Encoder's own: what AudioSR's checkpoints lack."""
+    """Whether a tensor belongs to the Global Audio Encoder or its conditioning."""
     return name.startswith(ENCODER_PREFIX) or ".global_" in name
 
 
 def encoder_is_trained(config: Config) -> bool:
-    """Whether a configuration whose weights are here has a trained encoder, from its files alone.
+    """Whether the encoder of a configuration with local weights is trained, from its files alone.
 
-    Untrained, every output projection is zero and changes no bit of the output.
+    If it is untrained, every output projection is zero and changes no bit of the output.
     """
     trained: dict[str, bool] = {}
     for path in weights_files(config):
@@ -175,7 +181,7 @@ def check_tensors(found: Shapes, expected: Shapes, path: Path) -> None:
 def save_model_folder(
     model: LatentDiffusion, config: Config, folder: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write ``config.json`` and ``model.safetensors``; each is complete or not there."""
+    """Write ``config.json`` and ``model.safetensors``, each completely or not at all."""
     _save(model.state_dict(), config, folder, dtype)
 
 
@@ -186,10 +192,10 @@ def save_adapter_folder(
     base_model: str,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write a model folder that holds the encoder alone, to lie on ``base_model``.
+    """Write an adapter: a model folder with only the encoder's tensors.
 
-    ``base_model`` is a preset's name, a folder or ``owner/name[@revision]``; it gives every tensor
-    that the encoder and its conditioning do not have.
+    ``base_model`` is a preset's name, a folder or ``owner/name[@revision]``; it provides all other
+    tensors.
     """
     state = {key: value for key, value in model.state_dict().items() if is_of_encoder(key)}
     _save(state, {**config, "base_model": base_model}, folder, dtype)
@@ -203,13 +209,13 @@ def _save(state: dict[str, Tensor], config: Config, folder: Path, dtype: torch.d
     }
     partial = folder / (WEIGHTS + ".part")
     save_file(state, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # safetensors makes it private; a model folder is for sharing
+    partial.chmod(0o644)  # safetensors makes it private, but model folders are shared
     os.replace(partial, folder / WEIGHTS)
     write_config(config, folder)
 
 
 def write_config(config: Config, folder: Path) -> None:
-    """Write ``config.json``: the configuration's part that a folder needs, frozen."""
+    """Write ``config.json``: the sections of the configuration that a folder keeps."""
     frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
     partial = folder / (CONFIG + ".part")
     partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
-"""Map a checkpoint of any origin: names and shapes now, values when asked for, code never.
+"""Open a checkpoint from any source: names and shapes at once, values on request, never code.
 
-A pickle (``.bin``, ``.ckpt``) is read with ``weights_only``, which builds tensors and refuses all
-else; safetensors hold nothing else. Both are mapped, so that memory holds what is looked at.
+Pickles (``.bin``, ``.ckpt``) are read with ``weights_only``, which builds tensors and refuses
+anything else; safetensors hold nothing else. Both are memory-mapped, so that memory holds only the
+tensors that are read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of tensors, mapped: names and shapes now, values when asked for."""
+    """A memory-mapped file of tensors: names and shapes, and a function that reads a value."""
 
     path: Path
     shapes: Shapes
@@ -32,7 +33,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Map a checkpoint; raises WeightsError if it is damaged, holds code, or is no such file."""
+    """Open a checkpoint; raises WeightsError if it is missing, damaged or holds code."""
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; give a .bin, .ckpt or .safetensors checkpoint.")
     if path.suffix == ".safetensors":
@@ -52,7 +53,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
 
 def _open_pickle(path: Path) -> Checkpoint:
-    mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be mapped
+    mapped = zipfile.is_zipfile(path)  # files from before torch 1.6 cannot be memory-mapped
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, KeyError, AttributeError) as error:

@@ -1,8 +1,8 @@
-"""Find the model a person names: a preset, a YAML, a model folder or ``owner/name`` on the Hub.
+"""Resolve a model's name: a preset, a YAML file, a model folder or ``owner/name`` on the Hub.
 
-``resolve_config`` says what the model is, ``with_weights`` brings its tensors to this machine:
-downloaded, verified, and where they are AudioSR's own checkpoint, converted once and kept in
-huggingface_hub's cache of assets.
+``resolve_config`` returns its configuration, ``with_weights`` brings its weights to this machine:
+downloaded, verified and, if they are AudioSR's own checkpoint, converted once into the assets of
+huggingface_hub's cache.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from lily.checkpoints.events import Preparing, Tell, silent
+from lily.checkpoints.events import Notify, Preparing, ignore
 from lily.checkpoints.model_folder import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
 from lily.config.model_id import HubId, WeightsConfig, hub_id
 from lily.config.presets import Config, load_config, preset_names
@@ -23,11 +23,11 @@ UNTRAINED = "This model's encoder is untrained: on and off give the same samples
 
 
 def resolve_config(
-    name: str | None = None, weights: str | None = None, tell: Tell = silent
+    name: str | None = None, weights: str | None = None, notify: Notify = ignore
 ) -> Config:
-    """A preset by name or path; or, from ``weights``, any model by name, folder or Hub id.
+    """The configuration of a preset, or of any model by its name, folder or Hub id (``weights``).
 
-    A model on the Hub is asked for its ``config.json`` only. Raises ConfigError and WeightsError.
+    Of a model on the Hub only ``config.json`` is downloaded. Raises ConfigError and WeightsError.
     """
     if weights is None:
         return load_config(name or BUNDLED)
@@ -42,15 +42,15 @@ def resolve_config(
             "the Hub; give one of these."
         )
     from lily.checkpoints.hub import (
-        fetch,  # here and below: what runs without the Hub does not wait for it
+        fetch,  # here and below: huggingface_hub is imported only where it is needed
     )
 
-    folder, commit = fetch(model, [CONFIG], tell)
+    folder, commit = fetch(model, [CONFIG], notify)
     return {**read_folder_config(folder), "weights": {"repo": model.repo, "revision": commit}}
 
 
-def with_weights(config: Config, tell: Tell = silent) -> Config:
-    """The configuration with ``weights`` naming a folder on this machine, fetched if need be.
+def with_weights(config: Config, notify: Notify = ignore) -> Config:
+    """The configuration with ``weights`` naming a folder on this machine, downloaded if necessary.
 
     Raises WeightsError, and HubUnreachable if the Hub is needed and does not answer.
     """
@@ -58,14 +58,14 @@ def with_weights(config: Config, tell: Tell = silent) -> Config:
     if section is None:
         raise WeightsError(f"Preset {config.get('name')!r} names no weights; give --weights.")
     source = build(WeightsConfig, section, "weights")
-    here = {"folder": source.folder or str(_folder(config, source, tell))}
+    here = {"folder": source.folder or str(_folder(config, source, notify))}
     if "base_model" in config:
-        here["base"] = source.base or _base(str(config["base_model"]), tell)
+        here["base"] = source.base or _base(str(config["base_model"]), notify)
     return {**config, "weights": here}
 
 
 def bundled_folder(name: str) -> Path:
-    """Where a model that ships with Lily lies."""
+    """The folder of a model that ships with Lily."""
     return Path(__file__).resolve().parents[1] / "assets" / name
 
 
@@ -84,7 +84,7 @@ def encoder_note(config: Config) -> str:
     return "" if encoder_is_trained({**config, "weights": {"folder": str(folder)}}) else UNTRAINED
 
 
-def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:
+def _folder(config: Config, source: WeightsConfig, notify: Notify) -> Path:
     if source.bundled is not None:
         return bundled_folder(source.bundled)
     from lily.checkpoints.hub import fetch, record_commit
@@ -92,23 +92,23 @@ def _folder(config: Config, source: WeightsConfig, tell: Tell) -> Path:
     model = HubId(str(source.repo), source.revision)
     name = str(config.get("name", "model"))
     if source.checkpoint is not None:
-        return _converted(config, name, model, source.checkpoint, tell)
-    folder, commit = fetch(model, [CONFIG, WEIGHTS], tell)
-    record_commit(name, model, commit, tell)
+        return _converted(config, name, model, source.checkpoint, notify)
+    folder, commit = fetch(model, [CONFIG, WEIGHTS], notify)
+    record_commit(name, model, commit, notify)
     return folder
 
 
-def _base(name: str, tell: Tell) -> str:
+def _base(name: str, notify: Notify) -> str:
     """The folder of an adapter's base."""
-    config = resolve_config(weights=name, tell=tell)
+    config = resolve_config(weights=name, notify=notify)
     if "base_model" in config:
         raise WeightsError(f"base_model {name} is itself an adapter; name the model it lies on.")
-    return with_weights(config, tell)["weights"]["folder"]
+    return with_weights(config, notify)["weights"]["folder"]
 
 
-def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: Tell) -> Path:
-    """The model folder made of a checkpoint: in the cache by the checkpoint's SHA-256."""
-    from lily.checkpoints.hub import assets, fetch, listing, record_commit, tell_cached
+def _converted(config: Config, name: str, model: HubId, checkpoint: str, notify: Notify) -> Path:
+    """The model folder converted from a checkpoint, cached by the checkpoint's SHA-256."""
+    from lily.checkpoints.hub import assets, fetch, listing, notify_cached, record_commit
 
     stem = PurePosixPath(checkpoint).stem
     try:
@@ -117,20 +117,20 @@ def _converted(config: Config, name: str, model: HubId, checkpoint: str, tell: T
         made = sorted(assets(model).glob(f"{stem}-*/{CONFIG}"), key=lambda p: p.stat().st_mtime)
         if not made:
             raise
-        tell_cached(name, tell)
+        notify_cached(name, notify)
         return made[-1].parent
     found.require(checkpoint)
-    record_commit(name, model, found.commit, tell)
+    record_commit(name, model, found.commit, notify)
     folder = assets(model) / f"{stem}-{found.sha256.get(checkpoint, found.commit)[:16]}"
     if not (folder / CONFIG).is_file():
-        root, _ = fetch(model, [checkpoint], tell)
-        tell(Preparing(f"Converting {checkpoint}, once"))
+        root, _ = fetch(model, [checkpoint], notify)
+        notify(Preparing(f"Converting {checkpoint}, once"))
         _convert(root / checkpoint, folder, config)
     return folder
 
 
 def _convert(checkpoint: Path, folder: Path, config: Config) -> None:
-    """Make a model folder of AudioSR's checkpoint, complete or not at all."""
+    """Convert AudioSR's checkpoint into a model folder, completely or not at all."""
     from lily.checkpoints.convert_audiosr import DTYPES, examine, write_folder
 
     partial = folder.with_name(f"{folder.name}.part{os.getpid()}")

@@ -38,12 +38,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def load_engine(options: argparse.Namespace) -> InferenceEngine:
     """Load the model that the options of ``add_model`` choose, with progress on standard error."""
-    with LoadBar(options.weights or options.preset) as tell:
+    with LoadBar(options.weights or options.preset) as notify:
         # torch takes seconds to import, so the progress line comes first.
         from lily.checkpoints.resolve import resolve_config, with_weights
         from lily.inference.engine import InferenceEngine
 
-        config = with_weights(resolve_config(options.preset, options.weights, tell), tell)
+        config = with_weights(resolve_config(options.preset, options.weights, notify), notify)
         return InferenceEngine(config, options.device, options.precision)
 
 

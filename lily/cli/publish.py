@@ -24,9 +24,13 @@ def run_publish(options: argparse.Namespace) -> int:
     """Check, write the card, upload; prints where it is."""
     from lily.publish.upload import publish
 
-    with LoadBar() as tell:
+    with LoadBar() as notify:
         published = publish(
-            options.folder, options.name, private=options.private, space=options.space, tell=tell
+            options.folder,
+            options.name,
+            private=options.private,
+            space=options.space,
+            notify=notify,
         )
     if options.json:
         print(json.dumps(asdict(published)))

@@ -83,8 +83,8 @@ def run_train(options: argparse.Namespace) -> int:
     if adapter:
         base = base or options.preset
     if base:
-        with LoadBar() as tell:
-            below = with_weights(resolve_config(base, options.base, tell), tell)
+        with LoadBar() as notify:
+            below = with_weights(resolve_config(base, options.base, notify), notify)
         config = {**below, **{key: config[key] for key in ("training",) if key in config}}
     progress = train(
         config,

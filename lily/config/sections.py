@@ -10,10 +10,11 @@ import difflib
 import json
 import typing
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform  # typing has it from Python 3.11 on
 
 from lily.errors import ConfigError
 

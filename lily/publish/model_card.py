@@ -1,7 +1,7 @@
-"""Write a model's card: front matter that the Hub reads, and what a stranger must know.
+"""Write a model card: front matter for the Hub, and the sections that every card needs.
 
-The folder's own README.md is kept as the body; what it lacks is added. Figures come from the
-folder's ``evaluation.json``; nothing is claimed that no file of the folder says.
+The folder's own README.md is the body; missing sections are added. Figures come from the folder's
+``evaluation.json``; the card claims nothing that is not in a file of the folder.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from lily.errors import PublishError
 TAGS = ["audio-super-resolution", "bandwidth-extension", "latent-diffusion"]
 EVALUATION = "evaluation.json"
 UNSTATED = (
-    "Whoever published this model has not said what it was trained on, nor under which licences."
+    "The publisher of this model has not stated what it was trained on, nor under which licences."
 )
 HELD_OUT = "held-out recordings"
 LIMITS = """\
 ## Limits
 
-- What it generates was never recorded: an invention that fits, drawn anew with each seed. It is
-  no evidence of what was said or played, and no forensic enhancement.
+- The generated band was never recorded. It is plausible, differs with every seed, and is no
+  evidence of what was said or played.
 - It restores bandwidth only: noise, clipping, reverberation and codec artefacts stay.
-- Below the recording's cutoff the recording is kept as it is.
+- Below its cutoff the recording is kept unchanged.
 """
 
 
 def model_card(folder: Path, name: str, config: Config, space: str | None = None) -> ModelCard:
     """The card of a model folder that is published as ``name``; raises PublishError.
 
-    ``space`` is a Space that serves it, and so a place where Lily's code can be had.
+    ``space`` is a Space that serves it and holds Lily's code.
     """
     kept = _own_card(folder)
-    told: dict[str, Any] = kept.data.to_dict() if kept else {}
+    stated: dict[str, Any] = kept.data.to_dict() if kept else {}
     results = evaluation_results(read_evaluation(folder))
     facts = {
         "license": "unknown",
         "library_name": "lily",
         "pipeline_tag": "audio-to-audio",
-        **{key: value for key, value in told.items() if key not in ("tags", "model-index")},
-        "tags": [*TAGS, *told.get("tags", [])],
+        **{key: value for key, value in stated.items() if key not in ("tags", "model-index")},
+        "tags": [*TAGS, *stated.get("tags", [])],
     }
     if "base_model" in config:
         base = base_on_hub(str(config["base_model"]))
@@ -70,7 +70,7 @@ def model_card(folder: Path, name: str, config: Config, space: str | None = None
 
 
 def base_on_hub(base: str) -> str:
-    """The Hub's name of an adapter's base; raises PublishError if nobody else could load it."""
+    """The Hub name of an adapter's base; raises PublishError if others could not load it."""
     model = hub_id(base)
     if base in preset_names():
         weights = load_config(base).get("weights", {})
@@ -85,7 +85,7 @@ def base_on_hub(base: str) -> str:
 
 
 def read_evaluation(folder: Path) -> Any:
-    """What ``evaluation.json`` holds, None if there is none; raises PublishError if damaged."""
+    """The content of ``evaluation.json``, None without one; raises PublishError if damaged."""
     path = folder / EVALUATION
     if not path.is_file():
         return None
@@ -96,10 +96,10 @@ def read_evaluation(folder: Path) -> Any:
 
 
 def evaluation_results(evaluation: Any) -> list[EvalResult]:
-    """The means over recordings as the Hub's results; empty for a layout that is not known.
+    """Means over recordings as the Hub's evaluation results; empty for an unknown layout.
 
-    Read are the rows of ``table`` for the systems ``off`` and ``on``: their ``case`` and LSD above
-    the cutoff, ``lsd_hf``.
+    Reads ``case`` and ``lsd_hf``, the LSD above the cutoff, from the rows of ``table`` for the
+    systems ``off`` and ``on``.
     """
     rows = evaluation.get("table") if isinstance(evaluation, Mapping) else None
     results = []
@@ -150,8 +150,8 @@ def _introduction(name: str, config: Config, folder: Path) -> str:
     if "base_model" in config:
         counts = {part: count for part, count in counts.items() if "Global" in part}
         lead += (
-            "\n\nThis is an adapter: only the encoder's tensors are here. Lily fetches by itself "
-            f"the model they lie on, `{config['base_model']}`."
+            "\n\nThis is an adapter: only the encoder's tensors are here. Lily fetches the model "
+            f"that provides the others, `{config['base_model']}`."
         )
     table = "\n".join(f"| {part} | {count:,} |" for part, count in counts.items() if count)
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6

@@ -1,6 +1,6 @@
-"""Put a model folder on the Hub, with its card, and on request a Space that serves it.
+"""Upload a model folder to the Hub, with its card and optionally a Space that serves it.
 
-What is uploaded is checked as loading checks it: a folder that would not load is not published.
+The folder is checked as loading checks it: one that would not load is not published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
-from lily.checkpoints.events import Notice, Tell, silent
+from lily.checkpoints.events import Notice, Notify, ignore
 from lily.checkpoints.hub import host
 from lily.checkpoints.model_folder import CONFIG, WEIGHTS, check_weights, read_folder_config
 from lily.checkpoints.resolve import with_weights
@@ -31,7 +31,7 @@ from lily.publish.model_card import (
 )
 
 T = TypeVar("T")
-SHOWN = (".ogg", ".png")  # what a card lets one hear and see
+SHOWN = (".ogg", ".png")  # audio and pictures that a card links to
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ("app.py", "lily", "configs", "requirements.txt", "README.md", "LICENSE")
 # sdk_version installs gradio, and tests are not run there.
@@ -40,14 +40,19 @@ LEFT_OUT = ("gradio", "pytest")
 
 @dataclass(frozen=True)
 class Published:
-    """Where things are now."""
+    """The addresses of what was uploaded."""
 
     model: str
     space: str = ""
 
 
 def publish(
-    folder: Path, name: str, *, private: bool = False, space: str | None = None, tell: Tell = silent
+    folder: Path,
+    name: str,
+    *,
+    private: bool = False,
+    space: str | None = None,
+    notify: Notify = ignore,
 ) -> Published:
     """Upload a model folder as ``name``, ``owner/name``, and a Space for it; returns addresses.
 
@@ -58,9 +63,9 @@ def publish(
             raise PublishError(f"{wanted} is no name on the Hub; give owner/name.")
     files = space_files(name) if space else {}  # before anything is uploaded
     config = read_folder_config(folder)
-    check_weights(with_weights(config, tell))
+    check_weights(with_weights(config, notify))
     card = model_card(folder, name, config, space)
-    _tell_gaps(folder, str(card), tell)
+    _notify_gaps(folder, str(card), notify)
     adds = {
         CONFIG: folder / CONFIG,
         WEIGHTS: folder / WEIGHTS,
@@ -74,7 +79,9 @@ def publish(
     space_url = _upload(space, "space", files, private)
     _asked(space, lambda: HfApi().add_space_variable(space, "LILY_MODEL", name))
     if private:
-        tell(Notice(f"{name} is private: give the Space {space} a secret HF_TOKEN that reads it."))
+        notify(
+            Notice(f"{name} is private: give the Space {space} a secret HF_TOKEN that reads it.")
+        )
     return Published(model_url, space_url)
 
 
@@ -119,15 +126,15 @@ def _tracked(parts: Sequence[str]) -> list[str]:
     return [path for path in paths if path]
 
 
-def _tell_gaps(folder: Path, card: str, tell: Tell) -> None:
+def _notify_gaps(folder: Path, card: str, notify: Notify) -> None:
     """Report what is missing in the card while it can still be added."""
     if "license: unknown" in card:
-        tell(Notice(f"{folder}/README.md names no licence; the card says unknown."))
+        notify(Notice(f"{folder}/README.md names no licence; the card says unknown."))
     if UNSTATED in card:
-        tell(Notice(f"{folder}/README.md has no section on training data; the card says so."))
+        notify(Notice(f"{folder}/README.md has no section on training data; the card says so."))
     evaluation = read_evaluation(folder)
     if evaluation is not None and not evaluation_results(evaluation):
-        tell(
+        notify(
             Notice(
                 f"{folder}/{EVALUATION} has a layout that is not known; the card has no figures."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lily.checkpoints.events import Tell
+from lily.checkpoints.events import Notify
 from lily.checkpoints.model_folder import check_weights
 from lily.checkpoints.resolve import BUNDLED, resolve_config, with_weights
 from lily.config.presets import Config, load_config, preset_names
@@ -26,11 +26,11 @@ def offered(default: str) -> tuple[dict[str, Config], str]:
     return dict(sorted(models.items(), key=lambda item: (item[0] != first, item[0]))), notice
 
 
-def made_ready(config: Config, tell: Tell) -> Config:
+def made_ready(config: Config, notify: Notify) -> Config:
     """The configuration with its weights on this machine, every name and shape of them checked.
 
     Raises LilyError.
     """
-    here = with_weights(config, tell)
+    here = with_weights(config, notify)
     check_weights(here)
     return here

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from lily.checkpoints.events import LoadEvent, Notice, Tell
+from lily.checkpoints.events import LoadEvent, Notice, Notify
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config
 from lily.config.sections import build
@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
 
-def _as_it_is(config: Config, _tell: Tell) -> Config:
+def _as_it_is(config: Config, _tell: Notify) -> Config:
     return config
 
 
@@ -67,7 +67,7 @@ class EngineShelf:
         configs: Mapping[str, Config],
         make: Callable[[Config], Engine],
         *,
-        ready: Callable[[Config, Tell], Config] = _as_it_is,
+        ready: Callable[[Config, Notify], Config] = _as_it_is,
         note: Callable[[Config], str] = _unknown,
         spare: str | None = None,
     ) -> None:

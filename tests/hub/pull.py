@@ -10,13 +10,13 @@ from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import LilyError
 
 
-def tell(event: object) -> None:
+def notify(event: object) -> None:
     print(json.dumps({"event": type(event).__name__, **asdict(event)}))
 
 
 try:
     preset, weights = (None, sys.argv[1]) if sys.argv[1] != "--preset" else (sys.argv[2], None)
-    config = with_weights(resolve_config(preset, weights, tell), tell)
+    config = with_weights(resolve_config(preset, weights, notify), notify)
     print(json.dumps({"event": "Here", **config["weights"]}))
 except LilyError as error:
     print(json.dumps({"event": "Error", "kind": type(error).__name__, "text": str(error)}))
