@@ -33,6 +33,9 @@ class Settings(_Model):
     guidance: float
     seed: int
     profile: str
+    context_sha256: tuple[str, ...] = ()  # of borrowed recordings, as far as they were read
+    wall_hz: float | None = None  # figures of the recording's profile that were given
+    brightness_db: float | None = None
     device: str
     precision: str
     threads: int

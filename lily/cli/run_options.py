@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from lily.errors import InputError
 from lily.inference.options import UpsampleOptions, parse_cutoff
@@ -28,6 +29,23 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="default: detected; where it changes, as SECOND:HZ,SECOND:HZ from 0 on",
     )
     parser.add_argument(
+        "--context",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="recordings of the same voice, band or album that still have their highs",
+    )
+    parser.add_argument(
+        "--wall", type=float, metavar="HZ", help="where the original's band ended (default: read)"
+    )
+    parser.add_argument(
+        "--brightness",
+        type=float,
+        metavar="DB",
+        help="highs so much louder than the encoder expects; negative: quieter",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="continue an interrupted run of the same command; finished files are kept",
@@ -46,6 +64,9 @@ def upsample_options(
         seed=options.seed,
         cutoff_hz=options.cutoff,
         profile=profile,
+        context_files=tuple(options.context),
+        wall_hz=options.wall,
+        brightness_db=options.brightness,
         format=format,
         resume=options.resume,
     )

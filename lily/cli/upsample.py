@@ -82,4 +82,5 @@ def _sentence(result: UpsampleResult) -> str:
     if result.checks:
         facts += f"; {summary(result.checks)}"
     found = result.diagnosis.text if result.diagnosis else ""
-    return " ".join(part for part in (f"{facts}.", found, result.message) if part)
+    parts = (f"{facts}.", found, result.expectation, result.message)
+    return " ".join(part for part in parts if part)

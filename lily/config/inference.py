@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lily.config.sections import Count, section
+from lily.config.sections import Count, Share, section
 
 LATENT_ALIGN = 8  # latent frames: chunks begin and end on the U-Net's coarsest stride
 Guidance = Annotated[float, Field(ge=1)]
@@ -42,6 +42,7 @@ class InferenceConfig:
     overlap: Annotated[int, Field(ge=0, multiple_of=LATENT_ALIGN)] = 8  # shared by neighbours
     fade: Annotated[int, Field(ge=0)] = 4  # of the overlap is cross-faded, the rest is guard
     batch: Count = 1  # (chunk, channel) items sampled together
+    temperature: Share = 1.0  # scale of the initial noise: lower is nearer to the average answer
     guided: tuple[int, int] = (0, 1000)  # diffusion times from and below which guidance acts
     large: bool = False  # half precision is faster even on a CPU
     level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later

@@ -203,9 +203,15 @@ class InferenceEngine:
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
         options = with_defaults(options, self.settings, secrets.randbelow(self.settings.seed_max))
-        if not options.encoder or self.model.unet.global_encoder is not None:
-            return options
-        raise InputError(f"{self.name} has no global encoder; choose encoder off.")
+        encoder = self.model.unet.global_encoder
+        if options.encoder and encoder is None:
+            raise InputError(f"{self.name} has no global encoder; choose encoder off.")
+        if encoder is not None and options.informs_encoder and not encoder.config.profile:
+            raise InputError(
+                f"The encoder of {self.name} reads no profile, so it takes no context, wall or "
+                "brightness; choose a model whose encoder does."
+            )
+        return options
 
     @cached_property
     def weights_sha256(self) -> tuple[str, ...]:

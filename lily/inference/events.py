@@ -106,6 +106,7 @@ class UpsampleResult:
     metadata: Path | None = None  # the JSON file beside it
     checks: tuple[Check, ...] = ()  # measurements of the output, held to their limits
     diagnosis: Diagnosis | None = None
+    expectation: str = ""  # what the encoder expects of the highs, as a sentence
 
     @property
     def real_time_factor(self) -> float:
@@ -138,6 +139,7 @@ class UpsampleResult:
             "figures": dict(self.figures),
             "metadata": None if self.metadata is None else str(self.metadata),
             "checks": [asdict(check) for check in self.checks],
+            "expectation": self.expectation,
             "finding": self.diagnosis and self.diagnosis.to_dict(),
         }
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor
 
 from lily.dsp.cutoffs import PiecewiseFir
 from lily.dsp.filters import band_limit_kernel
 from lily.dsp.mel import LogMel, MelStream
+from lily.dsp.unknown import UnknownBins
 from lily.inference.analyze import Analysis
 
 
@@ -35,6 +37,15 @@ class FeatureExtractor:
         """The log-mel (1, l, M) of all channels mixed."""
         limited = self._band_limited(blocks)
         return MelStream(self.mel).over(block.mean(0, keepdim=True) for block in limited)
+
+    def encoder_log_mels(self, blocks: Iterable[Tensor], marked: bool) -> Iterator[Tensor]:
+        """The log-mel (l, M) of all channels mixed, its unknown bins ``marked`` or as they are."""
+        unknown, first = UnknownBins(self.mel), 0
+        for (frames,) in self.mixed_log_mels(blocks):
+            centres = (torch.arange(first, first + len(frames)) + 0.5) * self.mel.config.hop
+            cutoffs_hz = self.analysis.cutoffs.at(centres.long())
+            yield unknown.mark(frames, cutoffs_hz) if marked else frames
+            first += len(frames)
 
     def _band_limited(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         analysis, rate = self.analysis, self.mel.config.sample_rate

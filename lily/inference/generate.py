@@ -57,6 +57,7 @@ class Plan:
             sampler=options.sampler or "",
             guidance=options.guidance or 1.0,
             guided=profile.guided or inference.guided,
+            temperature=profile.temperature or inference.temperature,
             draws_low=profile.draws_low,
             conditioned=conditioned,
         )

@@ -50,8 +50,13 @@ def run_facts(
     analysis: Analysis,
     options: UpsampleOptions,
     generated: bool,
+    context_sha256: tuple[str, ...] = (),
 ) -> RunFacts:
-    """Collect the facts; ``generated`` False means that the recording is copied."""
+    """Collect the facts; ``generated`` False means that the recording is copied.
+
+    ``context_sha256`` are the hashes of borrowed recordings.
+    """
+    informed = options.encoder and generated
     settings = Settings(
         model=runtime.name,
         weights_sha256=runtime.weights_sha256,
@@ -61,6 +66,9 @@ def run_facts(
         guidance=float(options.guidance or 1.0),
         seed=options.seed or 0,
         profile=options.profile,
+        context_sha256=context_sha256 if informed else (),
+        wall_hz=options.wall_hz if informed else None,
+        brightness_db=options.brightness_db if informed else None,
         device=str(runtime.device),
         precision=str(runtime.precision).removeprefix("torch."),
         threads=torch.get_num_threads(),

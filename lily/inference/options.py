@@ -15,6 +15,8 @@ from lily.errors import InputError
 PROFILE_NAMES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/inference/profiles.py
 FORMATS = ("wav", "flac")  # of an output file
 CUTOFFS_HZ = (500.0, 23_000.0)  # AudioSR was never trained below the first
+HIGHEST_WALL_HZ = 24_000.0  # where the band of an original can end
+BRIGHTNESS_DB = (-24.0, 24.0)  # further from the expected level no recording lies
 LAST_START = 1e6  # seconds, eleven days: the latest start of a cutoff segment
 MOST_SEGMENTS = 64  # of a cutoff: each distinct one filters the whole recording
 CUTOFF_FORM = "give Hz, such as 8000, or segments as SECOND:HZ, such as 0:4000,62.5:20000"
@@ -32,10 +34,18 @@ class UpsampleOptions:
     seed: int | None = None  # None draws one, which the result names
     cutoff_hz: float | Segments | None = None  # None: detected
     profile: str = "lily"  # one of PROFILE_NAMES
+    context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
+    wall_hz: float | None = None  # where the original's band ended; None: estimated
+    brightness_db: float | None = None  # of the highs, against what is expected; None: as expected
     longest_seconds: float | None = None  # a longer recording is refused during analysis
     format: str = "wav"  # one of FORMATS
     resume: bool = False  # continue an earlier run with the same options from its finished chunks
     chunk_folder: Path | None = None  # where those are kept; None: <output>.part, beside the output
+
+    @property
+    def informs_encoder(self) -> bool:
+        """Whether the encoder is given more than the recording."""
+        return bool(self.context_files) or (self.wall_hz, self.brightness_db) != (None, None)
 
 
 def cutoff_segments(cutoff_hz: float | Segments | None) -> Segments:

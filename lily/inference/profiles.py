@@ -14,8 +14,10 @@ from lily.config.inference import LATENT_ALIGN, InferenceConfig
 from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS
 from lily.errors import InputError
 from lily.inference.options import (
+    BRIGHTNESS_DB,
     CUTOFFS_HZ,
     FORMATS,
+    HIGHEST_WALL_HZ,
     UpsampleOptions,
     check_range,
     cutoff_segments,
@@ -39,6 +41,7 @@ class Profile:
     steps: int | None = None
     guidance: float | None = None
     guided: tuple[int, int] | None = None  # times of 1000 at which guidance acts
+    temperature: float | None = None  # scale of the initial noise
 
     def chunk(self, latents: int, preset: int) -> int:
         """Length of a chunk for a recording of ``latents`` frames, given the preset's own length.
@@ -66,6 +69,7 @@ PROFILES: Mapping[str, Profile] = {
         steps=50,  # the defaults of AudioSR's command line
         guidance=3.5,
         guided=(0, 1000),
+        temperature=1.0,
     ),
 }
 
@@ -86,6 +90,12 @@ def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) 
     check_range("steps", steps, preset.steps.min, preset.steps.max)
     check_range("guidance", guidance, preset.guidance.min, preset.guidance.max)
     check_range("seed", seed, 0, preset.seed_max)
+    if options.brightness_db is not None:
+        check_range("brightness in dB", options.brightness_db, *BRIGHTNESS_DB)
+    if options.wall_hz is not None:
+        check_range("wall in Hz", options.wall_hz, CUTOFFS_HZ[0], HIGHEST_WALL_HZ)
+    if not options.encoder and options.informs_encoder:
+        raise InputError("A context, a wall and a brightness act on the encoder; turn it on.")
     if options.format not in FORMATS:
         raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")
     given = cutoff_segments(options.cutoff_hz)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
 
 from lily.audio.read import probe, read_blocks
+from lily.errors import InputError
 from lily.inference.analyze import (
     Analysis,
     Analyzer,
@@ -15,11 +17,13 @@ from lily.inference.analyze import (
     resampled_blocks,
     share_meter,
 )
+from lily.inference.borrowed import BorrowedRecording
 from lily.inference.events import ContextRead, Reading
 from lily.inference.features import FeatureExtractor
 from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 from lily.inference.runtime import Runtime
+from lily.model import recording_profile
 from lily.model.global_encoder import ContextReader, GlobalContext
 
 
@@ -29,9 +33,11 @@ class RecordingReader:
     analysis: Analysis  # after ``analyze``
     features: FeatureExtractor  # after ``prepare``
     context: GlobalContext  # after ``read_context``
+    expectation: str = ""  # the profile it reads, as a sentence, after ``read_context``
 
     def __init__(self, runtime: Runtime, path: Path, options: UpsampleOptions) -> None:
         self.runtime, self.path, self.options = runtime, path, options
+        self.borrowed = [BorrowedRecording(runtime, path) for path in options.context_files]
 
     def blocks(self) -> Iterator[Tensor]:
         """The recording's blocks (C, n) at the model's rate, the same ones every time."""
@@ -45,6 +51,14 @@ class RecordingReader:
             analyzer.push(block)
             yield Reading(analyzer.seconds)
         self.analysis = analyzer.finish()
+        cutoff_hz, wall_hz = self.analysis.cutoff_hz, self.options.wall_hz
+        if wall_hz is not None and not wall_hz > cutoff_hz:
+            raise InputError(
+                f"The wall is {wall_hz:.10g} Hz; give more than the cutoff of {cutoff_hz:.0f} Hz."
+            )
+        if not self.analysis.unchanged_reason:
+            for other in self.borrowed:
+                yield from other.analyze(self.analysis)
 
     def prepare(self, seed: int) -> Iterator[Reading]:
         """Apply the profile's own rules for level and cutoff, which may need another reading."""
@@ -61,12 +75,29 @@ class RecordingReader:
         self.features = FeatureExtractor(self.runtime.mel, self.analysis, level_peak)
 
     def read_context(self) -> Iterator[ContextRead]:
-        """Pass 2: read the whole recording, mixed to one channel, into its context."""
-        encoder, total, seen = self.runtime.model.unet.global_encoder, self.features.frames, 0
+        """Pass 2: read the whole recording, mixed to one channel, into its context.
+
+        Borrowed recordings follow it; figures of the profile that the options give are set.
+        """
+        encoder = self.runtime.model.unet.global_encoder
         assert encoder is not None  # options with the encoder on are refused without one
-        reader = ContextReader(encoder, total)
-        for frames in self.features.mixed_log_mels(self.blocks()):
-            reader.push(frames[0])
-            seen += frames.shape[1]
+        profile = encoder.config.profile
+        total = self.features.frames + sum(other.features.frames for other in self.borrowed)
+        reader, seen = ContextReader(encoder, total), 0
+        parts = [self.features.encoder_log_mels(self.blocks(), marked=profile)]
+        parts += [other.encoder_log_mels() for other in self.borrowed]
+        for frames in chain(*parts):
+            reader.push(frames)
+            seen += len(frames)
             yield ContextRead(min(1.0, seen / total))
         self.context = reader.finish()
+        if profile:
+            self._set_profile()
+
+    def _set_profile(self) -> None:
+        options, cutoff_hz = self.options, self.analysis.cutoff_hz
+        known = recording_profile.setting(
+            self.context, options.wall_hz, options.brightness_db, cutoff_hz
+        )
+        self.context = recording_profile.with_known(self.context, known)
+        self.expectation = recording_profile.sentence(self.context, cutoff_hz)

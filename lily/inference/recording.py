@@ -167,10 +167,11 @@ class RecordingRun:
             chunk_folder=None,
             longest_seconds=None,
             format="wav",
+            context_files=(),
         )
         key = run_key(
             self._reader.analysis.sha256,
-            (asked, self.encoders),
+            (asked, self.encoders, self._borrowed),
             runtime.config,
             runtime.weights_sha256,
             runtime.sampler.facts,
@@ -181,10 +182,19 @@ class RecordingRun:
         if self._chunks:
             self.options = replace(options, seed=self._chunks.seed)
 
+    @property
+    def _borrowed(self) -> tuple[str, ...]:
+        """The hashes of borrowed recordings; none where nothing is generated."""
+        if self._reader.analysis.unchanged_reason:
+            return ()
+        return tuple(other.analysis.sha256 for other in self._reader.borrowed)
+
     def _open_outputs(self, generates: bool) -> OutputWriter:
         runtime, analysis = self.runtime, self._reader.analysis
         facts = [
-            run_facts(runtime, analysis, replace(self.options, encoder=encoder), generates)
+            run_facts(
+                runtime, analysis, replace(self.options, encoder=encoder), generates, self._borrowed
+            )
             for encoder in self.encoders
         ]
         rate, channels = runtime.sample_rate, analysis.info.channels
@@ -293,6 +303,7 @@ class RecordingRun:
             message=self._message(),
             complete=self.complete,
             figures={"peak": writer.peak},
+            expectation=self._reader.expectation if encoder else "",
             profile=options.profile,
             resumed=self._resumed,
             metadata=metadata_path(writer.path),

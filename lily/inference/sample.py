@@ -39,6 +39,7 @@ class SamplingConfig:
     sampler: str
     guidance: float
     guided: tuple[int, int]  # training times, of 1000, from and below which guidance acts
+    temperature: float  # scale of the initial noise
     draws_low: bool  # the low-pass latent is a draw from the posterior instead of its mean
     conditioned: tuple[bool, ...]  # of each variant: whether it has a context
 
@@ -203,7 +204,7 @@ class ChunkSampler:
         latent = low
         for step, x in sample(
             predict_guided,
-            lambda step: _noise(batch, step),
+            lambda step: _noise(batch, step) * (1.0 if step else config.temperature),
             sampler=config.sampler,
             steps=config.steps,
             device=self.device,

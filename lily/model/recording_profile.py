@@ -54,6 +54,8 @@ HEARD_DB = 50.0  # under the mean: quieter frames are left out, as in the log-sp
 EDGE_DB = (10.0, 38.0)  # the band ends where it is this near the floor, or this far under its peak
 MOST_FRAMES = 3_000  # looked at: of a longer recording, evenly spaced ones
 HIGHS_HZ = 4_000.0
+CERTAIN_KHZ = 1.5  # standard deviation of the edge below which it is named without reserve
+AUDIBLE_DB = 1.5
 
 
 def measure(log_mel: Tensor, bins_hz: Tensor, holes: float = 0.0) -> Tensor:
@@ -165,6 +167,19 @@ def read(context: GlobalContext) -> Mapping[str, tuple[float, float]]:
     spreads = (variances / 2).exp() * _scale()[1]
     pairs = zip(in_units(means)[0].tolist(), spreads[0].tolist(), strict=True)
     return {figure[0]: pair for figure, pair in zip(FIGURES, pairs, strict=True)}
+
+
+def sentence(context: GlobalContext, cutoff_hz: float) -> str:
+    """The profile that a context says, in words: where the highs end, and how bright they are."""
+    figures = read(context)
+    edge, spread = figures[FIGURES[EDGE][0]]
+    place = "near" if spread < CERTAIN_KHZ else "somewhere near"
+    bands = [1 + n for n, (_, high) in enumerate(BANDS_HZ) if high > cutoff_hz]
+    brighter = sum(figures[FIGURES[n][0]][0] - FIGURES[n][2] for n in bands) / len(bands)
+    level = "of average brightness"
+    if abs(brighter) >= AUDIBLE_DB:
+        level = f"{abs(brighter):.0f} dB {'brighter' if brighter > 0 else 'darker'} than average"
+    return f"Expects the highs to end {place} {edge:.0f} kHz, {level}."
 
 
 def setting(

@@ -20,7 +20,7 @@ from lily.model.latent_diffusion import CONTEXT_WEIGHT, Context, LatentDiffusion
 from lily.training.chunks import Batch, DiffusionStage, Logs, blind, exchanged
 from lily.training.mel_score import Weights, frame_weights, mel_score
 
-FULL_TEMPERATURE = 0.5  # share of rows at temperature 1; the others are uniform in 0 to 1
+FULL_TEMPERATURE = 0.25  # share of rows at temperature 1; the others are uniform in 0 to 1
 BELOW_FLOOR = 0.1  # slope of the log-mel below its floor: inference clamps it there
 
 

@@ -1,0 +1,73 @@
+"""A borrowed recording: another one of the same source, whose highs the encoder reads as well.
+
+It is analyzed like the recording itself, so that its own cutoff is known, and brought to the same
+level. Only its beginning is read: what is constant over a collection shows in a few minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from lily.audio.read import probe, read_blocks
+from lily.audio.resample import Resampler
+from lily.bandwidth.diagnosis import SILENT_PEAK
+from lily.errors import InputError
+from lily.inference.analyze import Analysis, Analyzer
+from lily.inference.events import Reading
+from lily.inference.features import FeatureExtractor
+from lily.inference.options import UpsampleOptions
+from lily.inference.runtime import Runtime
+
+LONGEST_SECONDS = 180.0  # read of a borrowed recording
+WIDER = 1.1  # its cutoff against the recording's: less would add nothing
+
+
+class BorrowedRecording:
+    """The beginning of a recording whose highs inform those of another."""
+
+    analysis: Analysis  # after ``analyze``
+    features: FeatureExtractor
+
+    def __init__(self, runtime: Runtime, path: Path) -> None:
+        self.runtime, self.path = runtime, path
+
+    def analyze(self, recording: Analysis) -> Iterator[Reading]:
+        """Measure level and cutoff; raises InputError if it adds nothing to ``recording``."""
+        name, rate = self.path.name, self.runtime.sample_rate
+        analyzer = Analyzer(name, probe(self.path), rate, UpsampleOptions())
+        for block in self._blocks():
+            analyzer.push(block)
+            yield Reading(recording.seconds)
+        self.analysis = analyzer.finish()
+        if self.analysis.peak < SILENT_PEAK:
+            raise InputError(f"The context {name} is silent; give a recording that is not.")
+        if self.analysis.cutoffs.lowest_hz < WIDER * recording.cutoff_hz:
+            raise InputError(
+                f"The context {name} ends at {self.analysis.cutoff_hz:.0f} Hz and the recording at "
+                f"{recording.cutoff_hz:.0f} Hz; give a recording that still has its highs."
+            )
+        self.features = FeatureExtractor(
+            self.runtime.mel, self.analysis, self.runtime.settings.level_peak
+        )
+
+    def encoder_log_mels(self) -> Iterator[Tensor]:
+        """The log-mel (l, M) of all channels mixed, its unknown bins marked."""
+        return self.features.encoder_log_mels(self._resampled(), marked=True)
+
+    def _resampled(self) -> Iterator[Tensor]:
+        resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)
+        for block in self._blocks():
+            yield resampler.push(block)
+        yield resampler.flush()
+
+    def _blocks(self) -> Iterator[Tensor]:
+        """Blocks (C, n) at the file's own rate, up to the longest that is read."""
+        left = round(LONGEST_SECONDS * probe(self.path).sample_rate)
+        for block in read_blocks(self.path):
+            yield block[:, :left]
+            left -= block.shape[-1]
+            if left <= 0:
+                return

@@ -1,0 +1,187 @@
+"""What a user knows reaches the encoder: another recording of the source, a wall, a brightness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from lily.audio.read import read_audio
+from lily.checkpoints.model_folder import read_folder_config, save_model_folder
+from lily.config.presets import load_config
+from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.dsp.unknown import UNKNOWN
+from lily.errors import InputError
+from lily.inference import borrowed
+from lily.inference.engine import InferenceEngine
+from lily.inference.events import Compared
+from lily.inference.options import UpsampleOptions
+from lily.inference.reading import RecordingReader
+from lily.model.latent_diffusion import LatentDiffusion
+from lily.model.recording_profile import COUNT, EDGE, KNOWN, in_units
+from lily.training.train import with_profile
+
+CUTOFF = 5_000.0
+
+
+def make_engine(folder: Path, config: dict) -> InferenceEngine:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LatentDiffusion(**config["model"]["params"])
+        for module in model.unet.conditioned():
+            torch.nn.init.normal_(module.global_out.weight, std=0.5)
+    save_model_folder(model, config, folder, dtype=torch.float32)
+    return InferenceEngine(read_folder_config(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> InferenceEngine:
+    """A model whose encoder reads profiles."""
+    return make_engine(tmp_path_factory.mktemp("model"), with_profile(load_config("tiny")))
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory) -> InferenceEngine:
+    """The same weights from before there were profiles."""
+    return make_engine(tmp_path_factory.mktemp("older"), load_config("tiny"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """A narrow recording, and what may be borrowed for it."""
+    folder, generator = tmp_path_factory.mktemp("files"), torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(2, 4 * 48_000, generator=generator)
+    narrow = filter_whole(noise, lowpass_kernel(0.97 * CUTOFF, 1.03 * CUTOFF, 48_000))
+    signals = {
+        "recording": (narrow[:1], 48_000),
+        "wide": (noise[1:], 48_000),
+        "stereo": (noise[:, :44_100], 44_100),
+        "narrow": (narrow[1:], 48_000),
+        "silent": (0 * noise[:1], 48_000),
+        "short": (noise[:1, :960], 48_000),
+    }
+    for name, (samples, rate) in signals.items():
+        soundfile.write(folder / f"{name}.wav", samples.T.numpy(), rate, subtype="FLOAT")
+    (folder / "empty.wav").write_bytes(b"")
+    return {name: folder / f"{name}.wav" for name in (*signals, "empty")}
+
+
+def context_of(engine, files, **options):
+    return engine.context_of(files["recording"], UpsampleOptions(seed=1, **options))
+
+
+def restored(engine, files, out, **options) -> torch.Tensor:
+    result = engine.run_inference(files["recording"], out, seed=1, steps=1, **options)
+    return read_audio(result.output)
+
+
+def test_the_encoder_reads_the_recording_and_then_what_is_borrowed(engine, files):
+    alone = context_of(engine, files)
+    both = context_of(engine, files, context_files=(files["wide"],))
+    assert alone.tokens.shape[1] == 50 and both.tokens.shape[1] == 100
+    assert torch.equal(alone.times, both.times[:, :50])
+
+
+@pytest.mark.parametrize("names", [("wide",), ("stereo",), ("wide", "stereo"), ("short",)])
+def test_borrowed_recordings_of_any_form_change_the_highs_alone(engine, files, tmp_path, names):
+    plain = restored(engine, files, tmp_path / "plain")
+    given = tuple(files[name] for name in names)
+    informed = restored(engine, files, tmp_path / "informed", context_files=given)
+    again = restored(engine, files, tmp_path / "again", context_files=given)
+    assert torch.equal(informed, again)
+    difference = informed - plain
+    below = filter_whole(difference, lowpass_kernel(0.8 * CUTOFF, 0.85 * CUTOFF, 48_000))
+    assert difference.square().mean() > 0
+    assert below.square().mean() < 1e-4 * difference.square().mean()
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("narrow", "still has its highs"),
+        ("recording", "still has its highs"),
+        ("silent", "is silent"),
+        ("empty", "empty.wav"),
+        ("missing", "missing.wav"),
+    ],
+)
+def test_what_has_no_highs_is_refused_in_one_sentence(engine, files, tmp_path, name, reason):
+    path = files.get(name, tmp_path / "missing.wav")
+    with pytest.raises(InputError, match=reason):
+        restored(engine, files, tmp_path, context_files=(path,))
+    assert not list(tmp_path.glob("*.wav"))
+
+
+def test_of_a_long_context_the_beginning_is_read(engine, files, monkeypatch):
+    monkeypatch.setattr(borrowed, "LONGEST_SECONDS", 1.0)
+    for name in ("wide", "stereo"):
+        context = context_of(engine, files, context_files=(files[name],))
+        assert context.tokens.shape[1] == pytest.approx(50 + 12.5, abs=1)
+
+
+def test_unknown_bins_are_marked_for_the_encoder_alone(engine, files):
+    reader = RecordingReader(engine.runtime, files["recording"], UpsampleOptions())
+    for _ in (*reader.analyze(), *reader.prepare(0)):
+        continue
+    marked = torch.cat(list(reader.features.encoder_log_mels(reader.blocks(), marked=True)))
+    plain = torch.cat(list(reader.features.encoder_log_mels(reader.blocks(), marked=False)))
+    first = engine.mel.first_bin_above(reader.analysis.cutoff_hz)
+    assert (marked[:, first:] == UNKNOWN).all()
+    assert torch.equal(marked[:, : first - 20], plain[:, : first - 20])
+    (mixed,) = torch.cat(list(reader.features.mixed_log_mels(reader.blocks())), dim=1)
+    assert torch.equal(plain, mixed)
+
+
+def test_wall_and_brightness_set_the_profile_and_are_reported(engine, files, tmp_path):
+    plain = context_of(engine, files)
+    context = context_of(engine, files, wall_hz=17_000.0, brightness_db=6.0)
+    units, expected = (in_units(c.vector[0, :COUNT]) for c in (context, plain))
+    assert units[EDGE] == pytest.approx(17.0)
+    assert context.vector[0, COUNT + EDGE] == KNOWN
+    torch.testing.assert_close(units[3:7] - expected[3:7], torch.full((4,), 6.0))
+    assert torch.equal(units[1:3], expected[1:3])  # the bands below the cutoff are heard
+    assert torch.equal(context.tokens, plain.tokens)
+    result = engine.run_inference(files["recording"], tmp_path, seed=1, steps=1, wall_hz=17_000.0)
+    assert "near 17 kHz" in result.expectation
+    settings = json.loads(result.metadata.read_text())["settings"]
+    assert (settings["wall_hz"], settings["brightness_db"]) == (17_000.0, None)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"wall_hz": 4_000.0}, "more than the cutoff"),
+        ({"wall_hz": 24_001.0}, "give 500 to 24000"),
+        ({"brightness_db": 30.0}, "give -24 to 24"),
+        ({"wall_hz": 17_000.0, "encoder": False}, "turn it on"),
+    ],
+)
+def test_what_cannot_be_set_says_the_range(engine, files, tmp_path, options, reason):
+    with pytest.raises(InputError, match=reason):
+        restored(engine, files, tmp_path, **options)
+
+
+def test_a_model_without_profiles_takes_none_of_it(older, files, tmp_path):
+    for options in ({"wall_hz": 17_000.0}, {"context_files": (files["wide"],)}):
+        with pytest.raises(InputError, match="reads no profile"):
+            restored(older, files, tmp_path, **options)
+    assert restored(older, files, tmp_path).any()
+
+
+def test_a_comparison_informs_the_variant_with_the_encoder(engine, files, tmp_path):
+    def compared(out, **options):
+        chosen = UpsampleOptions(seed=1, steps=1, **options)
+        *_, last = engine.compare(files["recording"], out, chosen)
+        assert isinstance(last, Compared)
+        return last.result
+
+    plain = compared(tmp_path / "plain")
+    informed = compared(tmp_path / "informed", context_files=(files["wide"],))
+    assert torch.equal(read_audio(plain.off.output), read_audio(informed.off.output))
+    assert not torch.equal(read_audio(plain.on.output), read_audio(informed.on.output))
+    assert informed.on.expectation and not informed.off.expectation
+    of = [json.loads(r.metadata.read_text())["settings"] for r in (informed.off, informed.on)]
+    assert [len(settings["context_sha256"]) for settings in of] == [0, 1]
