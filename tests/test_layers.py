@@ -52,7 +52,7 @@ IMPORTERS = {
         "lily/audio/mix.py",
         "lily/audio/write.py",
     },
-    "av": {"lily/audio/decoder.py", "lily/dsp/degrade.py"},
+    "av": {"lily/audio/decoder.py", "lily/audio/encode.py", "lily/dsp/degrade.py"},
     "mutagen": {"lily/audio/write.py"},
     "zimtohrli": {"lily/evaluation/judges.py"},
     "visqol": {"lily/evaluation/judges.py"},

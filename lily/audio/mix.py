@@ -1,7 +1,7 @@
-"""Write a take at another level of its highs, as a file for keeping: WAV or FLAC, 16 or 24 bits.
+"""Write a take at another level of its highs, in a format to keep: WAV, FLAC, MP3 or M4A.
 
-mix = low + gain x (take - low), where low is what every take keeps of the recording. At gain 1 that
-is the take itself; of the highs alone, low is left out. 16 bits are dithered (triangular, two steps
+mix = recording + gain x (take - recording), both at the take's rate. At gain 1 that is the take
+itself; of the highs alone, the recording is left out. 16 bits are dithered (triangular, two steps
 peak to peak, from a fixed seed).
 """
 
@@ -15,45 +15,88 @@ import soundfile
 import torch
 from torch import Tensor
 
+from lily.audio.encode import ENCODERS, encode
 from lily.audio.read import AudioWriter, probe, read_blocks
+from lily.audio.resample import Resampler
 from lily.errors import InputError
 
-FORMATS = {"wav24": "WAV, 24-bit", "wav16": "WAV, 16-bit", "flac": "FLAC, 24-bit"}
-ENDINGS = {"wav24": "wav", "wav16": "wav", "flac": "flac"}
+FORMATS = {
+    "wav24": "WAV, 24-bit",
+    "wav16": "WAV, 16-bit",
+    "wav32f": "WAV, 32-bit float",
+    "flac": "FLAC, 24-bit",
+    "mp3": "MP3, 320 kbit/s",
+    "m4a": "M4A (AAC), 256 kbit/s",
+}
+ENDINGS = {kind: kind if kind in ("flac", "mp3", "m4a") else "wav" for kind in FORMATS}
+
+
+def save_resampled(path: Path, output: Path, sample_rate: int, frames: int) -> Path:
+    """Write the first ``frames`` of a recording at another rate, as the engine resamples it.
+
+    24-bit WAV, 32-bit float where it would clip; returns ``output``. Raises InputError as decoding
+    does.
+    """
+    info = probe(path)
+    resampler = Resampler(info.sample_rate, sample_rate)
+    with AudioWriter(output, sample_rate, info.channels, frames=frames) as writer:
+        for block in read_blocks(path):
+            writer.write(resampler.push(block)[:, : frames - writer.frames])
+        writer.write(resampler.flush()[:, : frames - writer.frames])
+    return output
 
 
 def write_mix(
-    low: Path, take: Path, gain: float, path: Path, kind: str, highs_only: bool = False
+    recording: Path, take: Path, gain: float, path: Path, kind: str, highs_only: bool = False
 ) -> Path:
-    """Mix two files of equal shape into ``path``, which is removed if that fails.
+    """Mix two files of one rate into ``path``, as long as the take; removed if that fails.
 
-    Raises InputError for an unknown kind, and where 16 bits or FLAC would clip.
+    Raises InputError for an unknown kind, for channels that the format cannot hold, and where it
+    would clip.
     """
     if kind not in FORMATS:
         raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
     info = probe(take)
-    blocks = _mixed(low, take, gain, highs_only)
-    if kind == "wav16":
-        try:
-            _dithered(path, info.sample_rate, info.channels, blocks)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    shape = info.sample_rate, info.channels
+    blocks = _mixed(recording, take, gain, highs_only)
+    if kind in ("wav24", "flac"):
+        with AudioWriter(path, *shape, frames=info.frames or 0) as writer:
+            for block in blocks:
+                writer.write(block)
+                if kind == "flac" and writer.subtype != "PCM_24":
+                    raise _too_loud(writer.peak, kind)
         return path
-    with AudioWriter(path, info.sample_rate, info.channels, frames=info.frames or 0) as writer:
-        for block in blocks:
-            writer.write(block)
-            if kind == "flac" and writer.subtype != "PCM_24":
-                raise _too_loud(writer.peak, kind)
+    try:
+        if kind in ENCODERS:
+            encode(path, *shape, kind, _within_scale(blocks, kind))
+        elif kind == "wav16":
+            _dithered(path, *shape, blocks)
+        else:
+            with soundfile.SoundFile(path, "w", *shape, "FLOAT", format="WAV") as file:
+                for block in blocks:
+                    file.write(np.ascontiguousarray(block.numpy().T))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 
-def _mixed(low: Path, take: Path, gain: float, highs_only: bool) -> Iterator[Tensor]:
-    for kept, made in zip(read_blocks(low), read_blocks(take), strict=True):
+def _mixed(recording: Path, take: Path, gain: float, highs_only: bool) -> Iterator[Tensor]:
+    # A run that was stopped early has a shorter take; blocks have one size, so they stay in step.
+    for kept, made in zip(read_blocks(recording), read_blocks(take), strict=False):
+        kept = kept[:, : made.shape[1]]
         if highs_only:
             yield gain * (made - kept)
         else:  # at gain 1 the take itself, not its rounded sum
             yield made if gain == 1.0 else kept + gain * (made - kept)
+
+
+def _within_scale(blocks: Iterator[Tensor], kind: str) -> Iterator[Tensor]:
+    """Hand blocks on; raises InputError for one that would clip."""
+    for block in blocks:
+        if block.numel() and (peak := float(block.abs().max())) > 1.0:
+            raise _too_loud(peak, kind)
+        yield block
 
 
 def _too_loud(peak: float, kind: str) -> InputError:
