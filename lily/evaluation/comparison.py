@@ -33,7 +33,7 @@ class Comparison:
     result: ComparisonResult
     chunk_db: tuple[float, ...]  # one a chunk
     difference_db: float  # of the whole recording
-    pictures: tuple[Path, Path, Path]  # off, on, difference
+    pictures: tuple[Path, ...]  # off, on, difference; none where they were not asked for
     distances: Mapping[str, Distances]  # "off" and "on"
     reference: Path | None  # the reference in step with the takes, at 48 kHz
 
@@ -53,20 +53,19 @@ class Comparison:
         return _stemmed(self.result, "json")
 
 
-def examine(result: ComparisonResult, reference: Reference | None = None) -> Comparison:
-    """Measure and draw a comparison beside its files.
+def examine(
+    result: ComparisonResult, reference: Reference | None = None, draw: bool = True
+) -> Comparison:
+    """Measure a comparison and, with ``draw``, draw it beside its files.
 
-    Writes <stem>.off.png, .on.png, .diff.png and <stem>.json; with a reference its aligned copy.
+    Writes <stem>.json, with ``draw`` <stem>.off.png, .on.png and .diff.png, and with a reference
+    its aligned copy.
     What is there is overwritten: ``refuse_existing`` asks before the run.
     """
     off, on, seconds = result.off, result.on, result.off.samples / result.off.sample_rate
     pictures = [picture_of(take, seconds) for take in (off.output, on.output, result.difference)]
     chunk_db, difference_db = _differences(result, *pictures)
-    paths = tuple(path.with_suffix(".png") for path in (off.output, on.output, result.difference))
-    titles = (pictures[0], "Encoder off"), (pictures[1], "Encoder on")
-    loudest = max(float(picture.levels_db.max()) for picture in pictures[:2])
-    save_pair(*titles, off.cutoff_hz, paths[:2], top_db=loudest)
-    save_difference(*pictures[:2], off.cutoff_hz, paths[2])
+    paths = _drawn(result, *pictures[:2]) if draw else ()
     measured = {}
     if reference:
         measured = {
@@ -79,6 +78,16 @@ def examine(result: ComparisonResult, reference: Reference | None = None) -> Com
     text = json.dumps(figures(comparison), indent=2)
     comparison.figures.write_text(text + "\n", encoding="utf-8")
     return comparison
+
+
+def _drawn(result: ComparisonResult, off: Picture, on: Picture) -> tuple[Path, ...]:
+    files = (result.off.output, result.on.output, result.difference)
+    paths = tuple(path.with_suffix(".png") for path in files)
+    loudest = max(float(picture.levels_db.max()) for picture in (off, on))
+    cutoff_hz = result.off.cutoff_hz
+    save_pair((off, "Encoder off"), (on, "Encoder on"), cutoff_hz, paths[:2], top_db=loudest)
+    save_difference(off, on, cutoff_hz, paths[2])
+    return paths
 
 
 def refuse_existing(folder: Path, stem: str, referenced: bool) -> None:
