@@ -1,4 +1,4 @@
-"""The right column: the answer. Progress, a take or a comparison, the equivalent command."""
+"""Where a run is answered: the progress under the button, and the player."""
 
 from __future__ import annotations
 
@@ -7,125 +7,67 @@ from typing import Any
 
 import gradio as gr
 
-from lily.ui.comparing import ComparisonView, comparison_view
 from lily.ui.mixes import Mixes
-from lily.ui.progress import Progress, idle
-from lily.ui.report import facts
-from lily.ui.run import Snapshot, Take
+from lily.ui.progress import idle
+from lily.ui.run import Snapshot
+from lily.ui.view import NOTHING, mixable, player_value
 from lily.ui.widget import widget
 
-# Above this many seconds a browser would decode gigabytes to draw a waveform; it streams instead.
-WAVEFORM_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class TakeCard:
-    """Where one finished file is heard, seen and fetched."""
-
-    column: gr.Column
-    title: gr.Markdown
-    player: gr.Audio
-    facts: gr.HTML
-    download: gr.DownloadButton
-    pictures: gr.ImageSlider
-
-    @property
-    def outputs(self) -> list[gr.Component]:
-        """Everything a run may change."""
-        parts = (self.title, self.player, self.facts, self.download, self.pictures)
-        return [self.column, *parts]
-
-    def show(self, take: Take | None) -> dict[Any, Any]:
-        """Component updates that show ``take``, or hide the card."""
-        if take is None:
-            empty = {self.player: None, self.download: gr.update(value=None), self.pictures: None}
-            return {self.column: gr.update(visible=False), **empty}
-        waveform = gr.WaveformOptions(
-            show_recording_waveform=take.result.seconds <= WAVEFORM_SECONDS
-        )
-        path = str(take.result.output)
-        return {
-            self.column: gr.update(visible=True),
-            self.title: f"### {take.label.capitalize()}",
-            self.player: gr.update(
-                value=path, label=f"Result, {take.label}", waveform_options=waveform
-            ),
-            self.facts: gr.update(value=facts(take.result)),
-            self.download: gr.update(value=path, label=f"Download {take.result.output.name}"),
-            self.pictures: gr.update(
-                value=take.pictures and tuple(map(str, take.pictures)),
-                label=f"Spectrogram, before and after, {take.label}",
-            ),
-        }
+SCRIPTS = ("wav", "transport", "spectrum", "blind_test", "results", "library")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The components of the right column."""
+    """The components that a run changes."""
 
     progress: gr.HTML
-    card: TakeCard
-    comparison: ComparisonView
-    command: gr.Textbox
+    player: gr.HTML
+    mixes: Mixes
 
     @property
     def outputs(self) -> list[gr.Component]:
         """Everything a run may change."""
-        return [self.progress, *self.card.outputs, *self.comparison.outputs, self.command]
+        return [self.progress, self.player]
 
     def show(self, snapshot: Snapshot) -> dict[Any, Any]:
-        """Updates for ``snapshot``; results are sent once, with the last one.
+        """Updates for ``snapshot``; the result is sent once, with the last one.
 
-        A player that is sent its file again would stop and rewind. Progress is in every answer,
+        A player that is sent its files again would stop and rewind. Progress is in every answer,
         and as a bare value: Gradio streams the difference to the answer before, and a value
         followed by a skipped update would be merged into one broken object.
         """
         updates: dict[Any, Any] = {self.progress: snapshot.progress}
-        if snapshot.comparison:
-            updates |= self.comparison.show(snapshot.comparison)
-        elif snapshot.takes:
-            updates |= self.card.show(snapshot.takes[-1])
-        if snapshot.takes:
-            updates[self.command] = gr.update(value=snapshot.command, visible=True)
+        if snapshot.heard:
+            run = self.mixes.keep(mixable(snapshot.request, snapshot.heard))
+            updates[self.player] = player_value(
+                snapshot.request,
+                snapshot.takes[-1].result,
+                snapshot.heard,
+                run,
+                snapshot.command,
+                snapshot.comparison,
+            )
         return updates
 
-    def clear(self) -> dict[Any, Any]:
-        """Updates that take the last run's results away."""
-        hidden = {self.command: gr.update(visible=False), self.progress: Progress([]).value()}
-        return self.card.show(None) | self.comparison.show(None) | hidden
+
+def progress_panel() -> gr.HTML:
+    """Build the panel that tells what a run is doing, inside the current Blocks context."""
+    return widget("chunk_map", idle(), label="Progress", elem_id="chunk-map")
 
 
-def answer() -> Answer:
-    """Build the column inside the current Blocks context."""
-    mixes = Mixes()
-    progress = widget("chunk_map", idle(), label="Progress", elem_id="chunk-map", container=True)
-    card = _card()
-    view = comparison_view(mixes.keep, mixes.mix)
-    command = gr.Textbox(
-        label="The same from the command line",
-        lines=2,
-        interactive=False,
-        visible=False,
-        buttons=["copy"],
-        elem_id="command",
+def player(mixes: Mixes, first: dict[str, Any] = NOTHING) -> gr.HTML:
+    """Build the player, on show ``first``, inside the current Blocks context."""
+
+    def mix(asked: Any) -> dict[str, str]:  # Gradio marks it, and a method cannot be marked
+        return mixes.mix(asked)
+
+    return widget(
+        "player",
+        first,
+        scripts=SCRIPTS,
+        label="Player",
+        elem_id="player",
+        container=True,
+        padding=True,
+        server_functions=[mix],
     )
-    return Answer(progress, card, view, command)
-
-
-def _card() -> TakeCard:
-    with gr.Column(visible=False, min_width=320, elem_id="take") as column:
-        title = gr.Markdown(elem_classes="take")
-        player = gr.Audio(
-            label="Result", type="filepath", interactive=False, buttons=[], editable=False
-        )
-        line = widget("facts", {"note": "", "facts": []}, label="Facts")
-        download = gr.DownloadButton("Download", variant="secondary", size="md")
-        pictures = gr.ImageSlider(
-            label="Spectrogram, before and after",
-            show_label=False,  # the pictures carry their own titles, and a label would hide them
-            type="filepath",
-            interactive=False,
-            buttons=["fullscreen"],
-            format="png",
-        )
-    return TakeCard(column, title, player, line, download, pictures)

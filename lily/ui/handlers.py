@@ -1,13 +1,12 @@
 """Translate between the page and a run: components in, updates out; no torch, no layout.
 
-An error is shown twice: in the progress panel, where it stays, and as Gradio's message. A surprise
-is logged with its traceback and shown as one calm line.
+An error is shown in the progress panel, where it stays and covers nothing. A surprise is logged
+with its traceback and shown as one calm line.
 """
 
 from __future__ import annotations
 
 import asyncio
-import html
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,19 +21,23 @@ from lily.ui.answer import Answer
 from lily.ui.cache import Cache
 from lily.ui.controls import (
     Controls,
+    compare_choice,
     encoder_choice,
     guidance_bounds,
-    nothing_to_compare,
+    recording_label,
     sampler_choices,
     seed_field,
     steps_bounds,
 )
+from lily.ui.estimate import Pace
+from lily.ui.examples import example
 from lily.ui.progress import Progress
 from lily.ui.report import figures
 from lily.ui.request import NO_RECORDING, Request, request_of
 from lily.ui.run import Run, Snapshot
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
+from lily.ui.uses import cutoff_of
 
 log = logging.getLogger(__name__)
 
@@ -63,68 +66,73 @@ class Handlers:
         self._cache = cache
         self._controls = controls
         self._answer = answer
+        self._pace = Pace()
         self._runs: dict[str, Run] = {}  # by the visitor's session
 
     def change_preset(
         self,
         preset: str,
-        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Updates:
         """Give the widgets the numbers of another preset."""
         bounds, controls = self._shelf.bounds(preset), self._controls
         note = self._shelf.encoder_note(preset)
-        idle = _session(visitor) not in self._runs
         return {
             controls.steps: gr.update(**steps_bounds(bounds)),
             controls.seed: gr.update(**seed_field(bounds)),
             controls.guidance: gr.update(**guidance_bounds(bounds)),
             controls.sampler: gr.update(**sampler_choices(bounds)),
             controls.encoder: gr.update(**encoder_choice(note)),
-            controls.compare_note: gr.update(**nothing_to_compare(note)),
-            controls.compare: gr.update(interactive=idle and not note),
+            controls.compare: gr.update(**compare_choice(note)),
         }
 
     def check_encoder(self, preset: str) -> Updates:
-        """Grey the encoder switch and Compare, with the reason, if there is nothing to switch.
+        """Grey the encoder's switches, with the reason, if there is nothing to switch.
 
         A model that was downloaded since the page was built is known only now.
         """
         note, controls = self._shelf.encoder_note(preset), self._controls
         if not note:
-            return dict.fromkeys(
-                (controls.encoder, controls.compare_note, controls.compare), gr.skip()
-            )
+            return dict.fromkeys(controls.comparable, gr.skip())
         return {
             controls.encoder: gr.update(**encoder_choice(note)),
-            controls.compare_note: gr.update(**nothing_to_compare(note)),
-            controls.compare: gr.update(interactive=False),
+            controls.compare: gr.update(**compare_choice(note)),
         }
 
-    def choose(self, example: Path, preset: str) -> Updates:
-        """Put an example into the question, with the task that a model can do with it."""
-        controls = self._controls
-        task = "upsample" if self._shelf.encoder_note(preset) else "compare"
+    def choose_use(self, use: str) -> Updates:
+        """Fill in the settings that suit a kind of recording."""
+        return {self._controls.cutoff: cutoff_of(use)}
+
+    def show_example(self, name: str) -> Updates:
+        """Show a finished example; nothing is computed."""
+        return {self._answer.player: example(name)}
+
+    def name_recording(
+        self,
+        recording: str | None,
+    ) -> Updates:
+        """Show the recording's file name; without one there is nothing to restore.
+
+        With one a run has begun, which enables Restore at its end.
+        """
+        name = Path(recording).name if recording else ""
         return {
-            controls.recording: str(example),
-            controls.cutoff: "",
-            controls.reference: None,
-            controls.tabs: gr.Tabs(selected=task),
+            self._controls.recording: gr.update(label=recording_label(self._settings, name)),
+            self._controls.restore: gr.skip() if name else gr.update(interactive=False),
         }
 
     def arm(
         self,
         recording: str | None,
-        preset: str,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
-        """Answer the click on Run at once, before the engine's queue does."""
+        """Answer the click on Restore at once, before the engine's queue does."""
         self._runs.pop(_session(visitor), None)
-        cleared = self._answer.clear()
+        name = Path(recording).name if recording else ""
+        blank = Progress([], recording=name).value()
         if not recording:
-            progress = cleared[self._answer.progress]
-            yield self._ended(progress, preset, "error", NO_RECORDING)
-            raise gr.Error(NO_RECORDING, print_exception=False)
-        yield cleared | self._running()
+            yield self._ended(blank, "error", NO_RECORDING)
+            raise gr.Error(NO_RECORDING, visible=False, print_exception=False)
+        yield {self._answer.progress: blank} | self._running()
 
     def run(
         self,
@@ -136,64 +144,42 @@ class Handlers:
         sampler: str,
         guidance: float,
         cutoff: str,
-        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
-    ) -> Iterator[Updates]:
-        """Run from the page: updates of the right column until the end or an error.
-
-        Stop, or a browser that goes away, closes this generator, and with it the run.
-        """
-        values = (recording, preset, encoder, steps, seed, sampler, guidance, cutoff)
-        yield from self._page(lambda: request_of(*values), preset, visitor)
-
-    def run_comparison(
-        self,
-        recording: str,
-        preset: str,
-        encoder: str,
-        steps: float,
-        seed: str,
-        sampler: str,
-        guidance: float,
-        cutoff: str,
+        compare: bool,
         reference: str | None,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
-        """Compare from the page: as ``run``, with the encoder off and on.
+        """Run from the page: updates of the answer until the end or an error.
 
-        Where there is nothing to compare, Compare is greyed; an example is upsampled then.
+        A comparison where it is asked for, or where a reference is given and there is an encoder to
+        compare. Stop, or a browser that goes away, closes this generator, and with it the run.
         """
-        takes = encoder if self._shelf.encoder_note(preset) else "both"
-        values = (recording, preset, takes, steps, seed, sampler, guidance, cutoff, reference)
-        yield from self._page(lambda: request_of(*values), preset, visitor)
-
-    def _page(
-        self, asked: Callable[[], Request], preset: str, visitor: gr.Request | None
-    ) -> Iterator[Updates]:
-        last = Snapshot(Progress([]).value())
+        compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
+        values = (recording, preset, "both" if compares else encoder, steps, seed)
+        values += (sampler, guidance, cutoff, reference if compares else None)
+        last = Progress([]).value()
         name = _session(visitor)
         try:
-            run = self._run(asked(), pictures=True)
+            run = self._run(request_of(*values), listened=True)
             self._runs[name] = run  # for ``stopped``, should this generator be closed
             with closing(run.snapshots()) as snapshots:
-                for last in snapshots:
-                    yield self._answer.show(last)
+                for snapshot in snapshots:
+                    last = snapshot.progress
+                    yield self._answer.show(snapshot)
         except Exception as error:
             self._runs.pop(name, None)
             message = sentence(error)
-            yield self._ended(last.progress, preset, "error", message)
-            # Gradio renders its messages as HTML, and a file's name may be anything.
-            raise gr.Error(html.escape(message, quote=False), print_exception=False) from error
+            yield self._ended(last, "error", message)
+            raise gr.Error(message, visible=False, print_exception=False) from error
         self._runs.pop(name, None)
-        yield {self._answer.progress: last.progress} | self.free(preset)
+        yield {self._answer.progress: last} | self.free()
 
-    def stop(self, progress: dict[str, Any] | None, preset: str) -> Updates:
+    def stop(self, progress: dict[str, Any] | None) -> Updates:
         """Show that the run was ended; cancelling it is Gradio's doing."""
-        return self._ended(_as_progress(progress), preset, "stopped", "Stopped")
+        return self._ended(_as_progress(progress), "stopped", "Stopped")
 
     async def stopped(
         self,
         progress: dict[str, Any] | None,
-        preset: str,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Updates:
         """Show the chunks that were finished when the visitor's run was stopped, if any were.
@@ -212,20 +198,16 @@ class Handlers:
             if run.made:
                 shown = self._answer.show(await asyncio.to_thread(run.rest))
             else:
-                shown = self.stop(progress, preset)
+                shown = self.stop(progress)
         except Exception as error:
-            shown = self._ended(_as_progress(progress), preset, "error", sentence(error))
+            shown = self._ended(_as_progress(progress), "error", sentence(error))
         # Meanwhile the visitor may have started another run, whose place the panel is.
         return shown if self._runs.get(name) is run and self._runs.pop(name) else nothing
 
-    def free(self, preset: str) -> Updates:
-        """Give the buttons back, all but Stop, and Compare where there is nothing to compare."""
-        comparable = not self._shelf.encoder_note(preset)
-        greyed = {self._controls.stop: False, self._controls.compare: comparable}
-        return {
-            button: gr.update(interactive=greyed.get(button, True))
-            for button in self._controls.buttons
-        }
+    def free(self) -> Updates:
+        """Give the buttons back, all but Stop."""
+        stop = self._controls.stop
+        return {b: gr.update(interactive=b is not stop) for b in self._controls.buttons}
 
     def leave(self, visitor: gr.Request = None) -> None:  # type: ignore[assignment]
         """Forget a visitor who has closed the page."""
@@ -253,7 +235,7 @@ class Handlers:
         """
         values = (encoder, steps, seed, sampler, guidance, cutoff)
         preset = preset or self._shelf.presets[0]
-        for last in self._program(lambda: request_of(audio, preset, *values), pictures=False):
+        for last in self._program(lambda: request_of(audio, preset, *values)):
             yield None, {"progress": last.progress}
         results = [figures(take.result) for take in last.takes]
         files = [str(take.result.output) for take in last.takes]
@@ -282,31 +264,32 @@ class Handlers:
         """
         values = ("both", steps, seed, sampler, guidance, cutoff, reference)
         preset = preset or self._shelf.presets[0]
-        for last in self._program(lambda: request_of(audio, preset, *values), pictures=True):
+        for last in self._program(lambda: request_of(audio, preset, *values)):
             yield None, {"progress": last.progress}
         assert last.comparison is not None
         told = comparison_figures(last.comparison) | {"command": last.command}
         yield [str(path) for path in last.comparison.files.values()], told
 
-    def _program(self, asked: Callable[[], Request], pictures: bool) -> Iterator[Snapshot]:
+    def _program(self, asked: Callable[[], Request]) -> Iterator[Snapshot]:
         """Run for a program, which gets an error in words."""
         try:
-            with closing(self._run(asked(), pictures).snapshots()) as snapshots:
+            with closing(self._run(asked(), listened=False).snapshots()) as snapshots:
                 yield from snapshots
         except Exception as error:
             raise gr.Error(sentence(error), print_exception=False) from error
 
-    def _run(self, request: Request, pictures: bool) -> Run:
+    def _run(self, request: Request, listened: bool) -> Run:
         """A run inside Gradio's cache: files there are servable, and expire."""
-        return Run(request, self._shelf, self._cache, self._settings, pictures=pictures)
+        places = (self._shelf, self._cache, self._settings)
+        return Run(request, *places, listened=listened, pace=self._pace)
 
     def _running(self) -> Updates:
         stop = self._controls.stop
         return {b: gr.update(interactive=b is stop) for b in self._controls.buttons}
 
-    def _ended(self, progress: dict[str, Any], preset: str, phase: str, text: str) -> Updates:
+    def _ended(self, progress: dict[str, Any], phase: str, text: str) -> Updates:
         ended = {"phase": phase, "text": text, "running": False, "remaining": None}
-        return {self._answer.progress: progress | ended} | self.free(preset)
+        return {self._answer.progress: progress | ended} | self.free()
 
 
 def _session(visitor: gr.Request | None) -> str:

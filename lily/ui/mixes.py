@@ -1,7 +1,7 @@
-"""Keep finished comparisons by an unguessable name, and render one of them at another mix.
+"""Keep finished results by an unguessable name, and render one of them at another mix.
 
-A browser names a run, a take, a level and a format, never a path; whatever it sends is treated as
-arbitrary.
+A browser names a result, a take, a level and a format, never a path; whatever it sends is treated
+as arbitrary.
 """
 
 from __future__ import annotations
@@ -10,33 +10,44 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lily.audio.mix import ENDINGS, FORMATS, write_mix
 from lily.errors import InputError, LilyError
-from lily.inference.events import ComparisonResult
 
 log = logging.getLogger(__name__)
 
-KEPT = 100  # comparisons; the files of older ones have most likely expired
-FOLDER = "mixes"  # beside a comparison's own files, whose names may be anything
+KEPT = 1000  # results; the files of older ones have most likely expired
+FOLDER = "mixes"  # beside a result's own files, whose names may be anything
 WAITING = 3  # mixes that are asked for at once; each holds one of the server's threads
-MIXES = 6  # rendered files of one comparison; each is as large as a take
+MIXES = 6  # rendered files of one result; each is as large as a take
 GAIN_DB = (-30, 12)  # what the level slider offers
+DEPTHS = {"wav16": ".16bit", "wav32f": ".32bit"}  # what tells WAV files apart
+
+
+@dataclass(frozen=True)
+class Mixable:
+    """The files of a result: the recording at 48 kHz and its takes by key, "off" or "on"."""
+
+    recording: Path
+    takes: Mapping[str, Path]
+    stem: str  # of the downloads' names
 
 
 class Mixes:
-    """The comparisons whose highs can be mixed."""
+    """The results whose highs can be mixed; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._results: OrderedDict[str, ComparisonResult] = OrderedDict()
+        self._results: OrderedDict[str, Mixable] = OrderedDict()
         self._lock = threading.Lock()
         self._rendering = threading.Lock()
         self._places = threading.BoundedSemaphore(WAITING)
 
-    def keep(self, result: ComparisonResult) -> str:
-        """Remember a comparison with stems; returns its name."""
+    def keep(self, result: Mixable) -> str:
+        """Remember a result; returns its name."""
         name = secrets.token_urlsafe(12)
         with self._lock:
             self._results[name] = result
@@ -46,7 +57,7 @@ class Mixes:
 
     @staticmethod
     def _make_room(folder: Path) -> None:
-        """Remove the oldest mixes of a comparison until another may be made."""
+        """Remove the oldest mixes of a result until another may be made."""
         mixes = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in mixes[: max(0, len(mixes) - MIXES + 1)]:
             path.unlink(missing_ok=True)
@@ -64,11 +75,12 @@ class Mixes:
     def _render(self, asked: dict[str, Any]) -> dict[str, str]:
         with self._lock:
             result = self._results.get(str(asked.get("run")))
-        if result is None or result.low is None or not result.low.exists():
-            raise InputError("This comparison is not kept any more; run it again.")
-        take = {"off": result.off, "on": result.on}.get(str(asked.get("take")))
+        if result is None or not result.recording.exists():
+            raise InputError("This result has expired on the server; restore the recording again.")
+        name = str(asked.get("take"))
+        take = result.takes.get(name)
         if take is None:
-            raise InputError(f"Take is {asked.get('take')!r}; give off or on.")
+            raise InputError(f"Take is {asked.get('take')!r}; give {' or '.join(result.takes)}.")
         gain_db, kind = asked.get("gain_db"), str(asked.get("format"))
         whole = type(gain_db) in (int, float) and gain_db in range(GAIN_DB[0], GAIN_DB[1] + 1)
         if not whole:
@@ -78,10 +90,12 @@ class Mixes:
         if kind not in FORMATS:
             raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
         highs_only = asked.get("highs_only") is True
-        parts = [take.output.stem, *(["highs"] if highs_only else []), f"{gain_db:+g}dB"]
-        stem = ".".join([*parts, *(["16bit"] if kind == "wav16" else [])])
-        folder = take.output.parent / FOLDER
-        path = folder / f"{stem}.{ENDINGS[kind]}"
+        stem = f"{result.stem}.lily"
+        stem += f".{name}" if len(result.takes) > 1 else ""
+        stem += ".highs" if highs_only else ""
+        stem += f".{gain_db:+g}dB" if gain_db else ""
+        folder = take.parent / FOLDER
+        path = folder / f"{stem}{DEPTHS.get(kind, '')}.{ENDINGS[kind]}"
         if not self._places.acquire(blocking=False):
             raise InputError("Other mixes are being made; try again in a moment.")
         try:
@@ -89,7 +103,8 @@ class Mixes:
                 if not path.exists():
                     folder.mkdir(exist_ok=True)
                     self._make_room(folder)
-                    write_mix(result.low, take.output, 10 ** (gain_db / 20), path, kind, highs_only)
+                    gain = 10 ** (gain_db / 20)
+                    write_mix(result.recording, take, gain, path, kind, highs_only)
         finally:
             self._places.release()
         return {"path": str(path), "name": path.name}

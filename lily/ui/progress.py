@@ -1,4 +1,4 @@
-"""Turn the engine's events into progress: what each chunk is doing, and for how long still.
+"""Turn the engine's events into progress: one sentence, one bar, one time left, and the chunks.
 
 A cell holds one number: WAITING, the sampler step it has finished, or DONE. Times are in seconds.
 Everything leaves here as plain data, which ``widgets/chunk_map.js`` draws.
@@ -22,8 +22,11 @@ from lily.inference.events import (
     Planned,
     Reading,
     Sampling,
+    UpsampleResult,
 )
+from lily.ui.estimate import PASSES, Estimate
 
+Clock = Callable[[], float]
 WAITING, DONE = 0, -1  # anything above 0 is a finished sampler step
 
 
@@ -38,26 +41,40 @@ class _Row:
 
     @property
     def work(self) -> float:
-        """Chunks' worth of sampling done so far, found ones included."""
+        """Chunks' worth of sampling done so far, those of an earlier run included."""
         return sum(1.0 if c == DONE else c / self.steps for c in self.cells if self.steps)
 
 
 class Progress:
-    """What the chunk map shows: one row of chunks per run, a phase and a clock."""
+    """What the panel shows: a phase, a bar over all passes, a clock, one row of chunks per run."""
 
-    def __init__(self, labels: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, labels: Sequence[str], clock: Clock = time.monotonic, recording: str = ""
+    ) -> None:
         self._rows = [_Row(label) for label in labels]
         self._clock = clock
+        self._recording = recording  # its file name
         self._started = clock()
-        self._filling: float | None = None  # when the plan came
+        self._estimate: Estimate | None = None
+        self._bar = 0.0  # never goes back
         self._times: list[tuple[float, float]] = []
         self._phase, self._text = "waiting", "Waiting for a free place"
-        self._fraction: float | None = None
+        self._fraction: float | None = None  # of a download
         self._memory: int | None = None  # bytes foretold, where that is worth a word
 
-    def say(self, phase: str, text: str, fraction: float | None = None) -> None:
-        """Name the phase in a word for the program and a sentence for the reader."""
-        self._phase, self._text, self._fraction = phase, text, fraction
+    def expect(self, estimate: Estimate) -> None:
+        """Tell the time left from now on by ``estimate``."""
+        self._estimate, self._started = estimate, self._clock()
+
+    def say(self, phase: str, text: str, share: float | None = None) -> None:
+        """Name the phase in a word for the program and a sentence for the reader.
+
+        ``share`` is how much of this pass is done, or of a download.
+        """
+        self._phase, self._text = phase, text
+        self._fraction = share if phase == "loading" else None
+        if self._estimate and phase in PASSES:
+            self._estimate.enter(phase, share or 0.0)
 
     def load(self, event: LoadEvent) -> None:
         """Take in one event of a model that is being loaded."""
@@ -72,20 +89,22 @@ class Progress:
         """Take in one event of the engine."""
         match event:
             case Reading(seconds=seconds):
-                self.say("measuring", f"Measuring the recording, {clock_time(seconds)} so far")
+                total = self._estimate.load.seconds if self._estimate else 0.0
+                share = min(1.0, seconds / total) if total else 0.0
+                name = f"Measuring the recording: {share:.0%}" if share else "Measuring"
+                self.say("measuring", name, share)
             case Analyzed(seconds=seconds, sample_rate=rate, cutoff_hz=cutoff):
                 self.say(
                     "reading",
                     f"Measured: {clock_time(seconds)} at {rate} Hz, cutoff {cutoff / 1000:.1f} kHz",
                 )
             case ContextRead(done=done):
-                self.say("reading", "Reading the whole recording", done)
+                self.say("reading", f"Listening to the whole recording: {done:.0%}", done)
             case Planned(chunks=chunks, steps=steps, memory=memory):
                 self._memory = memory
                 self._times = [(start, stop) for start, stop in chunks]
                 for row in self._rows:  # the rows share one plan
                     row.cells, row.steps = [WAITING] * len(chunks), steps
-                self._filling = self._clock()
                 self._say_filling(0)
             case Sampling(chunks=chunks, step=step, variant=variant):
                 row = self._rows[variant]
@@ -101,25 +120,34 @@ class Progress:
                     row.cells[index] = DONE
                 self._say_filling(variant)
             case Finished(result=result):
-                self._end(result.message, result.complete)
+                self._end(result)
             case Compared(result=result):
-                self._end(result.on.message, result.on.complete)
+                self._end(result.on)
 
-    def _end(self, message: str, complete: bool) -> None:
-        if complete:
+    def _end(self, result: UpsampleResult) -> None:
+        if result.complete:
             for row in self._rows:
                 row.cells = [DONE] * len(row.cells)
-        self.say("done" if complete else "stopped", message or "Done", 1.0 if complete else None)
+            if self._estimate and result.chunks and not result.resumed:
+                self._estimate.finish()
+        self.say("done" if result.complete else "stopped", result.message or "Done")
 
     def value(self) -> dict[str, Any]:
-        """The map as JSON: phase, text, fraction, elapsed and remaining seconds, times, rows."""
+        """The panel as JSON: phase, text, fraction, elapsed and remaining seconds, times, rows."""
+        running = self._phase not in {"idle", "done", "stopped", "error"}
+        elapsed = self._clock() - self._started
+        remaining = self._remaining() if running else None
+        if remaining is not None:
+            self._bar = max(self._bar, min(0.99, elapsed / max(elapsed + remaining, 1e-6)))
+        known = remaining is not None or not running
         return {
             "phase": self._phase,
+            "recording": self._recording,
             "text": self._text,
-            "fraction": self._fraction,
-            "elapsed": round(self._clock() - self._started, 1),
-            "remaining": self._remaining(),
-            "running": self._phase not in {"idle", "done", "stopped", "error"},
+            "fraction": (1.0 if self._phase == "done" else self._bar) if known else self._fraction,
+            "elapsed": round(elapsed, 1),
+            "remaining": None if remaining is None else round(remaining, 1),
+            "running": running,
             "times": self._times,
             "rows": [
                 {"label": row.label, "steps": row.steps, "cells": list(row.cells)}
@@ -132,21 +160,23 @@ class Progress:
         row = self._rows[variant]
         total, done = len(row.cells), row.cells.count(DONE)
         busy = [(i, c) for i, c in enumerate(row.cells) if c > 0]
-        text = f"Filling in, {row.label}: {done} of {total} chunks done"
+        found = sum(r.found for r in self._rows)
+        cells = sum(len(r.cells) for r in self._rows) - found
+        share = (sum(r.work for r in self._rows) - found) / max(1, cells)
+        if total and all(cell == DONE for r in self._rows for cell in r.cells):
+            self.say("writing", "Writing the file and checking it")
+            return
+        label = f", {row.label}" if len(self._rows) > 1 else ""
+        text = f"Generating the highs{label}: {done} of {total} chunks done"
         if busy:
             text += f"; {_span(busy)} at step {max(c for _, c in busy)} of {row.steps}"
         if self._memory is not None:
             text += f"; tensors take up to {self._memory / 2**30:.1f} GiB"
-        all_work = sum(r.work for r in self._rows) / max(1, sum(len(r.cells) for r in self._rows))
-        self.say("filling", text, all_work)
+        self.say("filling", text, share)
 
     def _remaining(self) -> float | None:
-        """Seconds of sampling left at the pace so far, once there is a pace."""
-        if self._filling is None or self._phase != "filling":
-            return None
-        left = sum(len(row.cells) - row.work for row in self._rows)
-        work = sum(row.work - row.found for row in self._rows)
-        return round(left * (self._clock() - self._filling) / work, 1) if work > 0 else None
+        """Seconds to the end of the run, all passes together, once its first one has begun."""
+        return self._estimate.remaining() if self._estimate else None
 
 
 def _span(busy: list[tuple[int, int]]) -> str:
@@ -171,5 +201,5 @@ def clock_time(seconds: float) -> str:
 def idle() -> dict[str, Any]:
     """The map before anything has run."""
     blank = Progress([])
-    blank.say("idle", "Choose a recording, then press Run or Compare; or try an example.")
+    blank.say("idle", "Drop a recording above: it is restored at once.")
     return blank.value()

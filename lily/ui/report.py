@@ -1,4 +1,4 @@
-"""Tell what was done: a line of facts for the reader, figures for programs, the equivalent command.
+"""Describe a result: sentences and figures for the reader, figures for programs, the command.
 
 Frequencies are in Hz for programs and kHz for the reader; times are in seconds.
 """
@@ -9,42 +9,92 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from lily.certify.check import summary
+from lily.certify.check import summary as summary_of
+from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.evaluation.comparison import Comparison
 from lily.inference.events import UpsampleResult
-from lily.inference.options import format_cutoff, shortest
+from lily.inference.options import Segments, format_cutoff, shortest
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
 _BITS = {"PCM_24": "24-bit", "FLOAT": "32-bit float"}
 
 
-def facts(result: UpsampleResult) -> dict[str, Any]:
-    """The line of facts under a player: a note, and pairs of name and text."""
+def segments_of(result: UpsampleResult, given: float | Segments | None = None) -> list[list[float]]:
+    """Where highs were generated: [start, stop, cutoff] in seconds and Hz.
+
+    ``given`` is the cutoff that the request named; otherwise what was detected counts.
+    """
+    if not result.chunks:
+        return []
+    if isinstance(given, tuple):
+        pieces = given
+    elif given is None and result.diagnosis and result.diagnosis.kind == "changing":
+        pieces = result.diagnosis.segments
+    else:
+        pieces = ((0.0, result.cutoff_hz),)
+    end = result.samples / result.sample_rate
+    stops = [start for start, _ in pieces[1:]] + [end]
+    return [
+        [round(start, 2), round(min(stop, end), 2), round(hz, 1)]
+        for (start, hz), stop in zip(pieces, stops, strict=True)
+        if hz < FULL_BAND_HZ and start < end
+    ]
+
+
+def summary(result: UpsampleResult, given: float | Segments | None = None) -> str:
+    """The result in two sentences; a message about the run comes first."""
+    segments = segments_of(result, given)
+    sentences = [result.message] if result.message else []
+    if len(segments) == 1 and segments[0][0] == 0:
+        cutoff = f"{segments[0][2] / 1000:.1f} kHz"
+        sentences.append(
+            f"Below {cutoff} the recording is untouched. Everything above was generated to "
+            "fit it: plausible, not recovered."
+        )
+    elif segments:
+        places = ", ".join(
+            f"from {clock_time(start)} above {hz / 1000:.1f} kHz" for start, _, hz in segments
+        )
+        sentences.append(
+            f"Highs were generated {places}: plausible, not recovered. All else is untouched."
+        )
+    return " ".join(sentences)
+
+
+def facts(result: UpsampleResult) -> list[tuple[str, str]]:
+    """Names and texts of a result's figures."""
     channels = {1: "mono", 2: "stereo"}.get(result.channels, f"{result.channels} channels")
     pairs = [
-        ("Cutoff", f"{result.cutoff_hz / 1000:.1f} kHz"),
-        ("Length", clock_time(result.seconds)),
+        ("Length", clock_time(result.samples / result.sample_rate)),
         (
             "Output",
             f"{result.sample_rate / 1000:g} kHz, {_BITS.get(result.subtype, result.subtype)}, "
             f"{channels}",
         ),
     ]
+    if result.chunks:
+        pairs.insert(0, ("Lowest cutoff", f"{result.cutoff_hz / 1000:.1f} kHz"))
     if result.diagnosis:
         pairs.append(("Found", result.diagnosis.text))
     if result.chunks:
         pairs += [
-            ("Chunks", str(result.chunks)),
+            ("Chunks of about 5 s", str(result.chunks)),
             ("Time", clock_time(result.compute_seconds)),
-            ("Real-time factor", f"{result.real_time_factor:.2g}"),
+            ("Speed", _speed(result.real_time_factor)),
             ("Seed", str(result.seed)),
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
     if result.checks:
-        pairs.append(("Checks", summary(result.checks)))
-    return {"note": result.message, "facts": pairs}
+        pairs.append(("Checks", summary_of(result.checks)))
+    return pairs
+
+
+def _speed(real_time_factor: float) -> str:
+    if real_time_factor <= 0:
+        return "unknown"
+    return f"{1 / real_time_factor:.2g} times as fast as it plays"
 
 
 def scores(comparison: Comparison) -> dict[str, Any]:
@@ -60,11 +110,15 @@ def scores(comparison: Comparison) -> dict[str, Any]:
     return {"caption": caption, "columns": columns, "rows": rows}
 
 
-def comparison_facts(comparison: Comparison) -> dict[str, Any]:
-    """The line of facts under a comparison."""
-    on = facts(comparison.result.on)
-    difference = ("On differs from off by", f"{comparison.difference_db:.1f} dB of the highs")
-    return {"note": on["note"], "facts": [difference, *on["facts"]]}
+def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Names and texts of a comparison's figures."""
+    difference = f"{comparison.difference_db:.1f} dB of the highs"
+    pairs = [("On differs from off by", difference)]
+    if comparison.chunk_db:
+        chunk = max(range(len(comparison.chunk_db)), key=comparison.chunk_db.__getitem__)
+        start, stop = comparison.result.chunks[chunk]
+        pairs.append(("They differ most", f"{clock_time(start)} to {clock_time(stop)}"))
+    return pairs + facts(comparison.result.on)
 
 
 def figures(result: UpsampleResult) -> dict[str, Any]:

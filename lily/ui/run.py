@@ -21,7 +21,6 @@ from lily.checkpoints.events import Notice
 from lily.errors import InputError, Stopped
 from lily.evaluation.comparison import Comparison, examine
 from lily.evaluation.reference import Reference, align
-from lily.evaluation.spectrogram import picture_of, save_pair
 from lily.inference.events import (
     Compared,
     ComparisonResult,
@@ -32,11 +31,13 @@ from lily.inference.events import (
 )
 from lily.inference.options import check_duration
 from lily.ui.cache import Cache
+from lily.ui.estimate import Estimate, Pace, Workload
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
 from lily.ui.settings import Settings
 from lily.ui.shelf import Engine, EngineShelf
+from lily.ui.view import Heard, listenable
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,10 @@ TAKE_LABELS = ("encoder off", "encoder on")
 
 @dataclass(frozen=True)
 class Take:
-    """One finished file and its pictures before and after, None where none were asked for."""
+    """One finished file."""
 
     label: str
     result: UpsampleResult
-    pictures: tuple[Path, Path] | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ class Snapshot:
     """What there is to show at one moment."""
 
     progress: dict[str, Any]
+    request: Request
     takes: tuple[Take, ...] = ()
     comparison: Comparison | None = None
+    heard: Heard | None = None  # for the page
     command: str = ""
 
 
@@ -74,7 +76,8 @@ class Run:
         cache: Cache,
         settings: Settings,
         *,
-        pictures: bool = True,
+        listened: bool = True,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request = request
@@ -82,7 +85,7 @@ class Run:
         self._shelf = shelf
         self._cache = cache
         self._settings = settings
-        self._draw = pictures
+        self._listened = listened  # on the page, not by a program
         self._clock = clock
         self._reference: Reference | None = None
         self._notices: list[str] = []  # about the model
@@ -91,7 +94,8 @@ class Run:
         self._stop = threading.Event()  # asks the engine to finish within a step
         self.ended = threading.Event()  # the engine is free again
         labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
-        self.progress = Progress(labels, clock)
+        self.progress = Progress(labels, clock, request.recording.name)
+        self._pace = pace or Pace()
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Wait for the engine, then run; raises LilyError. To be iterated over once.
@@ -134,8 +138,9 @@ class Run:
                 self._reference = align(self._request.reference, self._request.recording)
             engine = yield from self._load()
             self._preset = self._shelf.loaded or self._preset
+            self._expect()
             yield from self._fill(engine, folder)
-            self.progress.say("drawing", "Drawing the spectrograms")
+            self.progress.say("drawing", "Preparing the player")
             yield self._snapshot()
             yield self.rest()
         finally:
@@ -173,24 +178,41 @@ class Run:
                     self._notices.append(event.text)
                 yield self._snapshot()
 
+    def _expect(self) -> None:
+        """Tell the time left from now on, if the file says how long it is."""
+        bounds, asked = self._shelf.bounds(self._preset), self._request
+        seconds = probe(asked.recording).seconds
+        if seconds is None:
+            return
+        guided = (bounds.guidance.default if asked.guidance is None else asked.guidance) > 1
+        evaluations = (asked.steps or bounds.steps.default) * (1 + guided) * (1 + asked.compares)
+        load = Workload(self._preset, seconds, evaluations, self._options.encoder)
+        self.progress.expect(Estimate(self._pace, load, self._clock))
+
     def rest(self) -> Snapshot:
-        """Measure and draw what was made, whole or stopped early; the last snapshot."""
+        """Measure what was made, whole or stopped early; the last snapshot."""
         made = self.made
         if isinstance(made, ComparisonResult):
-            comparison = examine(made, self._reference) if self._draw else None
+            comparison = examine(made, self._reference, draw=False)
+            heard = self._heard(made.on, comparison)
             takes = tuple(
-                Take(label, result, None)
+                Take(label, result)
                 for label, result in zip(TAKE_LABELS, (made.off, made.on), strict=True)
             )
             self.progress.tell(Compared(made))
-            return self._snapshot(takes, comparison)
+            return self._snapshot(takes, comparison, heard)
         elif made is not None:
             label = TAKE_LABELS[made.encoder] if made.chunks else "unchanged"
-            pictures = self._pictures(made, label) if self._draw else None
+            heard = self._heard(made)
             self.progress.tell(Finished(made))
-            return self._snapshot((Take(label, made, pictures),))
+            return self._snapshot((Take(label, made),), heard=heard)
         else:
             return self._snapshot()
+
+    def _heard(self, result: UpsampleResult, comparison: Comparison | None = None) -> Heard | None:
+        if not self._listened:
+            return None
+        return listenable(self._request, result, comparison)
 
     def _fill(self, engine: Engine, folder: Path) -> Iterator[Snapshot]:
         self.progress.say("measuring", "Measuring the recording")
@@ -252,23 +274,15 @@ class Run:
             sentences.append("Run it again to continue from there.")
         return replace(result, message=" ".join(sentences).strip())
 
-    def _pictures(self, result: UpsampleResult, name: str) -> tuple[Path, Path]:
-        before = picture_of(self._request.recording, result.seconds)
-        seconds = result.samples / result.sample_rate
-        folder = result.output.parent
-        return save_pair(
-            (before, f"Before: {result.input_sample_rate / 1000:g} kHz input"),
-            (picture_of(result.output, seconds), f"After: {name}"),
-            result.cutoff_hz,
-            (folder / "before.png", folder / "after.png"),
-        )
-
     def _snapshot(
-        self, takes: tuple[Take, ...] = (), comparison: Comparison | None = None
+        self,
+        takes: tuple[Take, ...] = (),
+        comparison: Comparison | None = None,
+        heard: Heard | None = None,
     ) -> Snapshot:
         asked = replace(self._request, preset=self._preset)
         line = command(asked, takes[-1].result) if takes else ""
-        return Snapshot(self.progress.value(), takes, comparison, line)
+        return Snapshot(self.progress.value(), asked, takes, comparison, heard, line)
 
 
 def _close(steps: Iterator[Snapshot]) -> None:

@@ -17,35 +17,42 @@ CSS = """
 :root .dark, :root.dark { --lily-accent: #2dd4bf; --lily-accent-soft: #115e59;
   --lily-on-accent: #042f2e; --lily-error: #fca5a5; --lily-control: #94a3b8; }
 /* Gradio's own accent and the controls of its players are too pale to read on white. */
-.gradio-container { --color-accent: var(--lily-accent); --slider-color: var(--lily-accent); }
-.gradio-container button[role="tab"].selected { color: var(--lily-accent); }
-#recording, #reference, #take { --neutral-400: var(--lily-control); }
+.gradio-container { --color-accent: var(--lily-accent); --slider-color: var(--lily-accent);
+  width: 100%; max-width: 1320px !important; margin: 0 auto; }
+#recording, #reference { --neutral-400: var(--lily-control); }
 .gradio-container input[type="range"]::-webkit-slider-thumb { background: var(--lily-accent); }
 .gradio-container input[type="range"]::-moz-range-thumb { background: var(--lily-accent); }
 .gradio-container :is(button, input, textarea, a, summary, [role="tab"]):focus-visible {
   outline: 2px solid var(--lily-accent); outline-offset: 2px; }
-#recording .upload-container .wrap { min-height: 104px; }
-#reference { min-height: 96px; height: auto !important; }
-#reference .upload-container .wrap { min-height: 88px; flex-direction: row; gap: 8px; }
-#question, #question .tabitem > .column { gap: 10px; }
-#tasks { gap: 6px; }
-#question .tabitem { padding: 0; }
-#examples { gap: 6px; }
-#examples button { padding: 4px 6px; min-height: 32px; }
-#compare-note { padding: 8px 12px; border-left: 3px solid var(--lily-accent); }
-/* The tools of a spectrogram lie where it has nothing to read: below its colour bar. */
-:is(#takes, #difference, #take) .icon-button-wrapper { top: auto; bottom: 2px; }
-:is(#takes, #take) span.icon { color: var(--lily-on-accent); }
-.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto; }
-#title h1 { margin-bottom: 2px; }
+#title h1 { margin-bottom: 0; }
 #title p { margin-top: 0; color: var(--body-text-color-subdued); }
 #notice { padding: 10px 14px; border-left: 4px solid var(--lily-accent);
   background: var(--background-fill-secondary); overflow-wrap: anywhere; }
+#question { gap: 10px; }
+#recording { min-height: 150px; }
+/* Gradio's own text stands under its label and speaks of audio in general. */
+:is(#recording, #reference) .upload-container .wrap { min-height: 110px; padding-top: 16px;
+  font-size: 0; }
+:is(#recording, #reference) .upload-container .wrap > * { display: none; }
+#recording .upload-container .wrap::after { content: "Drop your recording here, or click";
+  font-size: var(--text-lg); font-weight: 600; color: var(--body-text-color); }
+#reference .upload-container .wrap::after { content: "Drop the original here, or click";
+  font-size: var(--text-md); }
+#reference { min-height: 110px; height: auto !important; }
+#action { gap: 8px; }
+#action button { min-height: 48px; }
+#examples { gap: 8px; }
+#examples button { min-height: 44px; padding: 4px 10px; }
+/* White on Gradio's red has a contrast of 3.8 to 1. */
+.gradio-container button.stop { background: #b91c1c; color: #ffffff; border-color: #b91c1c; }
 label:has(input[type="radio"]:disabled) { opacity: 0.5; cursor: not-allowed; }
-#command textarea { font-family: var(--font-mono); font-size: var(--text-sm); }
-.take h3 { margin: 0; }
+body:is([data-lily-run="running"], [data-lily-run="error"]) #player .title::after {
+  content: " (earlier)"; font-weight: 400; color: var(--body-text-color-subdued); }
+#about { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); }
+#about p { max-width: 100ch; }
 /* The panel stays legible while its visitor queues, with the position in its corner; what went
    wrong it says itself, where Gradio's pill would lie over the sentence. */
+#chunk-map { padding: 2px 0; }
 #chunk-map .pending { opacity: 1; }
 #chunk-map > [data-testid="status-tracker"] { overflow: visible; }
 #chunk-map > [data-testid="status-tracker"] .progress-text { transform: none; padding: 10px 12px;
@@ -55,8 +62,9 @@ label:has(input[type="radio"]:disabled) { opacity: 0.5; cursor: not-allowed; }
 footer .divider { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container { padding: 8px !important; }
-  #examples button, #files button { min-height: 44px; }
-  #reference .upload-container .wrap { font-size: var(--text-sm); }
+  #title h1 { font-size: 1.4em; }
+  #recording { min-height: 120px; }
+  #recording .upload-container .wrap { min-height: 76px; }
   .gradio-container .icon-button-wrapper button { min-width: 28px; min-height: 28px; }
 }
 @media (pointer: coarse) {

@@ -20,17 +20,19 @@ NOTHING_FETCHED = (
 )
 
 
-def uploads_only(component: gr.Audio) -> gr.Audio:
-    """Make a component refuse addresses that are not of an upload; returns it."""
+def uploads_only(component: gr.blocks.Block) -> None:
+    """Make a component refuse addresses that are not of an upload.
+
+    Any component takes files from a client, whatever it shows: Gradio fetches what looks like one.
+    """
     keep = component.async_move_resource_to_block_cache
 
     async def move(given: str | Path | None) -> str | None:
         if given is not None and str(given).lower().startswith(("http://", "https://")):
-            given = uploaded(str(given), Path(component.GRADIO_CACHE))
+            given = uploaded(str(given), Path(gr.utils.get_upload_folder()))
         return await keep(given)
 
     component.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
-    return component
 
 
 def uploaded(address: str, cache: Path) -> str:

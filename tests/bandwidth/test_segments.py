@@ -9,7 +9,7 @@ from lily.audio.read import read_audio
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.codec import mp3, round_trip
 from lily.dsp.filters import filter_whole, lowpass_kernel
-from lily.ui.examples import EXAMPLES
+from lily.ui.examples import RECORDINGS
 
 RATE = 48_000
 
@@ -148,5 +148,5 @@ def test_a_boundary_lies_where_the_sound_changes(seconds: float, narrow_first: b
 
 
 def test_the_example_that_changes_is_cut_where_it_does() -> None:
-    (_, (start, hz)) = meter_of(read_audio(EXAMPLES["Try changing band"])).segments()
+    (_, (start, hz)) = meter_of(read_audio(RECORDINGS["changing-bandwidth"])).segments()
     assert start == pytest.approx(7.0, abs=0.025) and hz == pytest.approx(4_000, rel=0.05)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from browser import CHROMIUM, DONE, RUN_SECONDS, fetch, start, wait_until_up
+from browser import CHROMIUM, DONE, RUN_SECONDS, fetch, start, wait_for_result, wait_until_up
 from fakes import write_recording
 from hubserver import HubServer
 
@@ -93,20 +93,21 @@ def test_a_model_on_the_hub_is_downloaded_in_sight_and_serves(hub, serve, visit,
         recording = write_recording(tmp_path / "take.wav", 8_000, 1, 3.0)
         start(page, recording, steps=2)
         page.wait_for_selector("#chunk-map .text:has-text('Downloading model.safetensors')")
-        page.wait_for_selector(DONE)
+        wait_for_result(page, recording)
         shown = [text for text in page.evaluate("window.texts") if "Downloading" in text]
         assert len(shown) > 1 and all(text.endswith("of 28.3 MB") for text in shown)
         assert soundfile.info(fetch(page, tmp_path)).frames == 3 * 48_000
-        assert f"--weights {NAME}" in page.input_value("#command textarea")
+        assert f"--weights {NAME}" in page.text_content("#player .command pre")
 
 
 def test_without_the_hub_the_bundled_model_serves_under_a_notice(serve, visit, tmp_path):
     with serve(LILY_MODEL=NAME, HF_ENDPOINT="http://127.0.0.1:9") as url:
         page = visit(url)
         assert "127.0.0.1:9 does not answer" in page.inner_text("#notice")
-        start(page, write_recording(tmp_path / "take.wav", 8_000, 1, 2.0), steps=2)
-        page.wait_for_selector(DONE)
-        assert "lily-mini" in page.inner_text("#take .facts")
+        recording = write_recording(tmp_path / "take.wav", 8_000, 1, 2.0)
+        start(page, recording, steps=2)
+        wait_for_result(page, recording)
+        assert "lily-mini" in page.text_content("#player .facts")
 
 
 def test_an_untrained_encoder_is_told_and_cannot_be_switched(
@@ -117,6 +118,7 @@ def test_an_untrained_encoder_is_told_and_cannot_be_switched(
     hub.put(NAME, untrained)
     with serve(LILY_MODEL=NAME) as url:
         page = visit(url)
+        page.get_by_role("button", name="Settings").click()
         switch = page.get_by_role("radio", name="on", exact=True)
         expect(switch).to_be_enabled()  # nobody knows before the weights are here
         start(page, write_recording(tmp_path / "take.wav", 8_000, 1, 2.0), steps=2)
@@ -124,6 +126,7 @@ def test_an_untrained_encoder_is_told_and_cannot_be_switched(
         page.wait_for_selector("text=This model's encoder is untrained")
         expect(switch).to_be_disabled(timeout=PATIENCE_MS)
         late = visit(url)  # a visitor who comes now is told at once
+        late.get_by_role("button", name="Settings").click()
         late.wait_for_selector("text=This model's encoder is untrained")
         off = late.get_by_role("radio", name="off", exact=True)
         expect(off).to_be_checked(timeout=PATIENCE_MS)

@@ -33,8 +33,8 @@ WATCH = """() => {
   };
   new MutationObserver(look).observe(rows, {subtree: true, childList: true, attributes: true});
 }"""
-# Texts below WCAG AA's contrast of 4.5 to 1, and our own targets below its 24 pixels (a range or a
-# box counts with its label or its row). What is disabled is exempt.
+# Texts below WCAG AA's contrast of 4.5 to 1, and our own targets below 44 pixels (a range or a box
+# counts with its label). What is disabled is exempt.
 LEGIBLE = """() => {
   const light = (colour) => colour.map((v) => v / 255)
     .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
@@ -60,10 +60,10 @@ LEGIBLE = """() => {
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < 4.5) pale.push(`${text} ${ratio.toFixed(2)}`);
   }
-  for (const e of document.querySelectorAll('#player button, #player select, #player label, '
-      + '#examples button, #files button, #run, #compare, #stop')) {
+  for (const e of document.querySelectorAll('#player button, #player select, #player summary, '
+      + '#player label, #examples button, #restore, #stop')) {
     const {width, height} = e.getBoundingClientRect();
-    if (width && height && Math.min(width, height) < 24) small.push(e.outerHTML.slice(0, 80));
+    if (width && height && height < 44) small.push(e.outerHTML.slice(0, 80));
   }
   return [pale, small];
 }"""
@@ -75,22 +75,35 @@ NEEDED = [
 ]
 
 
-def start(page, recording: Path, task: str = "run", steps: int | None = None) -> None:
-    """Upload, choose, press Run or Compare."""
-    with page.expect_response(lambda response: "/upload" in response.url):
-        page.set_input_files("#recording input[type=file]", recording)
-    page.wait_for_selector("#recording audio, #recording [data-testid^=waveform]", state="attached")
-    page.get_by_role("tab", name={"run": "Upsample", "compare": "Compare"}[task]).click()
+PLAYER = "document.querySelector('#player .player').parentElement.player"
+
+
+def start(page, recording: Path, compare: bool = False, steps: int | None = None) -> None:
+    """Choose, then upload, which starts the run."""
     if steps is not None:
-        page.get_by_label("number input for Steps").fill(str(steps))
+        field = page.get_by_label("number input for Steps")
+        if not field.is_visible():
+            page.get_by_role("button", name="Settings").click()
+        field.fill(str(steps))
+        field.press("Tab")
+    if compare:
+        page.get_by_label("Compare encoder off and on").check()
     page.evaluate(WATCH)
-    page.click(f"#{task}")
+    page.set_input_files("#recording input[type=file]", recording)
 
 
-def fetch(page, folder: Path, button: str = "#take a[download], #take button") -> Path:
-    """Press a download button and keep the file."""
+def wait_for_result(page, recording: Path) -> None:
+    """Wait until a recording's result is in the player and can be played."""
+    page.wait_for_selector(DONE)
+    page.wait_for_selector(f"#player .title:text-is('{recording.name}')")
+    page.wait_for_function(f"{PLAYER}?.frames > 0")
+
+
+def fetch(page, folder: Path, kind: str = "wav24") -> Path:
+    """Download what is heard in a format, and keep the file."""
+    page.locator("#player .format").select_option(kind)
     with page.expect_download() as download:
-        page.locator(button).filter(has_text="ownload").first.click()
+        page.click("#player .download")
     path = folder / "fetched" / download.value.suggested_filename
     download.value.save_as(path)
     return path

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from fakes import write_recording
 
-from lily.ui.examples import EXAMPLES
+from lily.ui.examples import RECORDINGS
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_the_printed_command_gives_the_samples_of_the_page(address, folder, task
 def test_the_third_example_is_filled_in_its_narrow_half_only(address, tmp_path):
     from gradio_client import Client, handle_file
 
-    example = EXAMPLES["Try changing band"]
+    example = RECORDINGS["changing-bandwidth"]
     recording = handle_file(str(example))
     files, _ = Client(address, verbose=False).predict(recording, seed=1, api_name="/upsample")
     given, _ = soundfile.read(example)

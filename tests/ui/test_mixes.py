@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_report import result
 
-from lily.inference.events import ComparisonResult
-from lily.ui.mixes import FOLDER, KEPT, MIXES, WAITING, Mixes
+from lily.audio.read import read_audio
+from lily.ui.mixes import FOLDER, KEPT, MIXES, WAITING, Mixable, Mixes
 
 
 @pytest.fixture
-def comparison(tmp_path) -> ComparisonResult:
+def comparison(tmp_path) -> Mixable:
     """Two takes over one low band, half a second each."""
     generator = np.random.default_rng(0)
     low = generator.normal(0, 0.1, (24_000, 2))
@@ -32,14 +31,7 @@ def comparison(tmp_path) -> ComparisonResult:
         name: written(name, low + generator.normal(0, level, low.shape))
         for name, level in (("off", 0.02), ("on", 0.03), ("low", 0.0))
     }
-    return ComparisonResult(
-        off=result(output=paths["off"]),
-        on=result(output=paths["on"]),
-        difference=paths["off"],
-        chunks=(),
-        recording=paths["low"],
-        low=paths["low"],
-    )
+    return Mixable(paths["low"], {"off": paths["off"], "on": paths["on"]}, "a")
 
 
 def ask(run: str, **changes):
@@ -52,13 +44,18 @@ def read(path) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("kind", "subtype", "step"),
-    [("wav24", "PCM_24", 2**-23), ("wav16", "PCM_16", 2**-15), ("flac", "PCM_24", 2**-23)],
+    [
+        ("wav24", "PCM_24", 2**-23),
+        ("wav16", "PCM_16", 2**-15),
+        ("wav32f", "FLOAT", 2**-23),
+        ("flac", "PCM_24", 2**-23),
+    ],
 )
 def test_a_mix_scales_the_highs_alone(comparison, kind, subtype, step):
     mixes = Mixes()
     told = mixes.mix(ask(mixes.keep(comparison), format=kind))
     assert soundfile.info(told["path"]).subtype == subtype
-    low, on = read(comparison.low), read(comparison.on.output)
+    low, on = read(comparison.recording), read(comparison.takes["on"])
     expected = low + 10 ** (-6 / 20) * (on - low)
     assert np.abs(read(told["path"]) - expected).max() < 2 * step
 
@@ -66,19 +63,19 @@ def test_a_mix_scales_the_highs_alone(comparison, kind, subtype, step):
 def test_at_zero_decibels_the_mix_is_the_take_itself(comparison):
     mixes = Mixes()
     told = mixes.mix(ask(mixes.keep(comparison), take="off", gain_db=0))
-    assert np.array_equal(read(told["path"]), read(comparison.off.output))
+    assert np.array_equal(read(told["path"]), read(comparison.takes["off"]))
 
 
 def test_what_would_clip_is_refused_but_kept_as_float(comparison):
     loud = 0.999 * np.ones((24_000, 2))
-    soundfile.write(comparison.on.output, loud, 48_000, subtype="PCM_24")
+    soundfile.write(comparison.takes["on"], loud, 48_000, subtype="PCM_24")
     mixes = Mixes()
     run = mixes.keep(comparison)
     for kind in ("flac", "wav16"):
         assert "would clip" in mixes.mix(ask(run, gain_db=6, format=kind))["error"]
     told = mixes.mix(ask(run, gain_db=6))
     assert soundfile.info(told["path"]).subtype == "FLOAT"
-    assert sorted(p.suffix for p in comparison.low.parent.rglob("*.*")) == [".wav"] * 4
+    assert sorted(p.suffix for p in comparison.recording.parent.rglob("*.*")) == [".wav"] * 4
 
 
 @pytest.mark.parametrize(
@@ -99,9 +96,9 @@ def test_what_would_clip_is_refused_but_kept_as_float(comparison):
 def test_nonsense_from_a_client_is_a_sentence_and_writes_nothing(comparison, changes):
     mixes = Mixes()
     asked = ask(mixes.keep(comparison)) | changes
-    before = set(comparison.low.parent.iterdir())
+    before = set(comparison.recording.parent.iterdir())
     assert mixes.mix(asked)["error"].endswith(".")
-    assert set(comparison.low.parent.iterdir()) == before
+    assert set(comparison.recording.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("asked", [None, 3, [], "x", {}])
@@ -113,30 +110,56 @@ def test_old_comparisons_are_forgotten(comparison):
     mixes = Mixes()
     names = [mixes.keep(comparison) for _ in range(KEPT + 1)]
     assert len(set(names)) == KEPT + 1
-    assert "not kept" in mixes.mix(ask(names[0]))["error"]
+    assert "expired" in mixes.mix(ask(names[0]))["error"]
     assert "path" in mixes.mix(ask(names[-1]))
 
 
 def test_a_comparison_keeps_its_own_files_whatever_their_names(comparison, tmp_path):
-    named = {}
-    for name in ("off", "on", "low"):
-        old = comparison.low if name == "low" else getattr(comparison, name).output
-        named[name] = old.rename(tmp_path / f"a -3dB.{name}.wav")
-    result_of = {
-        name: replace(getattr(comparison, name), output=named[name]) for name in ("off", "on")
-    }
+    files = {"off": comparison.takes["off"], "on": comparison.takes["on"]}
+    named = {key: path.rename(tmp_path / f"a.lily.{key}.-3dB.wav") for key, path in files.items()}
     mixes = Mixes()
-    run = mixes.keep(replace(comparison, **result_of, low=named["low"]))
+    run = mixes.keep(replace(comparison, takes=named))
     for gain_db in range(-MIXES - 2, 0):
         assert "path" in mixes.mix(ask(run, gain_db=gain_db))
     assert all(path.exists() for path in named.values())
     assert len(list((tmp_path / FOLDER).iterdir())) == MIXES
 
 
+@pytest.mark.parametrize("kind", ["mp3", "m4a"])
+def test_lossy_formats_hold_the_mix_at_its_length(comparison, kind):
+    mixes = Mixes()
+    told = mixes.mix(ask(mixes.keep(comparison), format=kind, gain_db=0))
+    assert told["name"] == f"a.lily.on.{kind}"
+    heard = read_audio(told["path"]).numpy().T
+    take = read(comparison.takes["on"])
+    assert heard.shape[1] == 2 and abs(len(heard) - len(take)) < 5_000  # the encoder's padding
+    error = [
+        np.abs(heard[shift : shift + 20_000] - take[:20_000]).mean() for shift in range(0, 3_000)
+    ]
+    assert np.argmin(error) == 0  # in step, to the sample
+    assert min(error) < 0.8 * np.abs(take).mean()  # noise is the hardest to encode
+
+
+@pytest.mark.parametrize(
+    ("takes", "changes", "name"),
+    [
+        (["on"], {"gain_db": 0}, "a.lily.wav"),
+        (["on"], {"gain_db": 6, "format": "flac"}, "a.lily.+6dB.flac"),
+        (["off", "on"], {"gain_db": 0, "format": "wav16"}, "a.lily.on.16bit.wav"),
+        (["off", "on"], {"highs_only": True, "format": "wav32f"}, "a.lily.on.highs.-6dB.32bit.wav"),
+    ],
+)
+def test_a_download_is_named_after_the_recording_and_what_it_is(comparison, takes, changes, name):
+    mixes = Mixes()
+    kept = {key: comparison.takes[key] for key in takes}
+    told = mixes.mix(ask(mixes.keep(replace(comparison, takes=kept)), **changes))
+    assert told["name"] == name
+
+
 def test_the_highs_alone_are_what_is_left_without_the_low_band(comparison):
     mixes = Mixes()
     told = mixes.mix(ask(mixes.keep(comparison), highs_only=True))
-    low, on = read(comparison.low), read(comparison.on.output)
+    low, on = read(comparison.recording), read(comparison.takes["on"])
     assert np.abs(read(told["path"]) - 10 ** (-6 / 20) * (on - low)).max() < 2**-22
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -15,12 +16,13 @@ from fakes import BOUNDS, FakeEngine, fake_shelf
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from lily.ui.examples import EXAMPLES, FOLDER
+from lily.ui.examples import FOLDER, NAMES, RECORDINGS, example
 from lily.ui.handlers import NO_RECORDING, SURPRISE, Handlers
 from lily.ui.page import build_page, cache_of
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
+from lily.ui.uses import USES
 from lily.ui.widget import WIDGETS, widget
 
 
@@ -52,7 +54,7 @@ def made(shelf: EngineShelf, settings: Settings | None = None, notice: str = "")
 
 @pytest.fixture(scope="module")
 def handlers(page) -> Handlers:
-    """The handlers of the page, taken from its Run button."""
+    """The handlers of the page, taken from its Restore button."""
     return next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
 
 
@@ -72,15 +74,14 @@ def block(page: gr.Blocks, kind: type, label: str):
 
 
 def run(handlers: Handlers, recording, seed="", encoder="on"):
-    """What the Run button starts."""
-    return handlers.run(str(recording), "small", encoder, 4, seed, "ddim", 1.5, "")
+    """What the Restore button starts."""
+    return handlers.run(str(recording), "small", encoder, 4, seed, "ddim", 1.5, "", False, None)
 
 
 def compare(handlers: Handlers, recording, reference=None):
-    """What the Compare button starts."""
-    return handlers.run_comparison(
-        str(recording), "small", "on", 4, "5", "ddim", 1.5, "", reference
-    )
+    """What the Restore button starts where Compare is ticked."""
+    values = ("small", "on", 4, "5", "ddim", 1.5, "")
+    return handlers.run(str(recording), *values, True, reference)
 
 
 def named(page: gr.Blocks, elem_id: str):
@@ -114,15 +115,13 @@ def test_a_model_without_a_trained_encoder_greys_the_switch_with_the_reason(engi
     assert (switch.interactive, switch.value, switch.info) == (False, "off", note["plain"])
     handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
     assert handlers.check_encoder("plain")[switch]["interactive"] is False
-    button, told = named(page, "compare"), named(page, "compare-note")
-    assert button.interactive is False and told.visible
-    assert told.value == "There is nothing to compare. Its encoder is untrained."
-    for ended in (handlers.free("plain"), handlers.stop(None, "plain")):
-        assert ended[button]["interactive"] is False  # a run of it leaves it greyed
-    assert handlers.free("full")[button]["interactive"] is True
+    box = named(page, "compare")
+    assert box.interactive is False
+    assert box.info == "There is nothing to compare. Its encoder is untrained."
     updates = handlers.change_preset("full")
     assert (updates[switch]["interactive"], updates[switch]["value"]) == (True, "on")
-    assert updates[button]["interactive"] is True and updates[told]["visible"] is False
+    assert updates[box]["interactive"] is True
+    assert not handlers.check_encoder("full")[box].get("interactive")
 
 
 def test_a_notice_is_shown_as_text(shelf):
@@ -148,7 +147,7 @@ def test_two_endpoints_are_public_and_name_their_parameters(page):
 
 
 def test_everything_that_needs_the_engine_shares_one_queue_of_one(page):
-    names = {"run", "run_comparison", "upsample", "compare"}
+    names = {"run", "upsample", "compare"}
     users = [fn for fn in page.fns.values() if fn.name in names]
     assert {fn.name for fn in users} == names
     assert {(fn.concurrency_id, fn.concurrency_limit) for fn in users} == {("engine", 1)}
@@ -171,43 +170,43 @@ def test_widgets_put_no_value_into_a_template():
 
 def test_run_without_a_recording_says_what_to_do(handlers):
     with pytest.raises(gr.Error) as told:
-        list(handlers.arm(None, "small"))
+        list(handlers.arm(None))
     assert told.value.message == NO_RECORDING
 
 
-def test_a_run_shows_the_file_by_its_path(handlers, recording):
-    updates = list(run(handlers, recording))
-    players = [
-        update["value"]
-        for step in updates
-        for block, update in step.items()
-        if isinstance(block, gr.Audio) and isinstance(update, dict)
+def values(handlers: Handlers, page, steps) -> list[dict]:
+    """What the player is sent."""
+    player = named(page, "player")
+    return [step[player] for step in steps if player in step]
+
+
+def test_a_result_is_sent_once_with_everything_the_player_plays(handlers, recording, page):
+    (value,) = values(handlers, page, run(handlers, recording))
+    assert [(s["key"], s["label"]) for s in value["sources"]] == [
+        ("input", "Before"),
+        ("on", "After"),
     ]
-    assert players[0].endswith("speech.wav")
-    assert soundfile.info(players[0]).subtype == "PCM_24"
-
-
-def test_results_are_sent_once(handlers, recording):
-    sent = [
-        block
-        for step in run(handlers, recording)
-        for block, update in step.items()
-        if isinstance(block, gr.DownloadButton) and update["value"]
-    ]
-    assert len(sent) == 1
-
-
-def test_a_comparison_brings_the_player_everything_it_plays(handlers, recording, page):
-    updates = [step for step in compare(handlers, recording) if named(page, "player") in step]
-    (value,) = [step[named(page, "player")] for step in updates]
-    assert [source["key"] for source in value["sources"]] == ["input", "off", "on"]
-    for path in [source["path"] for source in value["sources"]] + [value["low"]]:
-        assert soundfile.info(path).samplerate == 48_000
-    assert len(value["chunks"]) == 3 and value["seconds"] == 12.0
+    for source in value["sources"]:
+        assert soundfile.info(source["path"]).samplerate == 48_000
+    assert value["cutoffs"] == [[0.0, 12.0, 4000.0]] and value["seconds"] == 12.0
+    assert "lily upsample speech.wav" in value["command"]
+    assert value["title"] == "speech.wav" and "Below 4.0 kHz" in value["summary"]
     json.dumps(value)
-    (view,) = [step for step in updates]
-    assert view[named(page, "comparison")]["visible"] is True
-    assert "lily compare speech.wav" in view[named(page, "command")]["value"]
+
+
+def test_a_comparison_has_three_sources_and_files_to_keep(handlers, recording, page):
+    (value,) = values(handlers, page, compare(handlers, recording))
+    assert [source["key"] for source in value["sources"]] == ["input", "off", "on"]
+    assert [file["name"] for file in value["files"]] == ["speech.lily.diff.wav", "speech.lily.json"]
+    assert dict(value["facts"])["On differs from off by"].endswith("dB of the highs")
+    assert "lily compare speech.wav" in value["command"]
+
+
+def test_an_unchanged_recording_is_its_own_result(handlers, full_band, page):
+    (value,) = values(handlers, page, run(handlers, full_band))
+    assert [source["label"] for source in value["sources"]] == ["Recording"]
+    assert "full band" in value["summary"] and value["cutoffs"] == []
+    assert value["files"][0]["name"] == "full.lily.wav"
 
 
 def test_another_reference_is_refused_with_the_reason(handlers, recording, other):
@@ -215,34 +214,63 @@ def test_another_reference_is_refused_with_the_reason(handlers, recording, other
         list(compare(handlers, recording, str(other)))
 
 
-def test_a_new_run_takes_the_old_results_away(handlers, recording, page):
-    (armed,) = handlers.arm(str(recording), "small")
-    assert armed[named(page, "comparison")]["visible"] is False
-    assert armed[named(page, "take")]["visible"] is False
-    assert armed[named(page, "player")] == {"sources": []}
+def test_a_new_run_leaves_the_old_result_until_it_has_one(handlers, recording, page):
+    (armed,) = handlers.arm(str(recording))
+    assert named(page, "player") not in armed
+    assert armed[named(page, "chunk-map")]["recording"] == "speech.wav"
+    assert armed[named(page, "restore")]["interactive"] is False
+    assert armed[named(page, "stop")]["interactive"] is True
 
 
 def test_every_example_is_there_small_and_credited():
     credits = (FOLDER / "CREDITS.md").read_text()
-    assert len(EXAMPLES) == 3
-    for example in EXAMPLES.values():
-        assert example.stat().st_size < 1_000_000
-        assert f"`{example.name}`" in credits
+    assert RECORDINGS.keys() == NAMES.keys() and len(NAMES) == 4
+    for recording in RECORDINGS.values():
+        assert f"`{recording.name}`" in credits
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2_500_000
 
 
-def test_an_example_is_upsampled_where_there_is_nothing_to_compare(engine):
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_finished_and_in_step(name):
+    value = example(name)
+    before, after = value["sources"]
+    given = soundfile.info(RECORDINGS[name])
+    for path in (before["path"], after["highs"]):
+        info = soundfile.info(path)
+        assert info.samplerate == 48_000
+        assert info.frames == -(-given.frames * 48_000 // given.samplerate)
+    for source in value["sources"]:
+        assert Path(source["spectrum"]).is_file() and source["peaks"]
+    assert value["seconds"] == info.frames / 48_000 and value["cutoffs"]
+    json.dumps(value)
+
+
+def test_the_page_opens_on_the_first_example(page):
+    assert named(page, "player").value == example(next(iter(NAMES)))
+
+
+def test_a_kind_of_recording_fills_in_its_cutoff(handlers, page):
+    field = block(page, gr.Textbox, "Cutoff (Hz)")
+    for use in USES:
+        assert handlers.choose_use(use.name)[field] == use.cutoff
+    assert handlers.choose_use("<b>")[field] == ""
+
+
+def test_a_recording_is_named_and_without_one_there_is_nothing_to_restore(handlers, page):
+    shown = handlers.name_recording("/cache/abc/my song.wav")
+    assert shown[named(page, "recording")]["label"] == "my song.wav"
+    shown = handlers.name_recording(None)
+    assert "up to 1 min" in shown[named(page, "recording")]["label"]
+    assert shown[named(page, "restore")]["interactive"] is False
+
+
+def test_without_an_encoder_to_compare_a_reference_changes_nothing(engine, recording, other):
     shelf = EngineShelf(
         {"plain": {"inference": BOUNDS}}, lambda _: engine, note=lambda _: "Its encoder is mute."
     )
-    page = made(shelf)
-    handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
-    example = EXAMPLES["Try changing band"]
-    chosen = handlers.choose(example, "plain")
-    assert chosen[named(page, "tasks")].selected == "upsample"
-    assert chosen[block(page, gr.Textbox, "Cutoff (Hz)")] == ""
-    values = (str(EXAMPLES["Try speech"]), "plain", "off", 4, "5", "ddim", 1.5, "", None)
-    last = [step for step in handlers.run_comparison(*values) if named(page, "command") in step][-1]
-    assert "lily upsample speech.flac" in last[named(page, "command")]["value"]
+    handlers = next(fn.fn.__self__ for fn in made(shelf).fns.values() if fn.name == "arm")
+    values = (str(recording), "plain", "off", 4, "5", "ddim", 1.5, "", True, str(other))
+    list(handlers.run(*values))
     assert engine.asked[-1].encoder is False
 
 
@@ -257,7 +285,7 @@ def test_a_run_that_was_stopped_before_a_chunk_is_said_to_be_stopped(handlers, r
     panel = named(page, "chunk-map")
     last = next(stream)[panel]
     stream.close()
-    assert ended(handlers.stopped(last, "small"))[panel]["phase"] == "stopped"
+    assert ended(handlers.stopped(last))[panel]["phase"] == "stopped"
 
 
 def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
@@ -270,10 +298,10 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
         stream.close()
     finally:
         engine.pause = 0.0
-    shown = ended(handlers.stopped(handlers.stop(None, "small")[panel], "small"))
-    assert shown[named(page, "take")]["visible"] is True
+    shown = ended(handlers.stopped(handlers.stop(None)[panel]))
+    assert shown[named(page, "player")]["badge"].startswith("stopped early")
     assert shown[panel]["phase"] == "stopped"
-    assert ended(handlers.stopped(shown[panel], "small")) == {panel: gr.skip()}
+    assert ended(handlers.stopped(shown[panel])) == {panel: gr.skip()}
 
 
 def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
@@ -286,8 +314,8 @@ def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine,
         stream.close()
     finally:
         engine.pause = 0.0
-    list(handlers.arm(str(recording), "small"))
-    assert ended(handlers.stopped(None, "small")) == {panel: gr.skip()}
+    list(handlers.arm(str(recording)))
+    assert ended(handlers.stopped(None)) == {panel: gr.skip()}
 
 
 def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, page):
@@ -296,7 +324,7 @@ def test_every_update_carries_the_progress_as_a_bare_value(handlers, recording, 
         assert step[panel].keys() >= {"phase", "rows"}
 
 
-def test_a_bad_file_is_told_in_the_panel_and_as_a_message(handlers, bad_file, page):
+def test_a_bad_file_is_told_in_the_panel(handlers, bad_file, page):
     panel = next(b for b in page.blocks.values() if b.elem_id == "chunk-map")
     seen = []
     with pytest.raises(gr.Error, match=r"bad.wav is not audio"):
@@ -305,15 +333,15 @@ def test_a_bad_file_is_told_in_the_panel_and_as_a_message(handlers, bad_file, pa
     assert seen[-1][panel]["phase"] == "error"
     assert seen[-1][panel]["text"].startswith("bad.wav is not audio")
     enabled = [b.elem_id for b, u in seen[-1].items() if u.get("interactive") is True]
-    assert enabled[:2] == ["run", "compare"] and "stop" not in enabled
+    assert enabled == ["restore"]
 
 
-def test_a_file_name_cannot_become_markup(handlers, tmp_path):
+def test_errors_are_no_messages_over_the_page(handlers, tmp_path):
     path = tmp_path / "<img src=x onerror=alert(1)>.wav"
     path.write_text("no audio")
     with pytest.raises(gr.Error) as told:
         list(run(handlers, path))
-    assert "<img" not in told.value.message
+    assert told.value.visible is False  # Gradio would render it as HTML; the panel sets text
 
 
 def test_nonsense_in_a_field_is_told(handlers, recording):
@@ -324,7 +352,7 @@ def test_nonsense_in_a_field_is_told(handlers, recording):
 def test_a_surprise_is_one_calm_line_and_a_logged_traceback(
     handlers, recording, engine, monkeypatch, caplog
 ):
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError("secret detail")
         yield
 
@@ -338,8 +366,8 @@ def test_a_surprise_is_one_calm_line_and_a_logged_traceback(
 @pytest.mark.parametrize("sent", [None, "x", 3, {"phase": "filling"}, {"rows": "<b>"}])
 def test_stop_survives_whatever_a_client_sends(handlers, sent, page):
     panel = next(b for b in page.blocks.values() if b.elem_id == "chunk-map")
-    assert handlers.stop(sent, "small")[panel]["phase"] == "stopped"
-    json.dumps(handlers.stop(sent, "small")[panel])
+    assert handlers.stop(sent)[panel]["phase"] == "stopped"
+    json.dumps(handlers.stop(sent)[panel])
 
 
 def test_a_program_gets_files_and_figures(client, recording):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import Check
 from lily.inference.events import UpsampleResult
-from lily.ui.report import command, facts, figures
+from lily.ui.report import command, facts, figures, segments_of, summary
 from lily.ui.request import Request
 
 
@@ -66,20 +67,37 @@ def test_any_file_name_stays_one_argument(name):
     assert not words[4].startswith("-")
 
 
-def test_facts_name_cutoff_chunks_factor_seed_steps_and_model():
-    text = dict(facts(result())["facts"])
-    assert text["Cutoff"] == "4.0 kHz"
-    assert text["Chunks"] == "3"
-    assert text["Real-time factor"] == "0.25"
+def test_facts_name_cutoff_chunks_speed_seed_steps_and_model():
+    text = dict(facts(result()))
+    assert text["Lowest cutoff"] == "4.0 kHz"
+    assert text["Chunks of about 5 s"] == "3"
+    assert text["Speed"] == "4 times as fast as it plays"
     assert text["Seed"] == "11"
     assert text["Steps"].startswith("20")
     assert text["Model"] == "lily-mini"
 
 
 def test_an_unchanged_recording_shows_its_message_and_no_settings():
-    shown = facts(result(chunks=0, message="full band already"))
-    assert shown["note"] == "full band already"
-    assert "Seed" not in dict(shown["facts"])
+    unchanged = result(chunks=0, message="full band already")
+    assert summary(unchanged) == "full band already"
+    assert "Seed" not in dict(facts(unchanged)) and segments_of(unchanged) == []
+
+
+def test_the_summary_says_what_was_kept_and_what_was_generated():
+    assert summary(result()) == (
+        "Below 4.0 kHz the recording is untouched. Everything above was generated to fit it: "
+        "plausible, not recovered."
+    )
+    changing = Diagnosis("changing", ((0.0, 20_400.0), (7.0, 4_000.0)), "", 0.0, 0, 0.0)
+    found = result(diagnosis=changing)
+    assert segments_of(found) == [[7.0, 10.0, 4000.0]]
+    assert "from 7.0 s above 4.0 kHz" in summary(found)
+
+
+def test_the_cutoff_that_was_given_is_drawn_not_the_one_that_was_found():
+    assert segments_of(result(cutoff_hz=3000.0), 3000.0) == [[0.0, 10.0, 3000.0]]
+    given = ((0.0, 3000.0), (4.0, 21_000.0), (8.0, 5000.0))
+    assert segments_of(result(), given) == [[0.0, 4.0, 3000.0], [8.0, 10.0, 5000.0]]
 
 
 def test_figures_are_json_and_hold_no_server_path():
@@ -94,11 +112,11 @@ def test_the_checks_are_one_line_that_names_what_failed():
         Check("DC, change", 0.0, "of full scale", True),
         Check("True peak of the output", -2.6, "dBTP"),
     )
-    assert facts(result(checks=checks))["facts"][-1] == (
+    assert facts(result(checks=checks))[-1] == (
         "Checks",
         "2 checks passed, null depth below the crossover 114.2 dB, "
         "true peak of the output -2.6 dBTP",
     )
     checks = (*checks, Check("Length", "1 of 2", "samples", False))
-    assert facts(result(checks=checks))["facts"][-1] == ("Checks", "failed: length")
+    assert facts(result(checks=checks))[-1] == ("Checks", "failed: length")
     assert figures(result(checks=checks))["checks"][3]["passed"] is False

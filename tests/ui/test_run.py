@@ -31,11 +31,11 @@ PATIENCE = 60.0  # seconds until a run that was closed must have ended
 def start(shelf, tmp_path):
     """Start a run whose files go to a cache folder of the test."""
 
-    def make(recording, pictures=False, limits=None, clock=time.monotonic, **choices):
+    def make(recording, listened=False, limits=None, clock=time.monotonic, **choices):
         request = Request(recording, choices.pop("preset", "small"), **choices)
         settings = Settings(**{"max_seconds": 60.0} | (limits or {}))
         cache = cache_in(tmp_path / "cache")
-        return Run(request, shelf, cache, settings, pictures=pictures, clock=clock)
+        return Run(request, shelf, cache, settings, listened=listened, clock=clock)
 
     return make
 
@@ -63,7 +63,7 @@ def test_a_run_ends_with_one_readable_file(start, recording):
 
 
 def test_a_comparison_is_one_run_with_two_takes_and_one_report(start, recording, engine):
-    last = list(start(recording, encoder="both", pictures=True).snapshots())[-1]
+    last = list(start(recording, encoder="both", listened=True).snapshots())[-1]
     assert len(engine.asked) == 1
     assert [take.label for take in last.takes] == ["encoder off", "encoder on"]
     assert [take.result.output.name for take in last.takes] == ["speech.off.wav", "speech.on.wav"]
@@ -91,16 +91,26 @@ def test_a_reference_unlike_the_recording_is_refused_before_the_engine_runs(
     assert engine.asked == []
 
 
-def test_pictures_are_drawn(start, recording):
-    (take,) = list(start(recording, pictures=True).snapshots())[-1].takes
-    assert all(path.stat().st_size > 10_000 for path in take.pictures)
+@pytest.mark.parametrize(("encoder", "keys"), [("on", ["input", "on"]), ("off", ["input", "off"])])
+def test_what_is_heard_is_in_step_and_drawn(start, recording, encoder, keys):
+    heard = list(start(recording, encoder=encoder, listened=True).snapshots())[-1].heard
+    assert list(heard.files) == keys and list(heard.takes) == keys[1:]
+    for key, path in heard.files.items():
+        info = soundfile.info(path)
+        assert (info.samplerate, info.frames) == (48_000, 12 * 48_000)
+        assert heard.overviews[key].spectrum.stat().st_size > 1_000
+
+
+def test_of_an_unchanged_recording_there_is_nothing_but_itself(start, full_band):
+    heard = list(start(full_band, listened=True).snapshots())[-1].heard
+    assert list(heard.files) == ["input"] and not heard.takes
 
 
 @pytest.mark.parametrize("encoder", ["on", "both"])
 def test_a_stopped_run_frees_the_engine_and_keeps_its_finished_chunks(
     start, recording, engine, shelf, encoder
 ):
-    run = start(recording, encoder=encoder, pictures=True)
+    run = start(recording, encoder=encoder, listened=True)
     engine.pause = 0.12  # every step is shown
     snapshots = run.snapshots()
     for snapshot in snapshots:
@@ -278,7 +288,7 @@ def two(engine: FakeEngine, fail: Exception | None, spare: str | None = None) ->
 
 def run_on(shelf: EngineShelf, recording, cache, preset="small") -> list[Snapshot]:
     request = Request(recording, preset)
-    return list(Run(request, shelf, cache_in(cache), Settings(), pictures=False).snapshots())
+    return list(Run(request, shelf, cache_in(cache), Settings(), listened=False).snapshots())
 
 
 def test_a_download_is_shown_with_its_size_and_share(engine, recording, tmp_path):
@@ -342,7 +352,7 @@ def test_a_run_that_was_stopped_or_lost_is_continued_by_the_same_request(tmp_pat
         request = Request(recording, "small", steps=steps, seed=seed)
         ticks = itertools.count(0, 0.2)  # every event is shown, however fast the machine
         clock = partial(next, ticks)
-        return Run(request, shelf, cache, Settings(), pictures=False, clock=clock)
+        return Run(request, shelf, cache, Settings(), listened=False, clock=clock)
 
     run = begun()
     lost = run.snapshots()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import soundfile
 from lily.ui.widget import WIDGETS
 
 NODE = shutil.which("node")
+ROOT = Path(__file__).resolve().parents[2]
+ESLINT = ROOT / "node_modules" / ".bin" / "eslint"
 pytestmark = pytest.mark.skipif(not NODE, reason="needs Node: apt-get install -y nodejs")
-SHARED = ("wav", "transport", "blind_test")
+SHARED = ("wav", "transport", "spectrum", "blind_test", "results", "library")
 
 
 def node(script: str, *names: str) -> str:
@@ -32,7 +35,7 @@ def node(script: str, *names: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WIDGETS.glob("*.js")))
 def test_a_widget_is_a_function_body_without_undeclared_syntax(name):
-    names = (*SHARED, name) if name == "player" else (name,)
+    names = tuple(dict.fromkeys((*SHARED, name))) if name == "player" else (name,)
     text = json.dumps("\n".join((WIDGETS / f"{n}.js").read_text() for n in names))
     node(f"new Function('element', 'trigger', 'props', 'server', 'upload', 'watch', {text});")
 
@@ -106,3 +109,36 @@ def test_samples_are_read_as_they_were_written(tmp_path, subtype):
     assert told["start"] == written[0].tolist()
     assert np.array_equal(np.array(told["read"]).T[:1000], written[4000:])
     assert not np.any(np.array(told["read"])[:, 1000:])  # silence past the end
+
+
+@pytest.mark.skipif(not ESLINT.exists(), reason="needs eslint: npm ci")
+def test_eslint_finds_nothing_wrong():
+    done = subprocess.run(
+        [ESLINT, "lily/ui/widgets"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_library_keeps_the_newest_results_and_survives_a_browser_that_keeps_nothing():
+    told = json.loads(
+        node(
+            """
+            const kept = new Map();
+            const storage = {
+              getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v),
+            };
+            const library = new Library(storage);
+            for (let i = 0; i < 20; i += 1) library.add({run: `r${i}`, sources: []}, i);
+            library.add({run: "r15", sources: []}, 99);
+            library.remove("r19");
+            const runs = library.all().map((one) => one.value.run);
+            kept.set("lily.results", "{broken");
+            const full = {getItem: () => null, setItem: () => { throw new Error("full"); }};
+            console.log(JSON.stringify({runs, broken: library.all(), none: new Library(null).all(),
+              kept: new Library(full).add({run: "x", sources: []})}));
+            """,
+            "library",
+        )
+    )
+    assert told["runs"][:2] == ["r15", "r18"] and len(told["runs"]) == 11
+    assert told["broken"] == told["none"] == [] and told["kept"] is False

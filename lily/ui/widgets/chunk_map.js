@@ -4,8 +4,8 @@
 
 const WAITING = 0;
 const DONE = -1;
-const LARGE_UP_TO = 48; // cells that still have room for a number
-const MEDIUM_UP_TO = 240;
+const LARGE_UP_TO = 24; // cells that still have room for a number
+const MEDIUM_UP_TO = 120;
 
 const find = (name) => element.querySelector(`.${name}`);
 let received = performance.now(); // when the value that is on show arrived
@@ -27,11 +27,10 @@ function drawClock() {
     return;
   }
   const since = value.running ? (performance.now() - received) / 1000 : 0;
-  let text = `${clock(value.elapsed + since)} elapsed`;
-  if (value.running && typeof value.remaining === "number") {
-    text += `, about ${clock(value.remaining - since)} left`;
-  }
-  find("clock").textContent = text;
+  const left = value.running && typeof value.remaining === "number";
+  const elapsed = clock(value.elapsed + since);
+  find("clock").textContent = left ? `about ${clock(Math.max(1, value.remaining - since))} left`
+    : `${elapsed}${value.running ? " so far" : ""}`;
 }
 
 function drawBar(value) {
@@ -40,6 +39,7 @@ function drawBar(value) {
   const bar = find("bar");
   element.dataset.phase = value.phase;
   element.dataset.busy = String(Boolean(value.running) && !known);
+  document.body.dataset.lilyRun = value.running ? "running" : value.phase; // the player looks at it
   find("fill").style.width = known ? `${percent}%` : "";
   if (known) bar.setAttribute("aria-valuenow", String(percent));
   else bar.removeAttribute("aria-valuenow"); // indeterminate
@@ -64,7 +64,7 @@ function drawCell(cell, state, index, steps, span, large) {
   cell.style.setProperty("--share", state > 0 ? `${(100 * state) / steps}%` : "0%");
 }
 
-function drawRow(row, data, times) {
+function drawRow(row, data, times, alone) {
   const count = data.cells.length;
   const size = count <= LARGE_UP_TO ? "large" : count <= MEDIUM_UP_TO ? "medium" : "small";
   const cells = row.querySelector(".cells");
@@ -83,6 +83,7 @@ function drawRow(row, data, times) {
     drawCell(cell, state, index, data.steps, times[index], size === "large");
   });
   const done = data.cells.filter((state) => state === DONE).length;
+  row.querySelector(".row-label").hidden = alone; // the sentence above says the same
   row.querySelector("b").textContent = data.label;
   row.querySelector("span").textContent = `${done} of ${count} chunks done`;
 }
@@ -99,8 +100,9 @@ function draw() {
   const rows = find("rows");
   while (rows.children.length > value.rows.length) rows.lastChild.remove();
   while (rows.children.length < value.rows.length) rows.append(makeRow());
-  value.rows.forEach((data, index) => drawRow(rows.children[index], data, value.times));
-  find("legend").hidden = value.rows.length === 0;
+  value.rows.forEach((data, index) => drawRow(
+    rows.children[index], data, value.times, value.rows.length === 1,
+  ));
 }
 
 const ticking = setInterval(() => {

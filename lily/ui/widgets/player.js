@@ -1,16 +1,18 @@
-// The comparing player: draws props.value (see lily/ui/comparing.py) and steers a Transport. Gradio
-// runs this file, after wav.js, transport.js and blind_test.js, as a function body with `element`,
-// `props`, `server` and `watch` in scope. Text is only ever set as text.
+// The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
+// Spectrum. Gradio runs this file, after wav.js, transport.js, spectrum.js, blind_test.js,
+// results.js and library.js, as a function body with `element`, `props`, `server` and `watch` in
+// scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
 const SHORTEST_LOOP = 0.1; // seconds
 
 const find = (selector) => element.querySelector(selector);
+const spectrum = new Spectrum(find("canvas"));
+let shown = null; // the value on show: the page's, or one from the library
 let transport = null;
 let heard = null; // the key of the source that is chosen
 let test = null;
 let letter = null;
-let loopStart = null;
 let loads = 0;
 
 const text = (seconds) => {
@@ -27,36 +29,51 @@ function say(message) {
   find(".live").textContent = message;
 }
 
+function complain(message) {
+  find(".error").textContent = message;
+  find(".error").hidden = !message;
+}
+
 function fail(error) {
-  find(".error").textContent = `The recordings cannot be played: ${error.message}`;
-  find(".error").hidden = false;
+  complain(`The recordings cannot be played: ${error.message}`);
 }
 
-function isTake(key) {
-  return key === "off" || key === "on";
-}
+const sourceOf = (key) => shown.sources.find((one) => one.key === key);
+const isTake = (key) => key === "off" || key === "on";
+const primary = () => shown.sources.findLast((one) => isTake(one.key))?.key ?? "input";
 
-// The gains that let `key` be heard. A take is low + highs, so low * (1 - g) + take * g scales the
-// generated band alone, and take - low is that band.
+// The gains that let `key` be heard. A take is the recording + highs, so recording * (1 - g) +
+// take * g scales the generated band alone. An example brings its highs as a file of their own.
 function levels(key) {
-  const gain = 10 ** (Number(find(".gain").value) / 20);
-  const made = isTake(key);
-  const g = made ? gain : 1;
-  const low = find(".highs-only").checked ? -g : made ? 1 - g : 0;
-  return { [key]: g, low };
+  const only = find(".highs-only").checked;
+  const gain = isTake(key) ? 10 ** (Number(find(".gain").value) / 20) : 1;
+  if (key === "input") return { input: only ? 0 : 1 };
+  if (sourceOf(key).highs) return { input: only ? 0 : 1, [key]: gain };
+  return { [key]: gain, input: only ? -gain : 1 - gain };
 }
 
 function listen(key) {
   heard = key;
   transport?.mix(levels(key));
-  find(".download").disabled = Boolean(test) || !isTake(key);
-  find(".error").hidden = true; // of a download at another mix
+  complain("");
   if (test) return;
+  spectrum.show(key);
   for (const button of find(".sources").children) {
     const chosen = button.dataset.key === key;
     button.setAttribute("aria-pressed", String(chosen));
-    if (chosen) say(button.dataset.label);
+    if (chosen) say(button.textContent);
   }
+  drawSave();
+}
+
+function drawSave() {
+  const key = isTake(heard) ? heard : primary();
+  const mixed = Number(find(".gain").value) !== 0 || find(".highs-only").checked;
+  const several = shown.sources.filter((one) => isTake(one.key)).length > 1;
+  const label = several ? ` ${sourceOf(key).label.toLowerCase()}` : "";
+  find(".download").textContent = `Download${label}${mixed ? " as heard" : ""}`;
+  find(".save").hidden = !shown.run || !isTake(key);
+  find(".mix").hidden = !isTake(key);
 }
 
 function drawSources(sources) {
@@ -64,7 +81,6 @@ function drawSources(sources) {
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.key = source.key;
-    button.dataset.label = source.label;
     button.setAttribute("aria-keyshortcuts", String(index + 1));
     button.textContent = source.label;
     button.addEventListener("click", () => listen(source.key));
@@ -73,72 +89,58 @@ function drawSources(sources) {
   find(".last").textContent = String(sources.length);
 }
 
-function drawStrip(value) {
-  const strip = find(".strip");
-  strip.replaceChildren(...value.chunks.map((chunk, index) => {
-    const cell = document.createElement("span");
-    const [least, most] = value.scale_db; // drawn empty and full
-    const share = (chunk.difference_db - least) / (most - least);
-    cell.className = "chunk";
-    cell.dataset.index = String(index);
-    cell.style.left = `${(100 * chunk.start) / value.seconds}%`;
-    cell.style.width = `${(100 * (chunk.stop - chunk.start)) / value.seconds}%`;
-    cell.style.setProperty("--share", `${100 * Math.min(1, Math.max(0, share))}%`);
-    cell.title = `Chunk ${index + 1}, from ${text(chunk.start)}: on differs from off by `
-      + `${chunk.difference_db} dB of the generated band. Click to listen.`;
-    cell.addEventListener("click", () => transport?.seek(chunk.start * RATE));
-    return cell;
-  }));
-  const widest = value.chunks.reduce((a, b) => (b.difference_db > a.difference_db ? b : a));
-  strip.setAttribute("aria-label", `Difference between on and off in ${value.chunks.length} `
-    + `chunks, most at ${text(widest.start)}: ${widest.difference_db} dB of the generated band`);
-}
-
 function drawState() {
   if (!transport?.frames) return;
   const seconds = transport.position() / RATE;
   const total = transport.frames / RATE;
   find(".play").textContent = transport.playing ? "Pause" : "Play";
   find(".time").textContent = `${text(seconds)} of ${text(total)}`;
-  if (document.activeElement !== find(".seek") || transport.playing) find(".seek").value = seconds;
-  find(".seek").setAttribute("aria-valuetext", text(seconds));
-  find(".head").style.left = `${(100 * seconds) / total}%`;
-  const region = find(".region");
-  region.hidden = !transport.loop;
-  find(".clear").disabled = !transport.loop;
-  if (transport.loop) {
-    region.style.left = `${(100 * transport.loop.start) / transport.frames}%`;
-    const width = transport.loop.stop - transport.loop.start;
-    region.style.width = `${(100 * width) / transport.frames}%`;
-  }
+  const view = find(".view");
+  view.setAttribute("aria-valuemax", total.toFixed(1));
+  view.setAttribute("aria-valuenow", seconds.toFixed(1));
+  view.setAttribute("aria-valuetext", text(seconds));
+  spectrum.head = seconds;
+  const { loop } = transport;
+  spectrum.loop = loop ? [loop.start / RATE, loop.stop / RATE] : null;
+  find(".clear").hidden = !loop;
+  spectrum.draw();
 }
 
-async function load() {
-  const value = props.value;
-  loads += 1;
-  const mine = loads; // what is fetched meanwhile may have been replaced when it is here
-  loopStart = null;
-  transport?.close();
-  transport = null;
-  endTest();
-  if (!value || !Array.isArray(value.sources) || !value.sources.length) return;
-  find(".error").hidden = true;
+function draw(value) {
+  find(".title").textContent = value.title;
+  find(".badge").textContent = value.badge;
+  find(".summary").textContent = value.summary;
   drawSources(value.sources);
-  drawStrip(value);
   Object.assign(find(".gain"), { min: value.gain_db[0], max: value.gain_db[1], value: 0 });
   find(".gain-text").textContent = "0 dB";
   find(".highs-only").checked = false;
   fillSelect(find(".format"), value.formats.map((one) => [one.key, one.label]));
   fillSelect(find(".pair"), pairs(value.sources));
+  find(".blind").hidden = value.sources.length < 2;
   Object.assign(find(".trials"), { min: LEAST_TRIALS, max: MOST_TRIALS });
-  const paths = [...value.sources.map((one) => [one.key, one.path]), ["low", value.low]];
-  const next = new Transport(
-    Object.fromEntries(paths.map(([key, path]) => [key, address(path)])),
-  );
+  drawFigures(element, value, address);
+}
+
+async function show(value) {
+  loads += 1;
+  const mine = loads; // what is fetched meanwhile may have been replaced when it is here
+  transport?.close();
+  transport = element.player = null;
+  endTest();
+  find(".player").hidden = !value?.sources?.length;
+  if (find(".player").hidden) return;
+  shown = value;
+  complain("");
+  draw(value);
+  const urls = value.sources.map((one) => [one.key, address(one.highs ?? one.path)]);
+  const next = new Transport(Object.fromEntries(urls));
   next.onstate = drawState;
   next.onerror = fail;
+  const pictures = value.sources.map((one) => ({ ...one, spectrum: address(one.spectrum) }));
   try {
-    await next.open();
+    const opened = next.open();
+    await spectrum.load(pictures, value.seconds, value.cutoffs);
+    await opened;
   } catch (error) {
     if (mine === loads) fail(error);
     return;
@@ -148,22 +150,34 @@ async function load() {
     return;
   }
   transport = next;
-  find(".seek").max = transport.frames / RATE;
-  listen(value.sources.at(-1).key === "reference" ? "on" : value.sources.at(-1).key);
+  listen(primary());
+  spectrum.draw();
   element.player = transport; // for those who measure: position() is the frame heard now
+  element.spectrum = spectrum;
   drawState();
+}
+
+function load() {
+  const { value } = props;
+  show(value);
+  if (value?.run) {
+    library.add(value);
+    drawLibrary();
+  }
 }
 
 function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, label]) => new Option(label, value)));
 }
 
+// What a blind test may ask: first whether the restoration is heard at all.
 function pairs(sources) {
-  const keys = sources.filter((one) => one.key !== "input");
   const found = [];
-  keys.forEach((a, i) => keys.slice(i + 1).forEach((b) => {
-    found.push([`${a.key} ${b.key}`, `${a.label} and ${b.label}`.toLowerCase()]);
-  }));
+  const first = sources.findLast((one) => isTake(one.key));
+  const add = (a, b) => found.push([`${a.key} ${b.key}`, `${a.label} and ${b.label}`.toLowerCase()]);
+  if (first && first !== sources[0]) add(sources[0], first);
+  const others = sources.slice(1);
+  others.forEach((a, i) => others.slice(i + 1).forEach((b) => add(a, b)));
   return found;
 }
 
@@ -173,25 +187,24 @@ function toggle() {
   else transport.play().catch(fail);
 }
 
-function endLoop() {
-  const stop = transport.position();
-  if (loopStart === null || stop - loopStart < SHORTEST_LOOP * RATE) return;
-  transport.setLoop(loopStart, stop);
-  say("Looping");
-}
-
 async function download() {
   const asked = {
-    run: props.value.run,
-    take: heard,
+    run: shown.run,
+    take: isTake(heard) ? heard : primary(),
     gain_db: Number(find(".gain").value),
     format: find(".format").value,
     highs_only: find(".highs-only").checked,
   };
-  const answer = await server.mix(asked);
-  find(".error").textContent = answer.error ?? "";
-  find(".error").hidden = !answer.error;
-  if (answer.path) save(address(answer.path), answer.name);
+  find(".saving").textContent = "Writing the file …";
+  find(".download").disabled = true;
+  try {
+    const answer = await server.mix(asked);
+    complain(answer.error ?? "");
+    if (answer.path) save(address(answer.path), answer.name);
+  } finally {
+    find(".saving").textContent = "";
+    find(".download").disabled = false;
+  }
 }
 
 function save(href, name) {
@@ -242,11 +255,12 @@ function verdict(result) {
     return item;
   }));
   find(".verdict .text").dataset.p = String(result.p_value);
+  const { name, seed } = shown;
   find(".keep").onclick = () => {
-    const told = { ...result, recording: props.value.name, seed: props.value.seed };
+    const told = { ...result, recording: name, seed };
     const blob = new Blob([JSON.stringify(told, null, 2)], { type: "application/json" });
     const link = URL.createObjectURL(blob);
-    save(link, `${props.value.name}.abx.json`);
+    save(link, `${name}.abx.json`);
     setTimeout(() => URL.revokeObjectURL(link), 10_000);
   };
   say(find(".verdict .text").textContent);
@@ -261,42 +275,102 @@ function endTest() {
   if (before) listen(before);
 }
 
+// Space, arrows, digits and letters, wherever the focus is, unless it is where they mean something
+// else: in a text, a list or a slider; and on a button that was reached by keyboard, space presses.
 function onKey(event) {
   if (!element.isConnected) {
     document.removeEventListener("keydown", onKey);
     return;
   }
-  const typing = event.target.closest?.("input:not(.seek):not([type=checkbox]), textarea, select");
-  const inside = event.target === document.body || element.contains(event.target);
-  if (!transport || typing || !inside || event.ctrlKey || event.metaKey || event.altKey) return;
-  const pressable = event.target.closest?.("button, summary, input[type=checkbox]");
+  if (!transport || event.ctrlKey || event.metaKey || event.altKey) return;
+  const target = event.target.closest?.("*") ?? document.body;
+  const typing = target.isContentEditable
+    || target.matches("textarea, select, input:not([type=range], [type=checkbox], [type=radio])");
+  const steering = target.matches("[type=range], [type=radio], [role=tab], [role=listbox], [role=option]");
+  const pressing = target.matches("button, summary, a, [type=checkbox], [type=radio]")
+    && target.matches(":focus-visible") && !target.closest(".sources");
+  if (typing) return;
   const number = Number(event.key);
-  if (event.key === " " && !pressable) toggle();
-  else if (event.key === "ArrowLeft") transport.seek(transport.position() - STEP * RATE);
-  else if (event.key === "ArrowRight") transport.seek(transport.position() + STEP * RATE);
+  const named = test && "ABX".indexOf(event.key.toUpperCase());
+  if (event.key === " " && !pressing) toggle();
+  else if (event.key === "ArrowLeft" && !steering) move(-STEP);
+  else if (event.key === "ArrowRight" && !steering) move(STEP);
+  else if (event.key === "Home" && target === find(".view")) transport.seek(0);
+  else if (event.key === "End" && target === find(".view")) transport.seek(transport.frames);
+  else if (test && event.key.length === 1 && named >= 0) hear("ABX"[named]);
   else if (test && number >= 1 && number <= 3) hear("ABX"[number - 1]);
-  else if (!test && number >= 1 && number <= props.value.sources.length) {
-    listen(props.value.sources[number - 1].key);
+  else if (!test && number >= 1 && number <= shown.sources.length) {
+    listen(shown.sources[number - 1].key);
   } else return;
   event.preventDefault();
 }
 
+function move(seconds) {
+  transport.seek(transport.position() + seconds * RATE);
+}
+
+const library = new Library(localStorageOrNone());
+
+function localStorageOrNone() {
+  try {
+    return window.localStorage;
+  } catch { // forbidden by the browser's settings
+    return null;
+  }
+}
+
+function drawLibrary() {
+  const entries = library.all();
+  find(".library").hidden = !entries.length;
+  find(".library ul").replaceChildren(...entries.map((entry) => {
+    const item = document.createElement("li");
+    const open = document.createElement("button");
+    open.type = "button";
+    open.textContent = `${entry.value.name}, ${new Date(entry.when).toLocaleString()}`;
+    open.addEventListener("click", () => reopen(entry));
+    const forget = document.createElement("button");
+    forget.type = "button";
+    forget.textContent = "Forget";
+    forget.setAttribute("aria-label", `Forget ${entry.value.name}`);
+    forget.addEventListener("click", () => {
+      library.remove(entry.value.run);
+      drawLibrary();
+    });
+    item.append(open, forget);
+    return item;
+  }));
+}
+
+async function reopen(entry) {
+  const answer = await fetch(address(entry.value.sources[0].path), { method: "HEAD" });
+  if (answer.ok) {
+    show(entry.value);
+    find(".player").scrollIntoView({ block: "nearest" });
+    return;
+  }
+  library.remove(entry.value.run);
+  drawLibrary();
+  complain(`${entry.value.name} has expired on the server and was taken off the list.`);
+}
+
 find(".play").addEventListener("click", toggle);
-find(".seek").addEventListener("input", () => transport?.seek(find(".seek").value * RATE));
-find(".from").addEventListener("click", () => {
-  loopStart = transport.position();
-  say(`Loop from ${text(loopStart / RATE)}`);
-});
-find(".to").addEventListener("click", endLoop);
 find(".clear").addEventListener("click", () => transport.setLoop(null));
-find(".highs-only").addEventListener("change", () => transport?.mix(levels(heard)));
+find(".highs-only").addEventListener("change", () => {
+  transport?.mix(levels(heard));
+  drawSave();
+});
 find(".gain").addEventListener("input", () => {
   const value = Number(find(".gain").value);
   find(".gain-text").textContent = `${value > 0 ? "+" : ""}${value} dB`;
-  find(".error").hidden = true;
+  complain("");
   transport?.mix(levels(heard));
+  drawSave();
 });
 find(".download").addEventListener("click", () => download().catch(fail));
+find(".copy").addEventListener("click", () => {
+  navigator.clipboard?.writeText(find(".command pre").textContent);
+  say("Copied");
+});
 find(".start").addEventListener("click", startTest);
 find(".abandon").addEventListener("click", endTest);
 for (const button of element.querySelectorAll(".letters button")) {
@@ -308,12 +382,21 @@ for (const button of element.querySelectorAll(".answer")) {
     nextTrial();
   });
 }
+spectrum.onseek = (seconds) => transport?.seek(seconds * RATE);
+spectrum.onloop = (start, stop) => {
+  if (!transport || stop - start < SHORTEST_LOOP) return;
+  transport.setLoop(start * RATE, stop * RATE);
+  say("Looping");
+};
 document.addEventListener("keydown", onKey);
 const drawing = setInterval(() => {
   if (!element.isConnected) {
     clearInterval(drawing);
     transport?.close();
   } else if (transport?.playing) drawState();
-}, 50);
+}, 40);
+// The colours of the axis follow the theme.
+new MutationObserver(() => spectrum.layout()).observe(document.body, { attributeFilter: ["class"] });
 watch("value", load);
 load();
+drawLibrary();

@@ -10,7 +10,9 @@ const SOON = 0.03; // seconds from deciding to play to playing
 
 class Transport {
   constructor(urls) {
-    this.wavs = Object.entries(urls).map(([key, url]) => [key, new Wav(url)]);
+    this.wavs = Object.entries(urls).map(([key, url]) => (
+      [key, url.endsWith(".wav") ? new Wav(url) : new Clip(url)]
+    ));
     this.segments = new Map();
     this.pieces = []; // what is scheduled: {when, from, length, nodes}
     this.at = 0; // where playing starts

@@ -59,3 +59,28 @@ class Wav {
     return channels;
   }
 }
+
+// The same for a short compressed file (the examples), decoded by the browser as a whole.
+class Clip {
+  constructor(url) {
+    this.url = url;
+  }
+
+  async open() {
+    const answer = await fetch(this.url);
+    if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+    const decoder = new OfflineAudioContext(1, 1, RATE);
+    this.buffer = await decoder.decodeAudioData(await answer.arrayBuffer());
+    this.channels = this.buffer.numberOfChannels;
+    this.frames = this.buffer.length;
+    return this;
+  }
+
+  async read(first, count) {
+    return Array.from({ length: this.channels }, (_, channel) => {
+      const samples = new Float32Array(count);
+      samples.set(this.buffer.getChannelData(channel).subarray(first, first + count));
+      return samples;
+    });
+  }
+}
