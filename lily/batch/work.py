@@ -22,7 +22,7 @@ from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Row
 from lily.batch.plan import Job, Request
 from lily.batch.progress import Advanced, Delivered, Report
 from lily.batch.storage import download, is_remote, join, sha256, size_of
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import Analyzed, ChunksDone, Event, Failed, UpsampleResult

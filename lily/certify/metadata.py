@@ -81,11 +81,6 @@ class OutputMetadata(_Model):
         return checks(self.measurements, lengths, self.output.subtype)
 
 
-def metadata_path(audio: Path) -> Path:
-    """Where the metadata of an audio file is: ``<stem>.json`` beside it."""
-    return audio.with_suffix(".json")
-
-
 def read_metadata(path: Path) -> OutputMetadata:
     """Read a metadata file; raises InputError if it cannot be read or lacks a field."""
     try:

@@ -19,8 +19,9 @@ from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash, SampleHash
 from lily.bandwidth.meter import BandwidthMeter
 from lily.certify.check import Check
-from lily.certify.metadata import OutputMetadata, metadata_path, read_metadata
+from lily.certify.metadata import OutputMetadata, read_metadata
 from lily.certify.output_meter import OutputMeter, checks
+from lily.certify.paths import metadata_path
 from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
 

@@ -1,4 +1,4 @@
-"""``lily upsample``: fill in recordings, one after the other."""
+"""``lily upsample``: restore recordings, one after the other."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lily.audio.probe import probe
 from lily.certify.check import summary
+from lily.cli.checks import finished_output, output_files, require_free
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
 from lily.cli.run_options import add_run, upsample_options
 from lily.errors import InputError, LilyError
-from lily.inference.events import UpsampleResult
 from lily.inference.options import FORMATS, PROFILE_NAMES
+
+if TYPE_CHECKING:
+    from lily.inference.events import UpsampleResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,22 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_upsample(options: argparse.Namespace) -> int:
-    """Fill in every input; all names are checked before the model is loaded."""
+    """Restore every input; names and files are checked before the model is loaded."""
     _refuse_clashes(options.inputs, options.output, options.format)
     encoder = options.encoder == "on"
     chosen = upsample_options(options, encoder, options.profile, options.format)
-    from lily.certify.metadata import metadata_path
-    from lily.inference.resume import discard_chunks
-
+    ready, failed = _checked(options)
+    if not ready:
+        return 2 if failed else 0
     engine = load_engine(options)
-    failed = 0
-    for path in options.inputs:
-        finished = options.output / f"{path.stem}.{options.format}"
-        # Both appear whole or not at all, the metadata last.
-        if options.resume and finished.exists() and metadata_path(finished).exists():
-            print(f"lily: {finished} is there already and is left as it is.", file=sys.stderr)
-            discard_chunks(finished)
-            continue
+    for path in ready:
         try:
             result = follow(engine.stream(path, options.output, chosen), path)
         except LilyError as error:
@@ -60,6 +58,35 @@ def run_upsample(options: argparse.Namespace) -> int:
             continue
         print(json.dumps(result.to_dict()) if options.json else _sentence(result), flush=True)
     return 2 if failed else 0
+
+
+def _checked(options: argparse.Namespace) -> tuple[list[Path], int]:
+    """The inputs to restore, and how many were refused; each refusal is printed."""
+    ready, failed = [], 0
+    for path in options.inputs:
+        output = options.output / f"{path.stem}.{options.format}"
+        finished = finished_output(output) if options.resume else None
+        if finished:
+            print(f"lily: {finished} exists already and is kept.", file=sys.stderr)
+            _discard_chunks(output)
+            continue
+        try:
+            probe(path)
+            require_free(*output_files(output))
+        except LilyError as error:
+            failed += 1
+            print(f"lily: {error}", file=sys.stderr)
+            continue
+        ready.append(path)
+    return ready, failed
+
+
+def _discard_chunks(output: Path) -> None:
+    """Remove the chunks of a run that was killed between its result and its end."""
+    if output.with_name(f"{output.name}.part").exists():
+        from lily.inference.resume import discard_chunks
+
+        discard_chunks(output)
 
 
 def _refuse_clashes(inputs: Sequence[Path], folder: Path, ending: str) -> None:

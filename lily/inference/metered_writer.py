@@ -16,8 +16,9 @@ from torch import Tensor
 from lily.audio.temp_files import FileGroup
 from lily.audio.write import AudioWriter
 from lily.certify.check import Check
-from lily.certify.metadata import InputFile, OutputFile, OutputMetadata, Settings, metadata_path
+from lily.certify.metadata import InputFile, OutputFile, OutputMetadata, Settings
 from lily.certify.output_meter import OutputMeter
+from lily.certify.paths import metadata_path
 from lily.dsp.cutoffs import Cutoffs
 from lily.inference.analyze import Analysis
 from lily.inference.options import UpsampleOptions

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lily.audio.read import AudioWriter
 from lily.audio.temp_files import FileGroup, require_new
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
 from lily.inference.events import Reading

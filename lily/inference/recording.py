@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import SampleFifo
 from lily.dsp.splice import Splicer

@@ -15,7 +15,7 @@ from test_engine import band_limited, write
 
 import lily.batch.work as work
 from lily.batch.run import DiskFull
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 from lily.errors import InputError
 
 

@@ -14,7 +14,7 @@ from batches import OPTIONS, RESULTS, Killed, batch, killed, results, rows, stam
 from lily.batch.commit import digest_of
 from lily.batch.listing import find_inputs
 from lily.batch.storage import files_below, place
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 
 
 def test_certificates_of_others_are_left_alone(engine, tapes, tmp_path):

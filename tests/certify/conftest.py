@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_engine import band_limited, make_folder, write
 
-from lily.certify.metadata import metadata_path
+from lily.certify.paths import metadata_path
 from lily.checkpoints.model_folder import read_folder_config
 from lily.inference.engine import InferenceEngine
 

@@ -10,8 +10,9 @@ import torch
 from test_engine import band_limited, write
 
 from lily.audio.read import read_audio
-from lily.certify.metadata import metadata_path, read_metadata
+from lily.certify.metadata import read_metadata
 from lily.certify.output_meter import OutputMeter
+from lily.certify.paths import metadata_path
 from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
 

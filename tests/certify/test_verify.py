@@ -14,8 +14,9 @@ from test_engine import band_limited, write
 from lily.audio.read import read_audio
 from lily.audio.sample_hash import SampleHash
 from lily.audio.write import write_audio
-from lily.certify.metadata import metadata_path, read_metadata
+from lily.certify.metadata import read_metadata
 from lily.certify.output_meter import OutputMeter
+from lily.certify.paths import metadata_path
 from lily.certify.verify import verify
 from lily.cli import main
 from lily.dsp.cutoffs import Cutoffs

@@ -82,6 +82,21 @@ def test_two_inputs_with_one_name_are_refused_before_anything_runs(recording, tm
     assert "phone call" in capsys.readouterr().err
 
 
+def test_a_flac_that_had_to_become_a_wav_is_finished_too(folder, tmp_path, capsys):
+    noise = torch.randn(1, 48_000, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, (1.2 * noise / noise.abs().max()).T.numpy(), 48_000, subtype="FLOAT")
+    arguments = ["upsample", path, "-o", tmp_path / "out", "--weights", folder, "--steps", "1"]
+    arguments += ["--format", "flac", "--resume", "--cutoff", "4000"]
+    assert main(list(map(str, arguments))) == 0
+    result = tmp_path / "out/loud.wav"
+    assert soundfile.info(result).subtype == "FLOAT"
+    before = result.stat().st_mtime_ns
+    assert main(list(map(str, arguments))) == 0
+    assert "loud.wav exists already and is kept" in capsys.readouterr().err
+    assert result.stat().st_mtime_ns == before
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A tiny model whose conditioning has a say."""

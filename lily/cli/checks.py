@@ -1,0 +1,32 @@
+"""Checks of inputs and outputs that need no torch, made before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lily.audio.temp_files import require_new
+from lily.certify.paths import metadata_path
+
+
+def require_free(*paths: Path) -> None:
+    """Raise InputError if a file exists already or cannot have its name."""
+    for path in paths:
+        require_new(path)
+
+
+def output_files(output: Path) -> tuple[Path, ...]:
+    """The files that a run may write for an output: where a FLAC would clip, a float WAV."""
+    return (*dict.fromkeys((output, output.with_suffix(".wav"))), metadata_path(output))
+
+
+def finished_output(output: Path) -> Path | None:
+    """The complete result of an earlier run, if there is one; its metadata is written last."""
+    try:
+        subtype = json.loads(metadata_path(output).read_bytes())["output"]["subtype"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if output.exists():
+        return output
+    instead = output.with_suffix(".wav")
+    return instead if subtype == "FLOAT" and instead.exists() else None
