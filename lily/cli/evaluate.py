@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CASE",
         help="wrong, shuffled and vector-only contexts too, in all cases or in changing_4000hz, …",
     )
+    parser.add_argument(
+        "--informed",
+        nargs="*",
+        metavar="CASE",
+        help="also with a borrowed recording, a stranger's, and the true wall and brightness",
+    )
     parser.add_argument("--split", type=Path, metavar="FILE", help="only what it holds out")
     parser.add_argument("--limit", type=int, metavar="N", help="only N files, evenly spread")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each file, from its start")
@@ -71,6 +77,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         steps=options.steps,
         encoder={"on": (True,), "off": (False,), "both": (False, True)}[options.encoder],
         controls=_controls(options.controls, [case.name for case in cases]),
+        informed=_controls(options.informed, [case.name for case in cases]),
         judges=_judges(options.judges),
     )
     engine = load_engine(options)

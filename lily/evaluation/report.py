@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lily.evaluation.informed import INFORMED
 from lily.evaluation.measures import TONAL
 from lily.evaluation.realism import auc
 from lily.evaluation.run import CONTROLS, JUDGED_FOR_REALISM, SYSTEMS, Row
@@ -114,7 +115,7 @@ def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Paired differences in LSD-HF: negative means the first of the two is nearer."""
     made = []
     for case in dict.fromkeys(row.case for row in rows):
-        for first, second in (("on", "off"), *((c, "on") for c in CONTROLS)):
+        for first, second in (("on", "off"), *((c, "on") for c in (*CONTROLS, *INFORMED))):
             for name, shortest in (("all", 0.0), ("30 s and more", LONG_SECONDS)):
                 a, b = _paired(rows, case, first, second, shortest)
                 if len(a) > 1:

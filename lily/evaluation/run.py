@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from lily.audio.write import write_audio
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
 from lily.evaluation.cases import Case, Degraded, degrade_for
 from lily.evaluation.envelope_controls import ENVELOPE_CONTROLS, envelope_control
+from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.judges import check_judges, opinion
 from lily.evaluation.measures import measure
 from lily.evaluation.metrics import SAMPLE_RATE, distances, log_power, spectral_distance
@@ -34,7 +36,7 @@ from lily.inference.options import UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
 CONTROLS = ("wrong", "shuffled", "vector")
-SYSTEMS = ("reference", "input", *BASELINES, *ENVELOPE_CONTROLS, "off", "on", *CONTROLS)
+SYSTEMS = ("reference", "input", *BASELINES, *ENVELOPE_CONTROLS, "off", "on", *CONTROLS, *INFORMED)
 JUDGED_FOR_REALISM = ("oracle", "off", "on")  # what the classifier is trained to tell apart
 
 
@@ -49,6 +51,7 @@ class Settings:
     steps: int | None = None
     encoder: tuple[bool, ...] = (False, True)
     controls: tuple[str, ...] = ()  # names of the cases in which the context controls are run
+    informed: tuple[str, ...] = ()  # names of the cases in which the encoder is given more
     judges: tuple[str, ...] = ()  # perceptual metrics
 
 
@@ -133,11 +136,16 @@ class _Run:
             yield name, [envelope_control(name, reference, low, cutoff_hz, seed)], None
         path = self._written(index, degraded)
         for encoder in self.settings.encoder:
-            yield "on" if encoder else "off", *self._drawn(path, degraded, encoder, None)
+            yield "on" if encoder else "off", *self._drawn(path, degraded, encoder)
         if self.case.name in self.settings.controls:
             for control in CONTROLS:
                 context = self._control(index, control)
                 yield control, *self._drawn(path, degraded, True, context)
+        if self.case.name in self.settings.informed:
+            for system in INFORMED:
+                given = self._given(index, degraded, system)
+                if given:
+                    yield system, *self._drawn(path, degraded, True, **given)
 
     def _tilt(self, half: int, carrier: Carrier, cutoff_hz: float) -> Tilt:
         if (half, carrier) not in self.tilts:
@@ -152,7 +160,12 @@ class _Run:
         return path
 
     def _drawn(
-        self, path: Path, degraded: Degraded, encoder: bool, context: GlobalContext | None
+        self,
+        path: Path,
+        degraded: Degraded,
+        encoder: bool,
+        context: GlobalContext | None = None,
+        **given: Any,
     ) -> tuple[list[Tensor], float]:
         """One output per seed, and the mean real-time factor."""
         outputs, speeds = [], []
@@ -162,6 +175,7 @@ class _Run:
                 steps=self.settings.steps,
                 seed=self.settings.first_seed + seed,
                 cutoff_hz=degraded.told,
+                **given,
             )
             with tempfile.TemporaryDirectory(dir=self.folder) as out:
                 for event in self.engine.stream(path, out, options, context=context):
@@ -181,6 +195,24 @@ class _Run:
         generator = torch.Generator().manual_seed(index)
         order = torch.randperm(context.tokens.shape[1], generator=generator)
         return replace(context, tokens=context.tokens[:, order])
+
+    def _given(self, index: int, degraded: Degraded, system: str) -> dict[str, Any]:
+        """Options that give the encoder what is known; none where nothing is."""
+        here = self.items[index]
+        if system == "set":
+            context = self._context(index)
+            return true_settings(here.reference, context, degraded.cutoff_hz, self.engine.mel)
+        other: int | None = self._stranger(index)
+        if system == "borrowed":
+            count = len(self.items)
+            order = ((index + step) % count for step in range(1, count))
+            other = next((i for i in order if self.items[i].source == here.source), None)
+        if other is None:
+            return {}
+        path = self.folder / f"whole-{other}.wav"
+        if not path.exists():
+            write_audio(path, self.items[other].reference, SAMPLE_RATE)
+        return {"context_files": (path,)}
 
     def _context(self, index: int) -> GlobalContext:
         if index not in self.contexts:

@@ -9,13 +9,18 @@ import soundfile
 import torch
 
 from lily.checkpoints.model_folder import save_model_folder
-from lily.config.presets import load_config
+from lily.config.presets import MelConfig, load_config
+from lily.dsp.filters import filter_whole, lowpass_kernel
+from lily.dsp.mel import LogMel, bin_centres_hz
 from lily.evaluation.cases import Case, degrade_for
+from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import plot, summarise
 from lily.evaluation.run import CONTROLS, SYSTEMS, Settings, evaluate
 from lily.inference.engine import InferenceEngine
-from lily.training.train import _build
+from lily.model.global_encoder import GlobalContext
+from lily.model.recording_profile import COUNT, LEVELS, in_units, measure, setting
+from lily.training.train import _build, with_profile
 
 
 def recording(seed: int, seconds: float = 2.5) -> torch.Tensor:
@@ -32,14 +37,16 @@ def rows(tmp_path_factory):
         path = folder / f"{source}__{seed}.wav"
         soundfile.write(path, recording(seed).T.numpy(), 48_000, subtype="FLOAT")
         files.append((path, "music", source))
-    config = load_config("tiny")
+    config = with_profile(load_config("tiny"))
     model = _build(config, 0)
     for module in model.unet.conditioned():  # a context that is heard
         torch.nn.init.normal_(module.global_out.weight, generator=torch.Generator().manual_seed(1))
     save_model_folder(model, config, folder / "model", dtype=torch.float32)
     engine = InferenceEngine({**config, "weights": {"folder": str(folder / "model")}}, "cpu")
     cases = (Case("lowpass", 8_000.0), Case("changing", 4_000.0))
-    settings = Settings(cases=cases, seeds=2, controls=("changing_4000hz",))
+    settings = Settings(
+        cases=cases, seeds=2, controls=("changing_4000hz",), informed=("lowpass_8000hz",)
+    )
     return list(evaluate(engine, files, settings))
 
 
@@ -50,7 +57,9 @@ def value(rows, name: str, case: str, system: str) -> float:
 
 
 def test_every_recording_goes_through_every_system_once(rows):
-    assert len(rows) == 3 * (2 * len(SYSTEMS) - len(CONTROLS))
+    # The recording that is alone in its source has nothing to borrow.
+    assert len(rows) == 3 * (2 * len(SYSTEMS) - len(CONTROLS) - len(INFORMED)) - 1
+    assert [r.name for r in rows if r.system == "borrowed"] == ["a__0.wav", "a__1.wav"]
     assert len({(r.name, r.case, r.system) for r in rows}) == len(rows)
 
 
@@ -58,6 +67,27 @@ def test_other_contexts_give_other_results(rows):
     for control in (*CONTROLS, "off"):
         case = "changing_4000hz"
         assert value(rows, "a__0.wav", case, control) != value(rows, "a__0.wav", case, "on")
+
+
+def test_what_is_known_gives_other_results(rows):
+    for system in INFORMED:
+        assert value(rows, "a__0.wav", "lowpass_8000hz", system) != value(
+            rows, "a__0.wav", "lowpass_8000hz", "on"
+        )
+
+
+def test_true_settings_are_those_of_the_reference():
+    mel = LogMel(MelConfig())
+    reference = filter_whole(recording(5), lowpass_kernel(16_000, 16_500, 48_000))
+    times = torch.zeros(1, 1, dtype=torch.float64)
+    context = GlobalContext(torch.zeros(1, 2 * COUNT), torch.zeros(1, 1, 32), times, 0.08)
+    found = true_settings(reference, context, 8_000.0, mel)
+    assert found["wall_hz"] == pytest.approx(16_250, rel=0.03)
+    known = setting(context, None, found["brightness_db"], 8_000.0)
+    levels = in_units(known)[0, LEVELS]
+    true = in_units(measure(mel(reference)[0], bin_centres_hz(mel)))[LEVELS]
+    given = ~levels.isnan() & ~true.isnan()
+    assert float((levels - true)[given].mean()) == pytest.approx(0, abs=1.0)
 
 
 def test_an_average_of_draws_is_nearer_than_a_draw(rows):
@@ -74,7 +104,9 @@ def test_the_summary_holds_means_and_intervals_and_can_be_drawn(rows, tmp_path):
     expected = [r.figures["lsd_hf"] for r in rows if (r.case, r.system) == (cell["case"], "noise")]
     assert cell["lsd_hf"] == pytest.approx(sum(expected) / 3, abs=1e-3)
     pairs = {d["pair"] for d in summary["differences"]}
-    assert pairs == {"on - off", "wrong - on", "shuffled - on", "vector - on"}
+    assert pairs == {"on - off", "wrong - on", "shuffled - on", "vector - on"} | {
+        f"{system} - on" for system in INFORMED
+    }
     assert all(path.stat().st_size > 10_000 for path in plot(rows, tmp_path))
 
 

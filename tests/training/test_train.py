@@ -286,6 +286,8 @@ def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new
     assert kept and all(is_of_encoder(key) for key in kept)
     adapter = load_model(with_weights(read_folder_config(out / "model")))
     assert adapter.encoder_is_trained
+    # It reads profiles, whatever the encoder of its base did.
+    assert adapter.unet.global_encoder.config.profile
     base = load_model(with_weights(read_folder_config(below)))
     for key, value in base.state_dict().items():
         assert is_of_encoder(key) or torch.equal(value, adapter.state_dict()[key])
