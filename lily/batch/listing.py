@@ -9,15 +9,18 @@ from __future__ import annotations
 import codecs
 import fnmatch
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lily.batch.storage import Entry, entries, file_at, identity, is_remote, kind_of
-from lily.errors import InputError
+from lily.audio.probe import probe
+from lily.batch.storage import Entry, entries, file_at, identity, is_remote, kind_of, read_head
+from lily.errors import InputError, LilyError
 
-# What counts as a recording in a folder; a list or a glob names its files itself.
+# Endings that promise a recording: such a file is always tried, and fails if it cannot be decoded.
+# Any other file that a search finds is a recording if a decoder opens it.
 SUFFIXES = frozenset(
     f".{ending}"
     for line in (
@@ -115,8 +118,23 @@ def _judged(entry: Entry, relative: str) -> Found:
     if entry.name.startswith("."):
         reason = f"Hidden {'folder' if entry.is_folder else 'file'}; a list can name it."
     elif not entry.problem and suffix not in SUFFIXES:
-        reason = f"Not audio by its ending {suffix}; a list can name it."
+        reason = _not_audio(entry)
     return Found(entry.address, relative, entry.size, "" if reason else entry.problem, reason)
+
+
+def _not_audio(entry: Entry) -> str:
+    """Why no decoder opens a file; empty if one does. Of a remote file the beginning is read."""
+    try:
+        if not is_remote(entry.address):
+            probe(entry.address)
+            return ""
+        with tempfile.TemporaryDirectory(prefix="lily-") as folder:
+            copy = Path(folder, entry.name)
+            copy.write_bytes(read_head(entry.address))
+            probe(copy)
+    except LilyError as error:
+        return f"Not audio: {error}"
+    return ""
 
 
 def _split(pattern: str) -> tuple[str, list[str]]:

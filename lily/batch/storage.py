@@ -20,6 +20,7 @@ import fsspec
 from lily.errors import InputError
 
 HASH_BLOCK = 1 << 20  # bytes
+HEAD_BYTES = 1 << 16  # tags and pictures may precede the first frame
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,15 @@ def read_bytes(address: str) -> bytes | None:
         return fs.cat_file(path)
     except FileNotFoundError:
         return None
+
+
+def read_head(address: str) -> bytes:
+    """The first bytes of a remote file, enough to recognise its format; raises InputError."""
+    fs, path = filesystem(address)
+    try:
+        return fs.cat_file(path, start=0, end=HEAD_BYTES)
+    except Exception as error:  # every store's client has its own errors
+        raise InputError(f"{address} cannot be read ({error}).") from error
 
 
 def write_bytes(address: str, content: bytes) -> None:

@@ -194,3 +194,18 @@ def test_names_that_are_no_text_pass_through_the_manifest(engine, tapes, tmp_pat
     assert batch(engine, tapes, tmp_path / "out").done == 4
     assert os.path.exists(os.fsencode(str(tmp_path / "out")) + b"/\xff\xfe.wav")
     assert batch(engine, tapes, tmp_path / "out").finished_before == 4
+
+
+def test_a_name_up_to_the_limit_is_restored_and_a_longer_one_refused_first(
+    engine, tapes, tmp_path, monkeypatch
+):
+    longest, too_long = "ä" * 125, "x" * 251  # with .json 255 and 256 bytes
+    (tapes / "one.wav").rename(tapes / f"{longest}.wav")
+    (tapes / "a/b/three.wav").rename(tapes / f"{too_long}.wav")
+    hashed, digest = [], work.sha256
+    monkeypatch.setattr(work, "sha256", lambda path: hashed.append(path.stem) or digest(path))
+    progress = batch(engine, tapes, tmp_path / "out")
+    assert (progress.done, progress.failed) == (3, 1)
+    assert results(tmp_path / "out") == {f"{longest}.wav", "a/two.wav", "c d/four.wav"}
+    assert "too long" in rows(tmp_path / "out")[f"{too_long}.wav"]["error"]
+    assert longest in hashed and too_long not in hashed

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import fsspec
 import pytest
 from test_engine import band_limited, write
 
@@ -85,8 +86,6 @@ def test_neither_a_pattern_nor_a_linked_folder_reads_results(tapes, tmp_path):
 
 
 def test_a_store_that_cannot_list_a_folder_says_so(tapes, monkeypatch):
-    import fsspec
-
     def found(source) -> dict[str, str]:
         output = "memory://f/in/out"
         return {one.relative: one.problem for one in find_inputs(f"memory://f/in{source}", output)}
@@ -166,3 +165,23 @@ def test_a_list_of_names_that_are_not_utf_8_names_them_byte_by_byte(tapes, tmp_p
     names.write_bytes(odd + b"\n")
     (one,) = find_inputs(str(names), "out")
     assert os.fsencode(one.address) == odd and not one.problem
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_files_are_recordings_by_their_content_whatever_their_ending(tapes, store):
+    (tapes / "one.wav").rename(tapes / "one.bak")
+    (tapes / "a/two.flac").rename(tapes / "a/no ending")
+    (tapes / "notes.txt").write_text("side A: " * 100)
+    (tapes / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(500))
+    (tapes / "broken.wav").write_text("no audio")
+    source = str(tapes)
+    if store:
+        fsspec.filesystem("memory").put(f"{tapes}/", "/content/in", recursive=True)
+        source = "memory://content/in"
+    found = {one.relative: one.left_out for one in find_inputs(source, "out")}
+    left_out = {name for name, reason in found.items() if reason}
+    assert left_out == {"notes.txt", "cover.jpg"}
+    assert all("Not audio" in found[name] for name in left_out)
+    assert {"one.bak", "a/no ending", "broken.wav"} <= found.keys()  # broken.wav fails, with a row
+    if store:
+        fsspec.filesystem("memory").rm("/content", recursive=True)
