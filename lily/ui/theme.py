@@ -63,7 +63,14 @@ footer .divider { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container { padding: 8px !important; }
   #title h1 { font-size: 1.4em; }
-  #recording { min-height: 120px; }
+  /* One column in the order of use: recording, button, status, player, then what may be chosen. */
+  #columns { display: flex; flex-direction: column; gap: 10px; }
+  #question, #answer { display: contents; }
+  #question > :has(#compare), #settings { order: 3; }
+  #compare, #settings, #action, #examples, #player { width: 100%; }
+  #examples { display: grid; grid-template-columns: 1fr 1fr; }
+  #player > * { padding: 0; }
+  #recording { min-height: 120px; flex-grow: 0; }
   #recording .upload-container .wrap { min-height: 76px; }
   .gradio-container .icon-button-wrapper button { min-width: 28px; min-height: 28px; }
 }
