@@ -23,7 +23,7 @@ import torch
 from lily.batch.plan import Job, Request
 from lily.batch.progress import Advanced, Delivered, Report
 from lily.batch.work import failed, work
-from lily.checkpoints.model_folder import WEIGHTS
+from lily.checkpoints.folder_config import WEIGHTS
 from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.errors import InputError, LilyError
 from lily.inference.engine import InferenceEngine

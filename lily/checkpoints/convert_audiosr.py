@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lily.checkpoints.model_folder import WEIGHTS, expected_tensors, is_of_encoder, write_config
+from lily.checkpoints.folder_config import WEIGHTS, write_config
+from lily.checkpoints.model_folder import expected_tensors, is_of_encoder
 from lily.checkpoints.reader import Checkpoint, Shapes, open_checkpoint
 from lily.config.presets import Config
 from lily.errors import WeightsError

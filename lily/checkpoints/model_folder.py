@@ -7,8 +7,6 @@ holds only the encoder's tensors, and the base provides the others.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,40 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lily.config.presets import Config, validate
-from lily.errors import ConfigError, WeightsError
+from lily.checkpoints.folder_config import WEIGHTS, weights_files, write_config
+from lily.config.presets import Config
+from lily.errors import WeightsError
 from lily.model.latent_diffusion import ENCODER_PREFIX, LatentDiffusion
 
-FORMAT = 1  # of a model folder
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FROZEN = (
-    "name",
-    "preprocessing",
-    "model",
-    "inference",
-    "base_model",
-)  # sections that a folder keeps
 ENCODER_SEED = 0  # initialises an absent encoder, the same on every machine
 Shapes = Mapping[str, torch.Size]
-
-
-def read_folder_config(folder: Path) -> Config:
-    """A model folder's configuration, with ``weights`` set to the folder; raises WeightsError."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG}.") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict) or config.get("lily_format") != FORMAT:
-        found = config.get("lily_format") if isinstance(config, dict) else None
-        raise WeightsError(f"{path} has format {found!r}; this version of Lily reads {FORMAT}.")
-    config.pop("lily_format")
-    try:
-        return {**validate(config, path.name), "weights": {"folder": str(folder)}}
-    except ConfigError as error:
-        raise WeightsError(f"{folder}: {error}") from error
 
 
 def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiffusion:
@@ -72,25 +43,6 @@ def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiff
     kept = {key: value for key, value in model.state_dict().items() if key not in tensors}
     model.load_state_dict(tensors | kept, strict=True)
     return model.to(device).eval().requires_grad_(False)
-
-
-def weights_files(config: Config) -> list[Path]:
-    """The weights files of a configuration on this machine: a base, then its adapter."""
-    weights = config["weights"]
-    folders = [weights["base"], weights["folder"]] if "base" in weights else [weights["folder"]]
-    return [Path(folder) / WEIGHTS for folder in folders]
-
-
-def weights_sha256(config: Config) -> tuple[str, ...]:
-    """SHA-256 of each of ``weights_files``, as the Hub reports it for large files."""
-    digests = []
-    for path in weights_files(config):
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        digests.append(digest.hexdigest())
-    return tuple(digests)
 
 
 def check_weights(config: Config) -> None:
@@ -212,11 +164,3 @@ def _save(state: dict[str, Tensor], config: Config, folder: Path, dtype: torch.d
     partial.chmod(0o644)  # safetensors makes it private, but model folders are shared
     os.replace(partial, folder / WEIGHTS)
     write_config(config, folder)
-
-
-def write_config(config: Config, folder: Path) -> None:
-    """Write ``config.json``: the sections of the configuration that a folder keeps."""
-    frozen = {"lily_format": FORMAT, **{k: config[k] for k in FROZEN if k in config}}
-    partial = folder / (CONFIG + ".part")
-    partial.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / CONFIG)

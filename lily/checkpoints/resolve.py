@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from lily.checkpoints.events import Notify, Preparing, ignore
-from lily.checkpoints.model_folder import CONFIG, WEIGHTS, encoder_is_trained, read_folder_config
+from lily.checkpoints.folder_config import CONFIG, WEIGHTS, read_folder_config
 from lily.config.model_id import HubId, WeightsConfig, hub_id
 from lily.config.presets import Config, load_config, preset_names
 from lily.config.sections import build
@@ -81,6 +81,8 @@ def encoder_note(config: Config) -> str:
         return ""
     # An adapter holds every tensor of its encoder, so its base is not asked for.
     folder = source.folder or bundled_folder(str(source.bundled))
+    from lily.checkpoints.model_folder import encoder_is_trained  # torch
+
     return "" if encoder_is_trained({**config, "weights": {"folder": str(folder)}}) else UNTRAINED
 
 

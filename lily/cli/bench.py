@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from lily.checkpoints.resolve import resolve_config
 from lily.cli.model import add_model, load_engine
 from lily.cli.run_options import add_sampler
 from lily.inference.options import UpsampleOptions
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_bench(options: argparse.Namespace) -> int:
     """Measure, and print a table or one JSON object."""
+    resolve_config(options.preset, options.weights)  # refuses an unknown model before torch loads
     from lily import __version__
     from lily.evaluation.benchmark import BenchSettings, bench, start_to_finish
 

@@ -20,6 +20,13 @@ def output_files(output: Path) -> tuple[Path, ...]:
     return (*dict.fromkeys((output, output.with_suffix(".wav"))), metadata_path(output))
 
 
+def comparison_files(folder: Path, stem: str, referenced: bool) -> tuple[Path, ...]:
+    """The files that ``compare`` writes."""
+    endings = [f"{kind}.{ending}" for kind in ("off", "on") for ending in ("wav", "json", "png")]
+    endings += ["diff.wav", "diff.png", "json", *(["reference.wav"] if referenced else [])]
+    return tuple(folder / f"{stem}.{ending}" for ending in endings)
+
+
 def finished_output(output: Path) -> Path | None:
     """The complete result of an earlier run, if there is one; its metadata is written last."""
     try:

@@ -1,4 +1,4 @@
-"""``lily compare``: one recording with the encoder off and on, and how far apart they are."""
+"""``lily compare``: restore a recording with the encoder off and on, and measure the difference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from lily.audio.probe import probe
+from lily.cli.checks import comparison_files, require_free
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
 from lily.cli.run_options import add_run, upsample_options
@@ -25,14 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Write both takes, their difference, spectrograms and figures."""
-    from lily.evaluation.comparison import examine, figures, refuse_existing
+    """Write both variants, their difference, spectrograms and figures."""
+    referenced = options.reference is not None
+    require_free(*comparison_files(options.output, options.input.stem, referenced))
+    for path in (options.input, options.reference) if referenced else (options.input,):
+        probe(path)
+    engine = load_engine(options)
+    from lily.evaluation.comparison import examine, figures
     from lily.evaluation.reference import align
 
-    # Refused before minutes are spent.
-    refuse_existing(options.output, options.input.stem, bool(options.reference))
     reference = align(options.reference, options.input) if options.reference else None
-    engine = load_engine(options)
     events = engine.compare(options.input, options.output, upsample_options(options, encoder=True))
     result = follow(events, options.input, takes=2)
     comparison = examine(result, reference)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lily.checkpoints.events import Downloading, LoadEvent, Notice
+from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.config.presets import preset_names
 
 if TYPE_CHECKING:
@@ -39,11 +40,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def load_engine(options: argparse.Namespace) -> InferenceEngine:
     """Load the model that the options of ``add_model`` choose, with progress on standard error."""
     with LoadBar(options.weights or options.preset) as notify:
-        # torch takes seconds to import, so the progress line comes first.
-        from lily.checkpoints.resolve import resolve_config, with_weights
+        config = with_weights(resolve_config(options.preset, options.weights, notify), notify)
+        # torch takes seconds to import, so the progress line and refusals come first.
         from lily.inference.engine import InferenceEngine
 
-        config = with_weights(resolve_config(options.preset, options.weights, notify), notify)
         return InferenceEngine(config, options.device, options.precision)
 
 

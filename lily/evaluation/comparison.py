@@ -17,7 +17,6 @@ import numpy as np
 
 from lily.audio.read import read_audio
 from lily.audio.write import write_audio
-from lily.errors import InputError
 from lily.evaluation.metrics import Distances
 from lily.evaluation.reference import Reference
 from lily.evaluation.spectrogram import FLOOR_DB, Picture, picture_of, save_difference, save_pair
@@ -60,7 +59,7 @@ def examine(
 
     Writes <stem>.json, with ``draw`` <stem>.off.png, .on.png and .diff.png, and with a reference
     its aligned copy.
-    What is there is overwritten: ``refuse_existing`` asks before the run.
+    Existing files are overwritten: callers check before the run.
     """
     off, on, seconds = result.off, result.on, result.off.samples / result.off.sample_rate
     pictures = [picture_of(take, seconds) for take in (off.output, on.output, result.difference)]
@@ -88,16 +87,6 @@ def _drawn(result: ComparisonResult, off: Picture, on: Picture) -> tuple[Path, .
     save_pair((off, "Encoder off"), (on, "Encoder on"), cutoff_hz, paths[:2], top_db=loudest)
     save_difference(off, on, cutoff_hz, paths[2])
     return paths
-
-
-def refuse_existing(folder: Path, stem: str, referenced: bool) -> None:
-    """Raise InputError if a file is there that ``examine`` will write, so that none is lost."""
-    endings = ["off.png", "on.png", "diff.png", "json", *(["reference.wav"] if referenced else [])]
-    for path in (folder / f"{stem}.{ending}" for ending in endings):
-        if path.exists():
-            raise InputError(
-                f"{path} exists already and is not overwritten; give another output folder."
-            )
 
 
 def figures(comparison: Comparison) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from lily.checkpoints.model_folder import load_model, weights_sha256
+from lily.checkpoints.folder_config import weights_sha256
+from lily.checkpoints.model_folder import load_model
 from lily.checkpoints.resolve import with_weights
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config, mel_config

@@ -17,8 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
 from lily.checkpoints.events import Notice, Notify, ignore
+from lily.checkpoints.folder_config import CONFIG, WEIGHTS, read_folder_config
 from lily.checkpoints.hub import host
-from lily.checkpoints.model_folder import CONFIG, WEIGHTS, check_weights, read_folder_config
+from lily.checkpoints.model_folder import check_weights
 from lily.checkpoints.resolve import with_weights
 from lily.config.model_id import HubId, hub_id
 from lily.errors import PublishError

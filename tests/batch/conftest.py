@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_engine import band_limited, make_folder, write
 
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.inference.engine import InferenceEngine
 
 

@@ -8,7 +8,7 @@ import pytest
 from test_engine import band_limited, make_folder, write
 
 from lily.certify.paths import metadata_path
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.inference.engine import InferenceEngine
 
 CUTOFF = 6_000.0

@@ -10,12 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lily.checkpoints.convert_audiosr import SCHEDULE, account_for, examine, folded, write_folder
-from lily.checkpoints.model_folder import (
-    expected_tensors,
-    is_of_encoder,
-    load_model,
-    read_folder_config,
-)
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import expected_tensors, is_of_encoder, load_model
 from lily.checkpoints.reader import open_checkpoint
 from lily.cli import main
 from lily.config.presets import load_config

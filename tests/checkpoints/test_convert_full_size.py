@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 from test_convert_audiosr import reference_shapes
 
-from lily.checkpoints.model_folder import is_of_encoder, load_model, read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import is_of_encoder, load_model
 
 GIGABYTE = 10**9
 CLAP = {"clap.model.weight": (200_000_000,)}  # the published one has 507 tensors, 0.8 GB

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lily.checkpoints.folder_config import read_folder_config
 from lily.checkpoints.model_folder import (
     encoder_is_trained,
     is_of_encoder,
     load_model,
-    read_folder_config,
     save_adapter_folder,
     save_model_folder,
 )

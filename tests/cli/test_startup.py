@@ -29,6 +29,8 @@ def place(tmp_path_factory) -> Path:
     (folder / "text.wav").write_text("no audio" * 50)
     (folder / "out").mkdir()
     (folder / "out/good.wav").write_text("precious")
+    (folder / "compared").mkdir()
+    (folder / "compared/good.off.wav").write_text("precious")
     (folder / "notes").mkdir()
     (folder / "notes/notes.pdf").write_text("no audio" * 50)
     return folder
@@ -47,6 +49,12 @@ def place(tmp_path_factory) -> Path:
         ("upsample text.wav empty.wav -o new", "text.wav"),
         ("upsample good.wav -o out", "good.wav exists already"),
         ("upsample good.wav sub/good.flac -o new", "would both become"),
+        ("upsample good.wav -o new --preset lily-maxi", "No preset 'lily-maxi'"),
+        ("upsample good.wav -o new --weights /nowhere", "/nowhere"),
+        ("compare good.wav -o new --reference gone.wav", "gone.wav cannot be read"),
+        ("compare good.wav -o compared", "good.off.wav exists already"),
+        ("bench --weights /nowhere --no-start", "/nowhere"),
+        ("info --preset lily-maxi", "No preset 'lily-maxi'"),
         ("batch nowhere new", "is not a folder"),
         ("batch notes new", "No recording was found"),
     ],

@@ -12,7 +12,7 @@ import torch
 from test_engine import band_limited, make_folder, write
 
 from lily.audio.read import read_audio
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.errors import InputError, OutOfMemory, Stopped
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Event, Failed, Finished, Sampling

@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from lily.audio.read import read_audio
-from lily.checkpoints.model_folder import read_folder_config, save_model_folder
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import save_model_folder
 from lily.config.presets import load_config
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.dsp.unknown import UNKNOWN

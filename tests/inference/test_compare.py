@@ -13,7 +13,7 @@ import torch
 from test_engine import band_limited, make_folder, write
 
 from lily.audio.read import read_audio
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.cli import main
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.errors import InputError, Stopped

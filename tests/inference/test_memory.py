@@ -9,7 +9,7 @@ import torch
 from test_benchmark import recording
 from test_engine import make_folder
 
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.cli.progress import follow
 from lily.config.inference import InferenceConfig
 from lily.config.presets import load_config, preset_names

@@ -17,7 +17,8 @@ from golden import formula
 from torch import Tensor
 
 from lily.checkpoints.convert_audiosr import examine, write_folder
-from lily.checkpoints.model_folder import load_model, read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import load_model
 from lily.config.presets import MelConfig
 from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR

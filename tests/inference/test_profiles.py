@@ -13,7 +13,7 @@ from test_convert_audiosr import as_audiosr, convert, save
 from torch import Tensor
 
 from lily.audio.read import read_audio
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.cli import main
 from lily.dsp.audiosr import WINDOW, StreamingLowpass, lowpass
 from lily.dsp.filters import filter_whole, lowpass_kernel

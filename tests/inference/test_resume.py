@@ -13,7 +13,7 @@ import soundfile
 import torch
 from test_engine import make_folder
 
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.cli import main
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Compared, Finished, Sampling

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from lily.checkpoints.model_folder import load_model, read_folder_config, save_model_folder
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import load_model, save_model_folder
 from lily.config.presets import load_config
 from lily.inference import zerogpu as zero
 from lily.inference.engine import InferenceEngine

@@ -8,7 +8,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from lily.checkpoints.model_folder import read_folder_config, save_adapter_folder, save_model_folder
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import save_adapter_folder, save_model_folder
 from lily.checkpoints.resolve import bundled_folder
 from lily.config.presets import load_config
 from lily.errors import PublishError

@@ -29,7 +29,8 @@ from malformed import Case, cases  # noqa: E402
 
 from lily.audio import sandbox  # noqa: E402
 from lily.audio.read import read_blocks  # noqa: E402
-from lily.checkpoints.model_folder import read_folder_config, save_model_folder  # noqa: E402
+from lily.checkpoints.folder_config import read_folder_config  # noqa: E402
+from lily.checkpoints.model_folder import save_model_folder  # noqa: E402
 from lily.config.presets import load_config  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
 from lily.inference.analyze import analyze  # noqa: E402

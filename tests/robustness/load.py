@@ -33,7 +33,7 @@ from fuzz import complaint, tiny_folder  # noqa: E402
 from live import PATIENCE, App, ask, file_data, running, until_empty, upload  # noqa: E402
 from malformed import CONTAINERS, cases, whole  # noqa: E402
 
-from lily.checkpoints.model_folder import read_folder_config  # noqa: E402
+from lily.checkpoints.folder_config import read_folder_config  # noqa: E402
 from lily.errors import LilyError  # noqa: E402
 from lily.inference.engine import InferenceEngine  # noqa: E402
 

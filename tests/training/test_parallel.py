@@ -12,7 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from lily.checkpoints.model_folder import load_model, read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import load_model
 from lily.config.presets import load_config
 from lily.training.loop import read_checkpoint
 

@@ -10,13 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from lily.checkpoints.model_folder import (
-    is_of_encoder,
-    load_model,
-    read_folder_config,
-    read_tensors,
-    save_model_folder,
-)
+from lily.checkpoints.folder_config import read_folder_config
+from lily.checkpoints.model_folder import is_of_encoder, load_model, read_tensors, save_model_folder
 from lily.checkpoints.resolve import with_weights
 from lily.cli import main
 from lily.config.presets import load_config, mel_config
