@@ -7,6 +7,13 @@ from pathlib import Path
 
 from lily.audio.temp_files import require_new
 from lily.certify.paths import metadata_path
+from lily.errors import InputError
+
+
+def require_folder(path: Path) -> None:
+    """Raise InputError if a folder does not exist."""
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder; give an existing one.")
 
 
 def require_free(*paths: Path) -> None:

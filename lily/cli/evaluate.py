@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from lily.cli.checks import require_folder
 from lily.cli.model import add_model, load_engine
 from lily.errors import InputError
 
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print every measure by case and system, and the paired differences."""
+    require_folder(options.folder)
     from tqdm import tqdm
 
     from lily.evaluation.cases import Case

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from lily.checkpoints.folder_config import read_folder_config
 from lily.cli.model import LoadBar
 
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_publish(options: argparse.Namespace) -> int:
     """Check, write the card, upload; prints where it is."""
+    read_folder_config(options.folder)
     from lily.publish.upload import publish
 
     with LoadBar() as notify:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from batches import OPTIONS, RESULTS, Killed, batch, results, rows, stamps
+from batches import OPTIONS, RESULTS, Killed, batch, killed, results, rows, stamps
 from test_engine import band_limited, write
 
 import lily.batch.work as work
-from lily.batch.run import DiskFull
+from lily.batch.plan import Request
+from lily.batch.run import DiskFull, run
 from lily.certify.paths import metadata_path
 from lily.errors import InputError
 
@@ -46,6 +47,8 @@ def test_run_again_nothing_is_touched_and_what_is_new_or_gone_is_done(engine, ta
     again = batch(engine, tapes, out)
     assert (again.finished_before, again.done) == (4, 0)
     assert stamps(out) == before and (out / "manifest.jsonl").read_bytes() == manifest
+    request = Request(str(tapes), str(out), OPTIONS, "tiny")
+    assert run(request, killed, lambda progress, row: None).finished_before == 4  # no model
     (out / "one.wav").unlink()
     write(tapes / "new.wav", band_limited(0.3, 4000.0))
     third = batch(engine, tapes, out)

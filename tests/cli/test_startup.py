@@ -55,6 +55,8 @@ def place(tmp_path_factory) -> Path:
         ("compare good.wav -o compared", "good.off.wav exists already"),
         ("bench --weights /nowhere --no-start", "/nowhere"),
         ("info --preset lily-maxi", "No preset 'lily-maxi'"),
+        ("evaluate nowhere", "nowhere is not a folder"),
+        ("publish nowhere owner/name", "nowhere is not a model folder"),
         ("batch nowhere new", "is not a folder"),
         ("batch notes new", "No recording was found"),
     ],
