@@ -22,7 +22,7 @@ export default [
         // Defined in one file, used in others.
         ...names(
           "readonly",
-          "Wav Clip RATE Transport Spectrum BlindTest LEAST_TRIALS MOST_TRIALS Library drawFigures",
+          "Wav Clip RATE Transport Spectrum BlindTest BlindPanel LEAST_TRIALS MOST_TRIALS Library drawFigures",
         ),
       },
     },

@@ -13,7 +13,7 @@ from lily.ui.run import Snapshot
 from lily.ui.view import NOTHING, mixable, player_value
 from lily.ui.widget import widget
 
-SCRIPTS = ("wav", "transport", "spectrum", "blind_test", "results", "library")
+SCRIPTS = ("wav", "transport", "spectrum", "blind_test", "blind_panel", "results", "library")
 
 
 @dataclass(frozen=True)

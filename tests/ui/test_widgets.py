@@ -17,7 +17,7 @@ NODE = shutil.which("node")
 ROOT = Path(__file__).resolve().parents[2]
 ESLINT = ROOT / "node_modules" / ".bin" / "eslint"
 pytestmark = pytest.mark.skipif(not NODE, reason="needs Node: apt-get install -y nodejs")
-SHARED = ("wav", "transport", "spectrum", "blind_test", "results", "library")
+SHARED = ("wav", "transport", "spectrum", "blind_test", "blind_panel", "results", "library")
 
 
 def node(script: str, *names: str) -> str:

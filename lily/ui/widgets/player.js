@@ -1,6 +1,6 @@
 // The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
 // Spectrum. Gradio runs this file, after wav.js, transport.js, spectrum.js, blind_test.js,
-// results.js and library.js, as a function body with `element`, `props`, `server` and `watch` in
+// blind_panel.js, results.js and library.js, as a function body with `element`, `props`, `server` and `watch` in
 // scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
@@ -11,8 +11,6 @@ const spectrum = new Spectrum(find("canvas"));
 let shown = null; // the value on show: the page's, or one from the library
 let transport = null;
 let heard = null; // the key of the source that is chosen
-let test = null;
-let letter = null;
 let loads = 0;
 
 const text = (seconds) => {
@@ -56,7 +54,7 @@ function listen(key) {
   heard = key;
   transport?.mix(levels(key));
   complain("");
-  if (test) return;
+  if (blind.test) return;
   spectrum.show(key);
   for (const button of find(".sources").children) {
     const chosen = button.dataset.key === key;
@@ -115,9 +113,7 @@ function draw(value) {
   find(".gain-text").textContent = "0 dB";
   find(".highs-only").checked = false;
   fillSelect(find(".format"), value.formats.map((one) => [one.key, one.label]));
-  fillSelect(find(".pair"), pairs(value.sources));
-  find(".blind").hidden = value.sources.length < 2;
-  Object.assign(find(".trials"), { min: LEAST_TRIALS, max: MOST_TRIALS });
+  blind.offer(value.sources, isTake);
   drawFigures(element, value, address);
 }
 
@@ -126,7 +122,7 @@ async function show(value) {
   const mine = loads; // what is fetched meanwhile may have been replaced when it is here
   transport?.close();
   transport = element.player = null;
-  endTest();
+  blind.end();
   find(".player").hidden = !value?.sources?.length;
   if (find(".player").hidden) return;
   shown = value;
@@ -170,17 +166,6 @@ function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, label]) => new Option(label, value)));
 }
 
-// What a blind test may ask: first whether the restoration is heard at all.
-function pairs(sources) {
-  const found = [];
-  const first = sources.findLast((one) => isTake(one.key));
-  const add = (a, b) => found.push([`${a.key} ${b.key}`, `${a.label} and ${b.label}`.toLowerCase()]);
-  if (first && first !== sources[0]) add(sources[0], first);
-  const others = sources.slice(1);
-  others.forEach((a, i) => others.slice(i + 1).forEach((b) => add(a, b)));
-  return found;
-}
-
 function toggle() {
   if (!transport) return;
   if (transport.playing) transport.pause();
@@ -215,66 +200,6 @@ function save(href, name) {
   link.remove();
 }
 
-function startTest() {
-  test = new BlindTest(find(".pair").value.split(" "), Number(find(".trials").value));
-  element.dataset.testing = "true"; // hides what would give X away
-  find(".verdict").hidden = true;
-  nextTrial();
-}
-
-function nextTrial() {
-  if (test.finished) {
-    verdict(test.result());
-    return;
-  }
-  find(".setup").hidden = true;
-  find(".trial").hidden = false;
-  find(".count").textContent = `Trial ${test.answers.length + 1} of ${test.trials}: is X the same as A or B?`;
-  say(find(".count").textContent);
-  hear("X");
-}
-
-function hear(which) {
-  letter = which;
-  listen(test.source(which));
-  for (const button of find(".letters").children) {
-    button.setAttribute("aria-pressed", String(button.dataset.letter === letter));
-  }
-}
-
-function verdict(result) {
-  endTest();
-  find(".verdict").hidden = false;
-  const p = result.p_value < 0.001 ? result.p_value.toExponential(1) : result.p_value.toFixed(3);
-  find(".verdict .text").textContent = `${result.right} of ${result.trials} right; guessing does `
-    + `at least as well with probability p = ${p}. `
-    + (result.p_value < 0.05 ? "You hear a difference." : "This does not show that you hear one.");
-  find(".answers").replaceChildren(...result.answers.map((one) => {
-    const item = document.createElement("li");
-    item.textContent = `X was ${one.x}, you said ${one.answer}`;
-    return item;
-  }));
-  find(".verdict .text").dataset.p = String(result.p_value);
-  const { name, seed } = shown;
-  find(".keep").onclick = () => {
-    const told = { ...result, recording: name, seed };
-    const blob = new Blob([JSON.stringify(told, null, 2)], { type: "application/json" });
-    const link = URL.createObjectURL(blob);
-    save(link, `${name}.abx.json`);
-    setTimeout(() => URL.revokeObjectURL(link), 10_000);
-  };
-  say(find(".verdict .text").textContent);
-}
-
-function endTest() {
-  const before = test?.pair?.[1];
-  test = null;
-  delete element.dataset.testing;
-  find(".setup").hidden = false;
-  find(".trial").hidden = true;
-  if (before) listen(before);
-}
-
 // Space, arrows, digits and letters, wherever the focus is, unless it is where they mean something
 // else: in a text, a list or a slider; and on a button that was reached by keyboard, space presses.
 function onKey(event) {
@@ -291,14 +216,15 @@ function onKey(event) {
     && target.matches(":focus-visible") && !target.closest(".sources");
   if (typing) return;
   const number = Number(event.key);
-  const named = test && "ABX".indexOf(event.key.toUpperCase());
+  const { test } = blind;
+  const named = "ABX".indexOf(event.key.toUpperCase());
   if (event.key === " " && !pressing) toggle();
   else if (event.key === "ArrowLeft" && !steering) move(-STEP);
   else if (event.key === "ArrowRight" && !steering) move(STEP);
   else if (event.key === "Home" && target === find(".view")) transport.seek(0);
   else if (event.key === "End" && target === find(".view")) transport.seek(transport.frames);
-  else if (test && event.key.length === 1 && named >= 0) hear("ABX"[named]);
-  else if (test && number >= 1 && number <= 3) hear("ABX"[number - 1]);
+  else if (test && event.key.length === 1 && named >= 0) blind.hear("ABX"[named]);
+  else if (test && number >= 1 && number <= 3) blind.hear("ABX"[number - 1]);
   else if (!test && number >= 1 && number <= shown.sources.length) {
     listen(shown.sources[number - 1].key);
   } else return;
@@ -310,6 +236,7 @@ function move(seconds) {
 }
 
 const library = new Library(localStorageOrNone());
+const blind = new BlindPanel(element, { listen, say, save, about: () => shown });
 
 function localStorageOrNone() {
   try {
@@ -371,17 +298,6 @@ find(".copy").addEventListener("click", () => {
   navigator.clipboard?.writeText(find(".command pre").textContent);
   say("Copied");
 });
-find(".start").addEventListener("click", startTest);
-find(".abandon").addEventListener("click", endTest);
-for (const button of element.querySelectorAll(".letters button")) {
-  button.addEventListener("click", () => hear(button.dataset.letter));
-}
-for (const button of element.querySelectorAll(".answer")) {
-  button.addEventListener("click", () => {
-    test.answer(button.dataset.letter);
-    nextTrial();
-  });
-}
 spectrum.onseek = (seconds) => transport?.seek(seconds * RATE);
 spectrum.onloop = (start, stop) => {
   if (!transport || stop - start < SHORTEST_LOOP) return;
