@@ -174,6 +174,17 @@ def test_one_file_in_the_way_stops_all_of_them(engine, stereo, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.on.wav"]
 
 
+def test_the_files_of_a_comparison_get_their_names_together_or_not_at_all(engine, stereo, tmp_path):
+    folder = tmp_path / "o"
+    events = engine.compare(stereo, folder, OPTIONS, stems=True)
+    with pytest.raises(InputError, match="exists already"):
+        for event in events:
+            if isinstance(event, ChunksDone):
+                (folder / "a.off.wav").write_bytes(b"mine")
+    assert {path.name for path in folder.iterdir()} == {"a.off.wav", "a.off.wav.part"}
+    assert (folder / "a.off.wav").read_bytes() == b"mine"
+
+
 def test_an_untrained_encoder_has_nothing_to_compare(stereo, tmp_path):
     folder = make_folder(tmp_path / "model", trained=False)
     engine = InferenceEngine(read_folder_config(folder), device="cpu")

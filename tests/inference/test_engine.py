@@ -210,6 +210,36 @@ def test_a_cutoff_above_the_recordings_own_nyquist_is_refused(engine, tmp_path):
         engine.run_inference(path, tmp_path / "o", cutoff_hz=12_000.0)
 
 
+def test_a_segment_that_starts_after_the_end_is_refused(engine, tmp_path):
+    path = write(tmp_path / "a.wav", band_limited(2.0, 4000.0))
+    pieces = ((0.0, 22_000.0), (9_999.0, 4_000.0))
+    with pytest.raises(InputError, match=r"4000 Hz starts at 9999 s, after the end .* at 2.00 s"):
+        engine.run_inference(path, tmp_path / "o", cutoff_hz=pieces)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("cutoff_hz", [19_999.0, 20_000.0, 22_000.0])
+def test_above_a_cutoff_that_was_asked_for_something_is_generated(engine, tmp_path, cutoff_hz):
+    recording = 0.1 * torch.randn(1, 96_000, generator=torch.Generator().manual_seed(4))
+    path = write(tmp_path / "a.wav", recording)
+    output = run(engine, path, tmp_path / "o", cutoff_hz=cutoff_hz, steps=1)
+    above = highpass_kernel(1.02 * cutoff_hz, 1.05 * cutoff_hz, 48_000)
+    level = decibels(filter_whole(output, above))
+    # Random weights are loud; an emptied band would be 50 dB below the recording.
+    assert level > decibels(filter_whole(recording, above)) - 10
+
+
+def test_a_file_that_appears_during_the_run_is_kept(engine, tmp_path):
+    path, taken = write(tmp_path / "a.wav", band_limited(4.0, 4000.0)), tmp_path / "o" / "a.wav"
+    events = engine.stream(path, tmp_path / "o", Options(seed=1, steps=1, cutoff_hz=4000.0))
+    with pytest.raises(InputError, match="exists already"):
+        for event in events:
+            if isinstance(event, ChunksDone):
+                taken.write_bytes(b"another program's work")
+    assert taken.read_bytes() == b"another program's work"
+    assert {p.name for p in taken.parent.iterdir()} == {"a.wav", "a.wav.part"}
+
+
 def test_a_full_disk_leaves_no_output(engine, tmp_path, monkeypatch):
     def full(self, block):
         raise OSError(28, "No space left on device")

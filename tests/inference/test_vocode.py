@@ -1,0 +1,77 @@
+"""Laws of the streaming vocoder: its blocks are one signal, however the frames arrive."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lily.diffusion.noise import NoiseField
+from lily.dsp.mel import LOG_FLOOR
+from lily.inference.vocode import VOCODER_FRAMES, StreamingVocoder
+from lily.model.vocoder import HALO
+
+HOP, MELS, SEED = 8, 4, 5
+FRAMES = 2 * VOCODER_FRAMES + 100  # three blocks, the last one short
+
+
+class NoiseVocoder:
+    """Plays back its white noise, scaled by the mean log-mel of HALO frames on each side."""
+
+    uses_noise = True
+
+    def __call__(self, log_mel: Tensor, white: Tensor) -> Tensor:
+        level = log_mel.mean(dim=1, keepdim=True)  # (1, 1, T)
+        seen = torch.nn.functional.avg_pool1d(level, 2 * HALO + 1, 1, HALO, count_include_pad=False)
+        return seen[:, 0].repeat_interleave(HOP, dim=1) * white
+
+
+def streaming(samples: int) -> StreamingVocoder:
+    noise = NoiseField(SEED, 1, 1)
+    device = torch.device("cpu")
+    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, device, torch.float32)
+
+
+def vocoded(frames: Tensor, samples: int, sizes: list[int]) -> Tensor:
+    vocoder, blocks = streaming(samples), []
+    for part in frames.split(sizes, dim=1):
+        blocks += vocoder.push(part)
+    return torch.cat([*blocks, *vocoder.flush()], dim=1)
+
+
+def whole(frames: Tensor) -> Tensor:
+    """The same in one call over all frames, with silence on both sides."""
+    padded = torch.nn.functional.pad(frames, (0, 0, HALO, HALO), value=LOG_FLOOR)
+    white = NoiseField(SEED, 1, 1).white(-HALO * HOP, padded.shape[1] * HOP)
+    made = [NoiseVocoder()(channel.T[None], white[None])[0] for channel in padded]
+    return torch.stack(made)[:, HALO * HOP : -HALO * HOP]
+
+
+def test_blocks_are_what_one_call_over_the_whole_recording_makes(randn):
+    frames = randn(2, FRAMES, MELS)
+    made = vocoded(frames, FRAMES * HOP, [FRAMES])
+    # A block's noise lies at its own place: where one block ends and the next begins as well.
+    torch.testing.assert_close(made, whole(frames), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 3 + [FRAMES - 3], [511, 1, 0, FRAMES - 512], [700, 424]])
+def test_the_samples_do_not_depend_on_how_the_frames_arrive(randn, sizes):
+    frames = randn(1, FRAMES, MELS)
+    assert torch.equal(
+        vocoded(frames, FRAMES * HOP, sizes), vocoded(frames, FRAMES * HOP, [FRAMES])
+    )
+
+
+@pytest.mark.parametrize("samples", [1, 4_095, 4_096, 4_097, FRAMES * HOP - 3, FRAMES * HOP])
+def test_the_output_ends_with_the_recording(randn, samples):
+    frames = randn(1, FRAMES, MELS)
+    made = vocoded(frames, samples, [FRAMES])
+    assert made.shape == (1, samples)
+    assert torch.equal(made, vocoded(frames, FRAMES * HOP, [FRAMES])[:, :samples])
+
+
+def test_no_more_than_a_block_and_its_halo_is_held(randn):
+    vocoder = streaming(10 * FRAMES * HOP)
+    for _ in range(10):
+        list(vocoder.push(randn(1, FRAMES, MELS)))
+        assert vocoder._buffer.shape[1] < VOCODER_FRAMES + 2 * HALO
