@@ -153,7 +153,20 @@ class IstftVocoderConfig:
     n_fft: Count = 1024
 
 
-VOCODERS = {"hifigan": HifiganConfig, "istft": IstftVocoderConfig}
+@section
+class CarrierVocoderConfig(IstftVocoderConfig):
+    """The same trunk with gates that mix carriers made from the recording's own band."""
+
+    side: Count = 128  # width of the path from the recording's tonality and attacks to the heads
+    gate_bands: Count = 48  # 500 Hz each, linear between
+    guided_blocks: Count = 2  # the last blocks, which the recording's features reach
+
+
+VOCODERS = {
+    "hifigan": HifiganConfig,
+    "istft": IstftVocoderConfig,
+    "istft_carriers": CarrierVocoderConfig,
+}
 
 
 @section
@@ -183,7 +196,7 @@ def unet_config(params: Mapping[str, Any]) -> UNetConfig:
 
 
 def vocoder_config(params: Mapping[str, Any]) -> HifiganConfig | IstftVocoderConfig:
-    """Read ``vocoder_config``; ``kind`` is ``hifigan`` (AudioSR's, the default) or ``istft``."""
+    """Read ``vocoder_config``; ``kind`` is one of VOCODERS, AudioSR's ``hifigan`` by default."""
     kind = params.get("kind", "hifigan") if isinstance(params, Mapping) else "hifigan"
     if kind not in VOCODERS:
         raise ConfigError(f"vocoder_config.kind is {kind!r}; give one of {', '.join(VOCODERS)}.")

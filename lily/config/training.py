@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lily.config.sections import Amount, Count, Share, build, section
 
-STAGES = ("autoencoder", "vocoder", "diffusion", "finish", "encoder")
+STAGES = ("autoencoder", "vocoder", "diffusion", "finish", "encoder", "carriers")
 Range = tuple[Amount, Amount]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -29,13 +29,14 @@ class StageConfig:
 
 @section
 class TrainingConfig:
-    """The recipe of a preset: five stages, in this order."""
+    """The recipe of a preset: its stages, and the data they draw."""
 
     autoencoder: StageConfig
     vocoder: StageConfig
     diffusion: StageConfig
     finish: StageConfig  # one evaluation from the noisiest time, scored in the log-mel
     encoder: StageConfig  # the encoder alone, everything else frozen
+    carriers: StageConfig | None = None  # the gates and shape of a carrier vocoder
     seed: Annotated[int, Field(ge=0)] = 0
     validation_fraction: Share = 0.12  # of the sources, never of the clips
     validation_sources: tuple[str, ...] = ()  # named sources, in place of a fraction

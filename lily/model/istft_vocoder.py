@@ -48,6 +48,7 @@ class IstftVocoder(nn.Module):
     """Log-mel and white noise in, samples out; linear in the noise."""
 
     uses_noise = True
+    uses_recording = False
 
     def __init__(self, config: IstftVocoderConfig) -> None:
         super().__init__()
@@ -85,34 +86,47 @@ class IstftVocoder(nn.Module):
         """Log-mel (B, M, L) and unit white noise (B, L * hop) to samples (B, L * hop)."""
         if noise is None:
             raise ValueError("IstftVocoder needs noise of shape (B, L * hop)")
-        h = self.norm_in(self.embed((log_mel + 5) / 5).transpose(1, 2)).transpose(1, 2)
+        h = self.embedded(log_mel)
         for block in self.blocks:
             h = block(h)
-        h = self.head(self.norm_out(h.transpose(1, 2))).float()  # (B, L, frames * bins * 3)
-        h = h.unflatten(2, (self.config.frames_per_mel, 3, self.bins)).flatten(1, 2)
-        gain, real, imaginary = h.unbind(2)  # each (B, S, bins)
+        gain, real, imaginary = self.split_head(self.norm_out(h.transpose(1, 2)))
+        base, carrier = self.base(log_mel), self.analyse(noise.float())
+        # exp(4) = 35 dB more than the mel says is more than any envelope needs.
+        spectrum = base * (gain.clamp(max=4.0).exp() * carrier + torch.complex(real, imaginary))
+        return self.overlap_add(torch.fft.irfft(spectrum, n=self.config.n_fft))
+
+    def embedded(self, log_mel: Tensor) -> Tensor:
+        """The first layer: log-mel (B, M, L) to features (B, dim, L)."""
+        return self.norm_in(self.embed((log_mel + 5) / 5).transpose(1, 2)).transpose(1, 2)
+
+    def split_head(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised features (B, L, dim) to log gain, real and imaginary part (B, S, bins)."""
+        out = self.head(h).float().unflatten(2, (self.config.frames_per_mel, 3, self.bins))
+        gain, real, imaginary = out.flatten(1, 2).unbind(2)
+        return gain, real, imaginary
+
+    def base(self, log_mel: Tensor) -> Tensor:
+        """The mean magnitude (B, S, bins) that the log-mel (B, M, L) says each bin has."""
         with in_float32(log_mel):  # levels are read in float32
             base = (log_mel.float().transpose(1, 2) @ self.spread + self.offset).exp()
             base = (base - self.silence).clamp(min=0.0)
-        base = base.repeat_interleave(self.config.frames_per_mel, dim=1)  # (B, S, bins)
-        carrier = self._analyse(noise.float())
-        # exp(4) = 35 dB more than the mel says is more than any envelope needs.
-        spectrum = base * (gain.clamp(max=4.0).exp() * carrier + torch.complex(real, imaginary))
-        return self._synthesise(spectrum)
+        return base.repeat_interleave(self.config.frames_per_mel, dim=1)
 
-    def _analyse(self, noise: Tensor) -> Tensor:
+    def frames(self, samples: Tensor) -> Tensor:
+        """Samples (B, T) to overlapping frames (B, S, n_fft), zeros around."""
+        padded = F.pad(samples, (self.edge, self.edge))
+        return padded.unfold(-1, self.config.n_fft, self.hop)
+
+    def analyse(self, noise: Tensor) -> Tensor:
         """Noise (B, T) to a carrier (B, S, bins) of mean magnitude about 1."""
-        padded = F.pad(noise, (self.edge, self.edge))
-        frames = padded.unfold(-1, self.config.n_fft, self.hop) * self.window
-        return torch.fft.rfft(frames) / self.carrier_scale
+        return torch.fft.rfft(self.frames(noise) * self.window) / self.carrier_scale
 
-    def _synthesise(self, spectrum: Tensor) -> Tensor:
-        """Weighted overlap-add of (B, S, bins) to (B, S * hop), normalised by the windows' sum."""
-        count, size = spectrum.shape[1], self.config.n_fft
-        frames = torch.fft.irfft(spectrum, n=size) * self.window
+    def overlap_add(self, frames: Tensor) -> Tensor:
+        """Weighted overlap-add of (B, S, n_fft) to (B, S * hop), normalised by the windows' sum."""
+        count, size = frames.shape[1], self.config.n_fft
         total = (count - 1) * self.hop + size
         shape = {"output_size": (1, total), "kernel_size": (1, size), "stride": (1, self.hop)}
-        samples = F.fold(frames.transpose(1, 2), **shape)[:, 0, 0]
+        samples = F.fold((frames * self.window).transpose(1, 2), **shape)[:, 0, 0]
         squares = self.window.square()[None, :, None].expand(1, size, count)
         weight = F.fold(squares, **shape)[0, 0, 0]
         inner = slice(self.edge, total - self.edge)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lily.config.presets import HifiganConfig, IstftVocoderConfig
+from lily.config.presets import CarrierVocoderConfig, HifiganConfig, IstftVocoderConfig
+from lily.model.carrier_vocoder import CarrierVocoder
 from lily.model.istft_vocoder import IstftVocoder
 from lily.model.layers import in_float32, lower
 
@@ -35,6 +36,7 @@ class Vocoder(Protocol):
     """What the engine asks of a vocoder."""
 
     uses_noise: bool
+    uses_recording: bool  # takes a guide (lily/dsp/carriers.py) as a third argument
 
     def __call__(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L), and noise (B, L * hop) where it is used, to samples (B, L * hop)."""
@@ -70,6 +72,7 @@ class HifiganVocoder(nn.Module):
     """AudioSR's generator: transposed convolutions, each followed by a bank of residual blocks."""
 
     uses_noise = False
+    uses_recording = False
 
     def __init__(self, config: HifiganConfig) -> None:
         super().__init__()
@@ -142,6 +145,8 @@ def _mean(bank: list[nn.Module], x: Tensor) -> Tensor:
 
 def make_vocoder(config: HifiganConfig | IstftVocoderConfig) -> HifiganVocoder | IstftVocoder:
     """The vocoder a preset names."""
+    if isinstance(config, CarrierVocoderConfig):
+        return CarrierVocoder(config)
     if isinstance(config, IstftVocoderConfig):
         return IstftVocoder(config)
     return HifiganVocoder(config)

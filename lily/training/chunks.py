@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ KNOWN_MELS = 0.02  # weight of mel bins below the cutoff in scores of the log-me
 class DiffusionStage:
     """Predict v on cached latents; several chunks of a recording share its context."""
 
+    slow: Sequence[nn.Module] = ()
+    slowness = 1.0
     context: Context = "drawn"
     chunks = 4  # rows of a batch that share one context: it is read once
 

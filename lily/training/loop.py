@@ -65,7 +65,7 @@ class Loop:
             p.requires_grad_(key in self.parameters)
         self.ema = {key: p.detach().clone() for key, p in self.parameters.items()}
         self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=self.config.learning_rate, betas=(0.9, 0.99)
+            self._groups(), lr=self.config.learning_rate, betas=(0.9, 0.99)
         )
         tag = f"{seed}:{name}" + (f":{world.rank}" if world.rank else "")
         digest = hashlib.blake2b(tag.encode(), digest_size=7).digest()
@@ -78,6 +78,16 @@ class Loop:
         self.fingerprint = json.dumps(facts, sort_keys=True)
         self.seconds = {"data": 0.0, "compute": 0.0}  # where the time of a report went
         self.validated: dict[str, float] = {}  # the last figures on what is held out
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate: a stage may train some of its layers more slowly."""
+        slow = {id(p) for module in self.stage.slow for p in module.parameters()}
+        groups = []
+        for scale, chosen in ((1.0, False), (self.stage.slowness, True)):
+            parameters = [p for p in self.parameters.values() if (id(p) in slow) is chosen]
+            if parameters:
+                groups.append({"params": parameters, "scale": scale})
+        return groups
 
     def run(self, corpus: Corpus, validation: Corpus | None, resume: bool) -> Iterator[Progress]:
         """Step to the end, reporting and saving; leaves the averaged weights in place."""
@@ -128,7 +138,7 @@ class Loop:
                 "is kept. Lower the learning rate."
             )
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["scale"]
         self.optimiser.step()
         self.step += 1
         # The average starts short, so that early exports are not the random start.

@@ -7,6 +7,8 @@ latents encoded once (``chunks.py``), its last stage (``finish.py``), and the en
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,7 @@ from lily.config.presets import MelConfig
 from lily.config.training import TrainingConfig
 from lily.dsp.mel import LogMel
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.training.carrier_stage import CarrierStage
 from lily.training.chunks import DiffusionStage, EncoderStage, Logs
 from lily.training.corpus import Corpus
 from lily.training.finish import FinishStage
@@ -27,6 +30,9 @@ KL_WEIGHT = 1e-2  # keeps latents near unit variance; the reconstruction does no
 
 class AutoencoderStage:
     """Reconstruct log-mels of recordings, whole and band-limited: L1, and a little KL."""
+
+    slow: Sequence[nn.Module] = ()  # trained at ``slowness`` x the learning rate
+    slowness = 1.0
 
     def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, recipe.autoencoder, device
@@ -67,6 +73,9 @@ class AutoencoderStage:
 class VocoderStage:
     """Draw samples for the autoencoder's log-mel twice, and score them against the recording."""
 
+    slow: Sequence[nn.Module] = ()
+    slowness = 1.0
+
     def __init__(self, model: LatentDiffusion, recipe: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, recipe.vocoder, device
         self.modules: list[nn.Module] = [model.first_stage_model.vocoder]
@@ -102,10 +111,11 @@ class VocoderStage:
         return {"valid_distance": self.loss(samples, generator)[1]["distance"]}
 
 
-Stage = AutoencoderStage | VocoderStage | DiffusionStage
+Stage = AutoencoderStage | VocoderStage | CarrierStage | DiffusionStage
 KINDS = {
     "autoencoder": AutoencoderStage,
     "vocoder": VocoderStage,
+    "carriers": CarrierStage,
     "diffusion": DiffusionStage,
     "finish": FinishStage,
     "encoder": EncoderStage,

@@ -72,6 +72,8 @@ def train(
     world = World.join(device)
     workers = workers or os.cpu_count() or 1
     stages = ("encoder",) if adapter else stages
+    if recipe.carriers is None:  # another kind of vocoder has none
+        stages = tuple(name for name in stages if name != "carriers")
     corpus, held_out = yield from prepare(data, out, recipe, _mel(config), world, workers)
 
     if base is None:

@@ -7,7 +7,7 @@ import torch
 
 from lily.training.synthetic import PEAK, harmonic_tone, synthetic
 
-COUNT = 24_000
+COUNT = 9_600
 
 
 def test_crops_are_a_function_of_the_generator_and_have_their_level():

@@ -112,6 +112,7 @@ def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
         "press",
         "autoencoder",
         "vocoder",
+        "carriers",
         "encode",
         "diffusion",
         "finish",

@@ -1,0 +1,139 @@
+"""The small preset's vocoder that hears the recording: gates mix its carriers, a shape sharpens it.
+
+The trunk is the ISTFT vocoder's. What the recording says of tonality and attacks joins it before
+its last blocks; a gate head then mixes white noise with the aligned and the drawn copy of the
+recording's own spectrum (``lily/dsp/carriers.py``), in bands and 200 frames a second, and a shape
+head sets how closely four bands above the cutoff follow the short-time level of the recording's
+top. Without a guide it is the ISTFT vocoder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lily.config.presets import CarrierVocoderConfig
+from lily.dsp.carriers import FEATURES, SAMPLE_RATE, SOURCE_END, Guide
+from lily.model.istft_vocoder import ConvNeXtBlock, IstftVocoder
+
+CARRIERS = 3  # white noise, aligned copy, drawn copy
+START_DB = (0.0, -6.0, -12.0)  # open enough for gradients; the aligned copy is learned first
+# Per unit of 2 x (how clearly the recorded spectrum repeats itself) - 1: where it does, the aligned
+# copy's lines are right and the drawn copy's are not.
+START_SLOPES_DB = (-6.0, 9.0, -9.0)
+LAG_FEATURES = 2  # the first of the features: that clarity, and the lag
+GATE_RANGE = (-6.0, 3.0)  # log gain: -52 to +26 dB
+WHITENED_BINS = 41  # 1.9 kHz: wider than the gap between the partials of most tones
+SHAPE_BANDS = 4
+SHAPE_TOP_HZ = 20_000.0  # the four bands divide cutoff to here by equal ratios
+EXPONENT_START, EXPONENT_MOST = 0.7, 1.5
+OFFSET_START = 0.02  # of the level, so that a gap between attacks does not become silence
+BELOW = 0.95  # x cutoff: nothing below is shaped
+
+
+class CarrierVocoder(IstftVocoder):
+    """Log-mel, white noise and a guide in, samples out."""
+
+    uses_recording = True
+
+    def __init__(self, config: CarrierVocoderConfig) -> None:
+        super().__init__(config)
+        bands, frames = config.gate_bands, config.frames_per_mel
+        self.guided_blocks = config.guided_blocks
+        self.adapt = nn.Conv1d(FEATURES, config.dim, 3, padding=1)
+        nn.init.zeros_(self.adapt.weight)
+        nn.init.zeros_(self.adapt.bias)
+        self.side = nn.Conv1d(FEATURES, config.side, 7, padding=3)
+        self.side_block = ConvNeXtBlock(config.side, 3 * config.side, 0.5)
+        heads = config.dim + config.side + LAG_FEATURES
+        self.gates = nn.Linear(heads, frames * CARRIERS * bands)
+        self.shape = nn.Linear(heads, 2 * SHAPE_BANDS)
+        nn.init.normal_(self.gates.weight, std=1e-3)
+        nn.init.normal_(self.shape.weight, std=1e-3)
+        ratio = EXPONENT_START / EXPONENT_MOST
+        with torch.no_grad():
+            start, slope = torch.tensor([START_DB, START_SLOPES_DB]) * math.log(10) / 20
+            self.gates.bias.copy_(start[None, :, None].expand(frames, -1, bands).flatten())
+            slopes = slope[None, :, None].expand(frames, -1, bands).flatten()
+            self.gates.weight[:, -LAG_FEATURES].copy_(slopes)
+            self.shape.bias[:SHAPE_BANDS] = math.log(ratio / (1 - ratio))
+            self.shape.bias[SHAPE_BANDS:] = 0.0
+
+    def forward(
+        self, log_mel: Tensor, noise: Tensor | None = None, guide: Guide | None = None
+    ) -> Tensor:
+        """Log-mel (B, M, L), unit white noise (B, L * hop) and a guide of one channel a row."""
+        if guide is None:
+            return super().forward(log_mel, noise)
+        if noise is None:
+            raise ValueError("CarrierVocoder needs noise of shape (B, L * hop)")
+        hidden, heads = self._hidden(log_mel, guide.features)
+        gain, real, imaginary = self.split_head(hidden)
+        gates = self._gates(heads)  # (B, S, carriers, bins)
+        cutoff = guide.cutoff_hz.repeat_interleave(self.config.frames_per_mel, 1)[..., None]
+        noisy = gates[:, :, 0] * gain.clamp(max=4.0).exp()
+        mixed = noisy * self.analyse(noise.float()) + torch.complex(real, imaginary)
+        for place, copy in enumerate(guide.copies[:, 0].unbind(1), start=1):
+            mixed = mixed + gates[:, :, place] * self._whiten(self.analyse(copy), cutoff)
+        spectrum = self.base(log_mel) * mixed
+        return self._shaped(spectrum, heads, guide.level, cutoff)
+
+    def _hidden(self, log_mel: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's output (B, L, dim), and what the gate and shape heads read (B, L, heads)."""
+        h = self.embedded(log_mel)
+        first_guided = len(self.blocks) - self.guided_blocks
+        for place, block in enumerate(self.blocks):
+            h = block(h + self.adapt(features) if place == first_guided else h)
+        h = self.norm_out(h.transpose(1, 2))
+        side = self.side_block(F.gelu(self.side(features))).transpose(1, 2)
+        lag = features[:, :LAG_FEATURES].transpose(1, 2)
+        return h, torch.cat([h, side, lag], 2)
+
+    def _gates(self, heads: Tensor) -> Tensor:
+        bands, frames = self.config.gate_bands, self.config.frames_per_mel
+        logs = self.gates(heads).float().unflatten(2, (frames, CARRIERS, bands)).flatten(1, 2)
+        logs = logs.clamp(*GATE_RANGE).flatten(0, 1)
+        wide = F.interpolate(logs, size=self.bins, mode="linear", align_corners=True)
+        return wide.exp().unflatten(0, (heads.shape[0], -1))
+
+    def _whiten(self, copy: Tensor, cutoff: Tensor) -> Tensor:
+        """Spectra (B, S, bins) to unit mean magnitude over 41 bins of those that were copied."""
+        hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=copy.device)
+        copied = (hz >= SOURCE_END * cutoff).float()
+
+        def mean(x: Tensor) -> Tensor:
+            return F.avg_pool1d(x, WHITENED_BINS, 1, WHITENED_BINS // 2, count_include_pad=False)
+
+        power = mean((copy.real.square() + copy.imag.square()) * copied)
+        level = power / mean(copied).clamp(min=1e-3) + 1e-7
+        return copy * copied * (2 / math.sqrt(math.pi) * level.rsqrt())
+
+    def _shaped(self, spectrum: Tensor, heads: Tensor, level: Tensor, cutoff: Tensor) -> Tensor:
+        """Synthesise (B, S, bins) with four bands above the cutoff following ``level`` (B, 4 L)."""
+        settings = self.shape(heads).float().transpose(1, 2)  # (B, 8, L)
+        exponent = EXPONENT_MOST * settings[:, :SHAPE_BANDS].sigmoid()
+        offset = OFFSET_START * settings[:, SHAPE_BANDS:].clamp(-3.0, 3.0).exp()
+        exponent, offset = (
+            F.interpolate(x, size=level.shape[-1], mode="linear") for x in (exponent, offset)
+        )
+        gains = (exponent / 2 * (level[:, None] + offset).log()).exp()
+        gains = F.interpolate(gains, size=spectrum.shape[1] * self.hop, mode="linear")
+        frames = torch.fft.irfft(spectrum * (1 - self._rise(cutoff, 0)), n=self.config.n_fft)
+        for band in range(SHAPE_BANDS):
+            mask = self._rise(cutoff, band) - self._rise(cutoff, band + 1)
+            part = torch.fft.irfft(spectrum * mask, n=self.config.n_fft)
+            frames = frames + part * self.frames(gains[:, band])
+        return self.overlap_add(frames)
+
+    def _rise(self, cutoff: Tensor, band: int) -> Tensor:
+        """0 below a band's lower edge, 1 above; (B, S, bins). The last band has no upper edge."""
+        hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=cutoff.device)
+        if band == SHAPE_BANDS:
+            return torch.zeros_like(hz)
+        top = (1.1 * cutoff).clamp(min=SHAPE_TOP_HZ)
+        edge = cutoff * (top / cutoff) ** (band / SHAPE_BANDS)
+        width = 0.1 if band else 1 - BELOW
+        return ((hz / edge - BELOW) / width).clamp(0, 1)
