@@ -46,6 +46,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="highs so much louder than the encoder expects; negative: quieter",
     )
     parser.add_argument(
+        "--temporal-shape",
+        choices=("on", "off"),
+        help="let generated attacks follow the recording's (default: on, off in profile audiosr)",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="continue an interrupted run of the same command; finished files are kept",
@@ -69,6 +74,7 @@ def upsample_options(
         brightness_db=options.brightness,
         format=format,
         resume=options.resume,
+        temporal_shape=None if options.temporal_shape is None else options.temporal_shape == "on",
     )
 
 

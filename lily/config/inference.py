@@ -46,6 +46,7 @@ class InferenceConfig:
     guided: tuple[int, int] = (0, 1000)  # diffusion times from and below which guidance acts
     large: bool = False  # half precision is faster even on a CPU
     level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later
+    level_db: tuple[tuple[Count, float], ...] = ()  # (cutoff in Hz, correction of the band above)
     seed_max: Annotated[int, Field(gt=0, lt=2**63)] = 2**31 - 1
 
     def __post_init__(self) -> None:

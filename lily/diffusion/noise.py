@@ -1,7 +1,8 @@
 """Decide what the noise is: a pure function of the seed and of a place in the recording.
 
 Latent noise comes in absolute blocks of 64 latent frames (5.12 s), the vocoder's white noise in
-absolute blocks of 65,536 samples. Every block is drawn by its own CPU generator in float32, seeded
+absolute blocks of 65,536 samples. ``places`` are the random choices of the drawn copy (see
+lily/dsp/carriers.py). Every block is drawn by its own CPU generator in float32, seeded
 by a hash: any chunk can be drawn alone, on any worker, after any restart, and windows that share
 time share noise.
 """
@@ -51,9 +52,24 @@ class NoiseField:
         drawn = [self._draw((SAMPLES,), "white", block) for block in blocks]
         return torch.cat(drawn).narrow(0, start % SAMPLES, count).clone()
 
+    def places(self, first: int, count: int, segment: int) -> Tensor:
+        """Return values in [0, 1) (count,) for frames [first, first + count), one a segment.
+
+        Segments are ``segment`` frames long and lie at absolute places; ``first`` may be negative.
+        """
+        last = (first + count - 1) // segment
+        drawn = [
+            torch.rand(1, generator=self._generator("place", place))
+            for place in range(first // segment, last + 1)
+        ]
+        start = first % segment
+        return torch.cat(drawn).repeat_interleave(segment)[start : start + count]
+
     def _draw(self, shape: tuple[int, ...], kind: str, *place: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator(kind, *place))
+
+    def _generator(self, kind: str, *place: int) -> torch.Generator:
         tag = repr(("lily", kind, self.seed, *place)).encode()
         digest = hashlib.blake2b(tag, digest_size=8).digest()
         # 63 bits: what torch.Generator takes without wrapping around.
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-        return torch.randn(shape, generator=generator)
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

@@ -32,6 +32,7 @@ MEL_HOP = 480  # samples of a log-mel frame
 SOURCE_END = 0.9  # x cutoff: where the copies begin and their source ends; the crossover's start
 LAGS = (0.25, 0.5)  # x cutoff: where the aligned copy's lag is searched
 DRAWN_LAGS = (0.25, 0.5)  # x cutoff: the drawn copy's lag
+DRAWN_FRAMES = 80  # 1.6 s: a lag that changes more often makes noise of lines
 FINE_BINS = 45  # 560 Hz: what a bin's level is compared with, wider than most partial spacings
 APART = 4  # frames without a shared sample: what persists that long is tonal
 TONAL_BANDS, FLAT_BANDS, SHAPE_BANDS = 16, 32, 4
@@ -126,12 +127,6 @@ class LowBand:
     def _short_levels(self, bands: list[tuple[float, float]]) -> Tensor:
         """Power (B, bands, n / 120) over its mean of 43 ms, 1 where a band has no bin."""
         return short_levels(self.samples, self.cutoff_hz.repeat_interleave(4, 1), bands)
-
-
-def drawn_places(uniform: Tensor, first: int, count: int, length: int) -> Tensor:
-    """Spread one value (N,) a segment of ``length`` frames over frames [first, first + count)."""
-    frames = torch.arange(first, first + count)
-    return uniform[(torch.div(frames, length, rounding_mode="floor") - first // length)]
 
 
 def fine_structure(power: Tensor, end: Tensor) -> Tensor:

@@ -48,46 +48,59 @@ class TemporalShape:
     def __init__(
         self,
         cutoffs: Cutoffs,
-        channels: int,
         *,
-        gain: float,
+        gain: float | Tensor,
         follow: bool,
         level_db: Mapping[float, float],
     ) -> None:
-        """``gain`` brings the recording to the level of the networks; ``follow`` shapes in time.
+        """``gain``, or gains (C, 1), bring the recording to the level of the networks.
 
-        ``level_db`` corrects the level, {cutoff in Hz: dB}; an empty table changes nothing.
+        ``follow`` shapes in time; ``level_db`` corrects the level, {cutoff in Hz: dB}, and changes
+        nothing if it is empty.
         """
         self._cutoffs, self._gain, self._follow, self._table = cutoffs, gain, follow, level_db
         self._highpass = PiecewiseFir(cutoffs, _separating_kernel)
-        self._recording = torch.zeros(channels, HALO)  # from HALO before the next block of gains
+        self._analysed: Tensor | None = None  # recording from HALO before the next block of gains
         self._gains = torch.zeros(0)  # of the next samples
-        self._high = torch.zeros(channels, 0)  # generated, from the same sample on
+        self._high: Tensor | None = None  # generated, from the same sample on
+        self._recorded: Tensor | None = None  # the recording, from the same sample on
+        self._shape: torch.Size | None = None  # of the generated blocks but for their length
         self._block_start = 0
         self._pushed = 0  # samples of the recording
 
-    def push(self, recording: Tensor, generated: Tensor) -> Tensor:
-        """Take blocks of equal shape (C, n) and return the shaped band (C, m) final by now."""
-        self._recording = torch.cat([self._recording, recording * self._gain], dim=-1)
-        self._pushed += recording.shape[-1]
-        while self._recording.shape[-1] >= BLOCK + 2 * HALO:
-            self._next_gains()
-        return self._multiplied(self._highpass.push(generated))
+    def push(self, recording: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
+        """Take blocks (C, n) of the recording and (..., n) of what is generated.
 
-    def flush(self) -> Tensor:
-        """Return the rest (C, m); in total as much as was pushed."""
-        while self._block_start < self._pushed:
-            missing = BLOCK + 2 * HALO - self._recording.shape[-1]
-            self._recording = F.pad(self._recording, (0, max(0, missing)))
+        Returns the recording (C, m) and the shaped band (..., m) that are final by now, in step.
+        """
+        if self._analysed is None or self._recorded is None:
+            self._analysed = recording.new_zeros(recording.shape[0], HALO)
+            self._recorded = recording[:, :0]
+        self._shape = generated.shape[:-1]
+        self._analysed = torch.cat([self._analysed, recording * self._gain], dim=-1)
+        self._recorded = torch.cat([self._recorded, recording], dim=-1)
+        self._pushed += recording.shape[-1]
+        while self._analysed.shape[-1] >= BLOCK + 2 * HALO:
             self._next_gains()
-        return self._multiplied(self._highpass.flush())
+        return self._multiplied(self._highpass.push(generated.flatten(0, -2)))
+
+    def flush(self) -> tuple[Tensor, Tensor]:
+        """Return the rest; in total as much as was pushed. Raises InputError if nothing was."""
+        high = self._highpass.flush()
+        assert self._analysed is not None
+        while self._block_start < self._pushed:
+            missing = BLOCK + 2 * HALO - self._analysed.shape[-1]
+            self._analysed = F.pad(self._analysed, (0, max(0, missing)))
+            self._next_gains()
+        return self._multiplied(high)
 
     def _next_gains(self) -> None:
         """Compute the gains of one block from its samples and their halo."""
+        assert self._analysed is not None
         start = self._block_start
         gains = torch.ones(BLOCK)
         if self._follow:
-            samples = self._recording[None, :, : BLOCK + 2 * HALO]
+            samples = self._analysed[None, :, : BLOCK + 2 * HALO]
             frames = torch.arange(samples.shape[-1] // HOP)
             cutoff_hz = self._cutoffs.at(start - HALO + frames * HOP + HOP // 2).float()[None]
             shaped = shape_gains(short_levels(samples, cutoff_hz, [TOP])[:, 0])
@@ -98,15 +111,18 @@ class TemporalShape:
             weights = self._cutoffs.weights(hz, start, BLOCK)
             level = level + weights * level_gain(hz, self._table)
         self._gains = torch.cat([self._gains, gains * level])
-        self._recording = self._recording[:, BLOCK:]
+        self._analysed = self._analysed[:, BLOCK:]
         self._block_start += BLOCK
 
-    def _multiplied(self, high: Tensor) -> Tensor:
-        self._high = torch.cat([self._high, high], dim=-1)
+    def _multiplied(self, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply what has both its gains and its samples."""
+        assert self._recorded is not None and self._shape is not None
+        self._high = high if self._high is None else torch.cat([self._high, high], dim=-1)
         count = min(self._high.shape[-1], len(self._gains))
-        made = self._high[:, :count] * self._gains[:count]
+        made = (self._high[:, :count] * self._gains[:count]).unflatten(0, self._shape)
+        recorded, self._recorded = self._recorded[:, :count], self._recorded[:, count:]
         self._high, self._gains = self._high[:, count:], self._gains[count:]
-        return made
+        return recorded, made
 
 
 def _separating_kernel(cutoff_hz: float) -> Tensor:

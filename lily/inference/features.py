@@ -6,7 +6,7 @@ either. Blocks are (C, n) at the model's sample rate, frames (C, l, M).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -29,9 +29,12 @@ class FeatureExtractor:
         # Log-mel frames in all: a fraction of a hop counts as a whole one.
         self.frames = -(-(prepared or analysis).samples // mel.config.hop)
 
-    def log_mels(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The log-mel (C, l, M) of each channel."""
-        return MelStream(self.mel).over(self._band_limited(blocks))
+    def log_mels(
+        self, blocks: Iterable[Tensor], hear: Callable[[Tensor], None] | None = None
+    ) -> Iterator[Tensor]:
+        """The log-mel (C, l, M) of each channel; ``hear`` gets the samples it is made from."""
+        limited = self._band_limited(blocks)
+        return MelStream(self.mel).over(_heard(limited, hear) if hear else limited)
 
     def mixed_log_mels(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The log-mel (1, l, M) of all channels mixed."""
@@ -56,3 +59,9 @@ class FeatureExtractor:
         for block in blocks:
             yield low_pass.push((block - analysis.means) * self.gain)
         yield low_pass.flush()
+
+
+def _heard(blocks: Iterable[Tensor], hear: Callable[[Tensor], None]) -> Iterator[Tensor]:
+    for block in blocks:
+        hear(block)
+        yield block

@@ -37,6 +37,7 @@ class UpsampleOptions:
     context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
     wall_hz: float | None = None  # where the original's band ended; None: estimated
     brightness_db: float | None = None  # of the highs, against what is expected; None: as expected
+    temporal_shape: bool | None = None  # attacks as sharp as the recording's; None: the profile's
     longest_seconds: float | None = None  # a longer recording is refused during analysis
     format: str = "wav"  # one of FORMATS
     resume: bool = False  # continue an earlier run with the same options from its finished chunks

@@ -117,7 +117,17 @@ def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) 
             f"steps is {steps}; profile {profile.name} takes numbers that divide 1000, the "
             f"nearest is {nearest}."
         )
-    return replace(options, steps=steps, guidance=float(guidance), sampler=sampler, seed=int(seed))
+    if options.temporal_shape and profile.prepares:
+        raise InputError(f"Profile {profile.name} has no temporal shape; leave it off.")
+    shaped = not profile.prepares if options.temporal_shape is None else options.temporal_shape
+    return replace(
+        options,
+        steps=steps,
+        guidance=float(guidance),
+        sampler=sampler,
+        seed=int(seed),
+        temporal_shape=shaped,
+    )
 
 
 def _first(*values: float | None) -> float:

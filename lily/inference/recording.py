@@ -22,6 +22,7 @@ from lily.certify.paths import metadata_path
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import SampleFifo
 from lily.dsp.splice import Splicer
+from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import InputError, Stopped
 from lily.inference.events import (
     ChunksDone,
@@ -41,7 +42,7 @@ from lily.inference.reading import RecordingReader
 from lily.inference.resume import ChunkStore, chunk_folder, run_key
 from lily.inference.runtime import Runtime
 from lily.inference.sample import ChunkItem
-from lily.inference.vocode import StreamingVocoder
+from lily.inference.vocode import StreamingVocoder, temporal_shape
 from lily.model.global_encoder import GlobalContext
 
 
@@ -77,6 +78,7 @@ class RecordingRun:
         self._resumed = 0  # chunks that an earlier run had finished, from the first on
         self._recorded = SampleFifo()  # the recording, until what was generated is spliced onto it
         self._outputs: OutputWriter | None = None
+        self._shape: TemporalShape | None = None
         self._chunks: ChunkStore | None = None
 
     @property
@@ -114,7 +116,8 @@ class RecordingRun:
                 yield from reader.read_context()
                 self.context = reader.context
             yield self._plan()
-            for frames in reader.features.log_mels(self._recorded_blocks()):
+            blocks = self._recorded_blocks()
+            for frames in reader.features.log_mels(blocks, self.vocoder.hear):
                 yield from self._cut(frames)
         self._all_read = True
 
@@ -135,6 +138,8 @@ class RecordingRun:
         if self._spans:
             for samples in self.vocoder.flush():
                 self._write(samples)
+            if self._shape:
+                outputs.write(*self._shape.flush())
             outputs.flush()
         outputs.close()
         if self._chunks:
@@ -220,7 +225,10 @@ class RecordingRun:
             mel.config.hop,
             runtime.device,
             runtime.precision,
+            analysis.cutoffs,
+            bool(options.temporal_shape),
         )
+        self._shape = temporal_shape(self.vocoder.vocoder, runtime.settings, options, reader)
         self._outputs.plan(plan.joins, plan.fade_seconds)
         self._spans = plan.spans(analysis.seconds)
         return Planned(
@@ -279,6 +287,8 @@ class RecordingRun:
         """Splice generated samples (K * C, n) of the K variants onto the recording, and write."""
         gain, recorded = self._reader.features.gain, self._recorded.take(samples.shape[-1])
         generated = samples.unflatten(0, (len(self.encoders), -1)) / gain  # (K, C, n)
+        if self._shape:
+            recorded, generated = self._shape.push(recorded, generated)
         self._outputs.write(recorded, generated)
 
     def _result(self, writer: MeteredWriter, encoder: bool) -> UpsampleResult:

@@ -1,26 +1,41 @@
 """Turn continuous log-mel into samples: the vocoder in fixed blocks with a halo on each side.
 
 A block's samples depend on its own frames, their neighbours and the white noise of its place, not
-on how the frames arrived. At most a block and its halo are held.
+on how the frames arrived. A vocoder that uses the recording also gets carriers made from its
+band-limited samples. At most a block and its halo are held, and the samples that frames wait for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from lily.config.inference import InferenceConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import silence
+from lily.dsp.carriers import DRAWN_FRAMES, Guide, LowBand
+from lily.dsp.carriers import HOP as COPY_HOP
+from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.temporal_shape import TemporalShape
 from lily.inference.device import network_mode
+from lily.inference.options import UpsampleOptions
+from lily.inference.profiles import PROFILES
+from lily.inference.reading import RecordingReader
 from lily.model.vocoder import HALO, Vocoder
 
 VOCODER_FRAMES = 512  # log-mel frames that a call makes, besides its halo: 5.12 s
 
 
 class StreamingVocoder:
-    """Vocode a stream of log-mel frames (C, l, M); the output is at most ``samples`` long."""
+    """Vocode a stream of log-mel frames (K * C, l, M) of K variants of a recording of C channels.
+
+    The output is at most ``samples`` long. ``shaped`` lets the generated band follow the short-time
+    level of the recording, where the vocoder can.
+    """
 
     def __init__(
         self,
@@ -30,15 +45,26 @@ class StreamingVocoder:
         hop: int,
         device: torch.device,
         precision: torch.dtype,
+        cutoffs: Cutoffs,
+        shaped: bool = True,
     ) -> None:
         self.vocoder, self.noise, self.samples, self.hop = vocoder, noise, samples, hop
+        self.cutoffs, self.shaped = cutoffs, shaped
         self.device, self.precision = device, precision
         self._buffer: Tensor | None = None  # frames from HALO before the next block on
+        self._low: Tensor | None = None  # band-limited samples from the same place on
         self._next = 0  # first frame of the next block
         self._frames = 0  # pushed so far
 
+    def hear(self, samples: Tensor) -> None:
+        """Take band-limited samples (C, n) at the networks' level, before their frames."""
+        if self.vocoder.uses_recording:
+            if self._low is None:
+                self._low = samples.new_zeros(samples.shape[0], HALO * self.hop)
+            self._low = torch.cat([self._low, samples], dim=1)
+
     def push(self, frames: Tensor) -> Iterator[Tensor]:
-        """Take frames (C, l, M); yields the samples (C, n) that are final."""
+        """Take frames (K * C, l, M); yields the samples (K * C, n) that are final."""
         if self._buffer is None:
             self._buffer = silence(frames, HALO)
         self._buffer = torch.cat([self._buffer, frames], dim=1)
@@ -62,14 +88,46 @@ class StreamingVocoder:
         if self.vocoder.uses_noise:
             start = (self._next - HALO) * self.hop
             white = self.noise.white(start, count * self.hop)[None].to(self.device)
+        guides = self._guides(count) if self.vocoder.uses_recording else []
         channels = []
-        for channel in self._buffer[:, :count]:  # one per call: the same shape for any recording
+        # One per call: the same shape for any recording.
+        for row, channel in enumerate(self._buffer[:, :count]):
             log_mel = channel.T[None].to(self.device)
+            guide = [guides[row % len(guides)]] if guides else []
             with network_mode(self.device, self.precision):
-                channels.append(self.vocoder(log_mel, white)[0].float().cpu())
+                channels.append(self.vocoder(log_mel, white, *guide)[0].float().cpu())
         samples = torch.stack(channels)[:, HALO * self.hop : -HALO * self.hop]
         first = self._next * self.hop
         self._buffer = self._buffer[:, VOCODER_FRAMES:]
         self._next += VOCODER_FRAMES
         end = min(self.samples, self._frames * self.hop)
         return samples[:, : max(0, end - first)]
+
+    def _guides(self, count: int) -> list[Guide]:
+        """What the vocoder reads of each channel over ``count`` frames, and drop a block of it."""
+        assert self._low is not None
+        start, length = (self._next - HALO) * self.hop, count * self.hop
+        samples = F.pad(self._low[:, :length], (0, max(0, length - self._low.shape[1])))
+        self._low = self._low[:, VOCODER_FRAMES * self.hop :]
+        centres = start + torch.arange(count) * self.hop + self.hop // 2
+        cutoff_hz = self.cutoffs.at(centres).float()[None]
+        with torch.inference_mode():
+            band = LowBand(samples[None].to(self.device), cutoff_hz.to(self.device), start)
+            frames = band.lag.shape[1]
+            places = self.noise.places(start // COPY_HOP, frames, DRAWN_FRAMES)
+            guide = band.guide(places[None].to(self.device))
+        if not self.shaped:
+            guide = replace(guide, level=torch.ones_like(guide.level))
+        return [replace(guide, copies=copies[None]) for copies in guide.copies[0].split(1)]
+
+
+def temporal_shape(
+    vocoder: Vocoder, settings: InferenceConfig, options: UpsampleOptions, reader: RecordingReader
+) -> TemporalShape | None:
+    """What follows a vocoder: a level correction, and the shape unless the vocoder has its own."""
+    follow = bool(options.temporal_shape) and not vocoder.uses_recording
+    level_db = {} if PROFILES[options.profile].prepares else dict(settings.level_db)
+    if not follow and not level_db:
+        return None
+    cutoffs, gain = reader.analysis.cutoffs, reader.features.gain
+    return TemporalShape(cutoffs, gain=gain, follow=follow, level_db=level_db)

@@ -23,7 +23,7 @@ CARRIERS = 3  # white noise, aligned copy, drawn copy
 START_DB = (0.0, -6.0, -12.0)  # open enough for gradients; the aligned copy is learned first
 # Per unit of 2 x (how clearly the recorded spectrum repeats itself) - 1: where it does, the aligned
 # copy's lines are right and the drawn copy's are not.
-START_SLOPES_DB = (-6.0, 9.0, -9.0)
+START_SLOPES_DB = (0.0, 6.0, -6.0)
 LAG_FEATURES = 2  # the first of the features: that clarity, and the lag
 GATE_RANGE = (-6.0, 3.0)  # log gain: -52 to +26 dB
 WHITENED_BINS = 41  # 1.9 kHz: wider than the gap between the partials of most tones

@@ -98,3 +98,19 @@ def test_noise_stays_what_it_was_when_results_were_published(field):
     assert latent == pytest.approx([-1.258212, 0.058951, 0.088612, 0.491247], abs=1e-5)
     white = field.white(0, 3).tolist()
     assert white == pytest.approx([-1.218483, -1.039020, 0.414348], abs=1e-5)
+
+
+def test_places_are_constant_within_segments_and_a_function_of_the_seed_and_the_place():
+    field = NoiseField(3, 2, 4)
+    spread = field.places(-7, 30, 10)
+    assert spread.shape == (30,)
+    assert [len(set(spread[a:b].tolist())) for a, b in ((0, 7), (7, 17), (17, 27), (27, 30))] == [
+        1,
+        1,
+        1,
+        1,
+    ]
+    assert len(set(spread.tolist())) == 4
+    assert torch.equal(field.places(5, 9, 10), spread[12:21])
+    assert not torch.equal(NoiseField(4, 2, 4).places(-7, 30, 10), spread)
+    assert float(spread.min()) >= 0 and float(spread.max()) < 1

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lily.dsp.carriers import FEATURES, HOP, LowBand, drawn_places
+from lily.dsp.carriers import FEATURES, HOP, LowBand
 from lily.dsp.filters import band_limit_kernel, filter_whole
 
 CUTOFF = 8_000.0
@@ -120,12 +120,6 @@ def test_copies_hold_nothing_below_the_source_s_end():
     power = torch.fft.rfft(copy * torch.hann_window(len(copy))).abs().square()
     hz = torch.fft.rfftfreq(len(copy), 1 / 48_000)
     assert float(power[hz < 0.88 * CUTOFF].sum() / power.sum()) < 1e-4
-
-
-def test_places_are_constant_within_segments_of_the_recording():
-    uniform = torch.tensor([0.1, 0.2, 0.3])
-    spread = drawn_places(uniform, first=-3, count=10, length=5)
-    assert torch.equal(spread, torch.tensor([0.1] * 3 + [0.2] * 5 + [0.3] * 2))
 
 
 SQUARE = torch.sign(torch.sin(torch.arange(24_000) * 0.013))[None]

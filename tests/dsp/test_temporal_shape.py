@@ -26,14 +26,14 @@ def strokes(seconds: float = SECONDS) -> torch.Tensor:
 
 def shaped(recording, generated, cutoffs=None, block=10_000, follow=True, table=None):
     cutoffs = cutoffs or Cutoffs.constant(CUTOFF)
-    shape = TemporalShape(
-        cutoffs, recording.shape[0], gain=1.0, follow=follow, level_db=table or {}
-    )
+    shape = TemporalShape(cutoffs, gain=1.0, follow=follow, level_db=table or {})
     parts = []
     for start in range(0, recording.shape[-1], block):
         span = slice(start, start + block)
-        parts.append(shape.push(recording[:, span], generated[:, span]))
-    return torch.cat([*parts, shape.flush()], dim=-1)
+        parts.append(shape.push(recording[:, span], generated[..., span]))
+    recorded, made = zip(*parts, shape.flush(), strict=True)
+    assert torch.equal(torch.cat(recorded, dim=-1), recording)  # in step, and unchanged
+    return torch.cat(made, dim=-1)
 
 
 def top(samples: torch.Tensor) -> torch.Tensor:
@@ -57,6 +57,8 @@ def test_gains_are_the_same_for_all_channels():
     both = noise(seed=1).expand(2, -1)
     first, second = shaped(recording, both)
     assert torch.equal(first, second)
+    variants = shaped(recording, both.expand(3, 2, -1))  # of a comparison
+    assert torch.equal(variants, first.expand(3, 2, -1))
 
 
 def test_attacks_are_sharpened_and_steady_noise_keeps_its_level():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ from torch import Tensor
 from lily.audio.read import read_audio
 from lily.checkpoints.folder_config import read_folder_config
 from lily.cli import main
+from lily.config.inference import InferenceConfig
+from lily.config.presets import load_config
+from lily.config.sections import build
 from lily.dsp.audiosr import WINDOW, StreamingLowpass, lowpass
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.errors import InputError
 from lily.inference.engine import InferenceEngine
 from lily.inference.options import PROFILE_NAMES, UpsampleOptions
-from lily.inference.profiles import PROFILES
+from lily.inference.profiles import PROFILES, with_defaults
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +191,13 @@ def test_guidance_acts_only_at_the_times_the_preset_names(folder, tmp_path):
     assert rows[0, 1000] == [2 * batch] * 4  # at 999, 749, 499, 249
     assert rows[250, 900] == [batch, 2 * batch, 2 * batch, batch]
     assert rows[0, 0] == [batch] * 4
+
+
+def test_the_temporal_shape_is_on_but_in_audiosr_s_profile():
+    settings = build(InferenceConfig, load_config("tiny")["inference"], "inference")
+    assert with_defaults(UpsampleOptions(), settings, 0).temporal_shape is True
+    assert with_defaults(UpsampleOptions(temporal_shape=False), settings, 0).temporal_shape is False
+    reproduced = UpsampleOptions(profile="audiosr")
+    assert with_defaults(reproduced, settings, 0).temporal_shape is False
+    with pytest.raises(InputError, match="temporal shape"):
+        with_defaults(replace(reproduced, temporal_shape=True), settings, 0)

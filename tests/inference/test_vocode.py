@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lily.diffusion.noise import NoiseField
+from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR
 from lily.inference.vocode import VOCODER_FRAMES, StreamingVocoder
 from lily.model.vocoder import HALO
@@ -19,6 +20,7 @@ class NoiseVocoder:
     """Plays back its white noise, scaled by the mean log-mel of HALO frames on each side."""
 
     uses_noise = True
+    uses_recording = False
 
     def __call__(self, log_mel: Tensor, white: Tensor) -> Tensor:
         level = log_mel.mean(dim=1, keepdim=True)  # (1, 1, T)
@@ -28,8 +30,8 @@ class NoiseVocoder:
 
 def streaming(samples: int) -> StreamingVocoder:
     noise = NoiseField(SEED, 1, 1)
-    device = torch.device("cpu")
-    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, device, torch.float32)
+    cpu, cutoffs = torch.device("cpu"), Cutoffs.constant(4000.0)
+    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, cpu, torch.float32, cutoffs)
 
 
 def vocoded(frames: Tensor, samples: int, sizes: list[int]) -> Tensor:
