@@ -9,7 +9,7 @@ import pytest
 from test_engine import band_limited, make_folder, write
 
 import lily
-from lily.checkpoints.model_folder import read_folder_config
+from lily.checkpoints.folder_config import read_folder_config
 from lily.inference.engine import InferenceEngine
 from lily.inference.options import UpsampleOptions
 from lily.inference.vocode import StreamingVocoder
