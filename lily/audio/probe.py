@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lily.audio.sandbox import AudioInfo, decoded
+from lily.audio.info import AudioInfo
+from lily.audio.sandbox import decoded
 from lily.errors import InputError
 
 

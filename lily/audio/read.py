@@ -1,4 +1,4 @@
-"""Decide what counts as a recording: any file libsndfile or FFmpeg decodes, read as a stream.
+"""Read recordings: any file that libsndfile or FFmpeg decodes, as a stream of blocks.
 
 Samples keep their native rate and become float32 (``lily.audio.decoder``). Files that cannot be
 decoded are refused with a reason. Decoding runs in a child process (``lily.audio.sandbox``), so a
@@ -7,44 +7,61 @@ gives the same samples.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lily.audio.decoder import BLOCK_FRAMES, AudioInfo
+from lily.audio.info import AudioInfo, DecodeWarning
 from lily.audio.probe import existing_file, probe
 from lily.audio.resample import Resampler
-from lily.audio.sandbox import decoded
+from lily.audio.sandbox import BLOCK_FRAMES, decoded
 from lily.audio.write import AudioWriter
 from lily.errors import InputError
 
-__all__ = ["AudioInfo", "AudioWriter", "probe", "read_audio", "read_blocks"]
+__all__ = ["AudioInfo", "AudioWriter", "DecodeWarning", "probe", "read_audio", "read_blocks"]
 
 LOUDEST = 2.0**32  # full scale is 1.0, but of 32-bit integers that nobody scaled
 
 
-def read_blocks(path: str | os.PathLike[str], block_frames: int = BLOCK_FRAMES) -> Iterator[Tensor]:
+def read_blocks(
+    path: str | os.PathLike[str],
+    block_frames: int = BLOCK_FRAMES,
+    on_warning: Callable[[DecodeWarning], None] | None = None,
+) -> Iterator[Tensor]:
     """Decode a file into blocks (C, n) float32 at its own rate, never holding more than a block.
 
-    All blocks but the last have `block_frames` samples. A damaged or cut file gives what its
-    decoder still yields. Raises InputError at once as `probe` does; while reading, if there are no
-    samples or one is not a finite number.
+    All blocks but the last have `block_frames` samples. Damaged and missing parts are silent, a cut
+    file ends where it was cut; `on_warning` is called for each of them. Raises InputError at once
+    as `probe` does; while reading, if there are no samples or one is not a finite number.
     """
     name = existing_file(path)
-    info, pieces = decoded(name)
-    return _checked(name, info, _rebatch(pieces, block_frames))
+    info, items = decoded(name)
+    return _checked(name, info, _rebatch(_samples(items, on_warning), block_frames))
 
 
 def read_audio(path: str | os.PathLike[str], sample_rate: int = 48_000) -> Tensor:
     """Read a whole file (C, T) at `sample_rate`. Raises InputError as `read_blocks` does."""
     name = existing_file(path)
-    info, pieces = decoded(name)
+    info, items = decoded(name)
     resampler = Resampler(info.sample_rate, sample_rate)
-    blocks = [resampler.push(block) for block in _checked(name, info, _rebatch(pieces))]
-    return torch.cat([*blocks, resampler.flush()], dim=-1)
+    blocks = _checked(name, info, _rebatch(_samples(items)))
+    resampled = [resampler.push(block) for block in blocks]
+    return torch.cat([*resampled, resampler.flush()], dim=-1)
+
+
+def _samples(
+    items: Iterable[np.ndarray | DecodeWarning],
+    on_warning: Callable[[DecodeWarning], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield the samples of a decoder, and hand its warnings over."""
+    for item in items:
+        if isinstance(item, np.ndarray):
+            yield item
+        elif on_warning is not None:
+            on_warning(item)
 
 
 def _checked(path: Path, info: AudioInfo, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

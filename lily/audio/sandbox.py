@@ -31,7 +31,8 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from lily.audio.decoder import AudioInfo, decode
+from lily.audio.decoder import decode
+from lily.audio.info import AudioInfo, DecodeWarning
 from lily.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -46,13 +47,14 @@ ENVIRONMENT = (
 FORKS = sys.platform == "linux"
 LIMITS = {"RLIMIT_AS": ADDRESS_SPACE, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}  # by `resource`'s names
 HEADER = struct.Struct("<cII")  # kind; channels and frames of a block, or 0 and a size in bytes
-INFO, BLOCK, REFUSED, BUG, END = b"I", b"B", b"R", b"X", b"E"
+INFO, BLOCK, WARNING, REFUSED, BUG, END = b"I", b"B", b"W", b"R", b"X", b"E"
+BLOCK_FRAMES = 1 << 16  # sent at once; decoders give 128 to 65,536
 COMMAND = "import sys; sys.path[:] = {path!r}; from lily.audio import sandbox; sandbox.{call}"
-Pieces = Generator[np.ndarray, None, None]
+Items = Generator[np.ndarray | DecodeWarning, None, None]
 
 
-def decoded(path: Path) -> tuple[AudioInfo, Pieces]:
-    """Describe a file and stream its samples as pieces (C, n) float32.
+def decoded(path: Path) -> tuple[AudioInfo, Items]:
+    """Describe a file and stream its samples as pieces (C, n) float32, and warnings between them.
 
     Close the generator if it is not read to its end. Raises InputError as ``decode`` does, and for
     a file that makes its decoder crash or hang.
@@ -73,6 +75,8 @@ def _stream(path: Path) -> Generator[Any, None, None]:
                 yield np.frombuffer(data, np.float32).reshape(first, second)
             elif kind == INFO:
                 yield AudioInfo(**json.loads(data))
+            elif kind == WARNING:
+                yield DecodeWarning(**json.loads(data))
             elif kind == REFUSED:
                 raise InputError(_text(data))
             else:
@@ -220,13 +224,14 @@ def _limit() -> None:
 def _answer(file: BinaryIO, name: str, pipe: IO[bytes]) -> None:
     """Decode a file into a pipe: its description, its pieces and an end, or why not."""
     try:
-        for item in _watched(decode(file, name)):
-            if isinstance(item, AudioInfo):
-                _send(pipe, INFO, json.dumps(asdict(item)))
-                continue
-            pipe.write(HEADER.pack(BLOCK, *item.shape))
-            pipe.write(np.ascontiguousarray(item, np.float32).data)
-            pipe.flush()
+        for item in _watched(_blocks(decode(file, name))):
+            if isinstance(item, np.ndarray):
+                pipe.write(HEADER.pack(BLOCK, *item.shape))
+                pipe.write(np.ascontiguousarray(item, np.float32).data)
+                pipe.flush()
+            else:
+                kind = INFO if isinstance(item, AudioInfo) else WARNING
+                _send(pipe, kind, json.dumps(asdict(item)))
         _send(pipe, END, "")
     except InputError as error:
         _send(pipe, REFUSED, str(error))
@@ -247,6 +252,23 @@ def _watched(items: Iterator[Any]) -> Iterator[Any]:
         finally:
             faulthandler.cancel_dump_traceback_later()
         yield item
+
+
+def _blocks(items: Iterator[Any]) -> Iterator[Any]:
+    """Join pieces into blocks of BLOCK_FRAMES or more; a frame of a decoder has 1,024 or so."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for item in items:
+        if not isinstance(item, np.ndarray):
+            yield item
+            continue
+        waiting.append(item)
+        count += item.shape[1]
+        if count >= BLOCK_FRAMES:
+            yield np.concatenate(waiting, axis=1) if len(waiting) > 1 else waiting[0]
+            waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 def _send(pipe: IO[bytes], kind: bytes, text: str) -> None:
