@@ -184,7 +184,8 @@ def test_a_checkpoint_with_weight_norm_pairs_converts_to_what_they_mean(tmp_path
     state = as_audiosr()
     want = {}
     vocoder = [key for key in state if key.startswith("first_stage_model.vocoder.")]
-    for key in [key for key in vocoder if state[key].ndim == 3]:
+    # Weight normalisation cannot hold a weight that starts at zero.
+    for key in [key for key in vocoder if state[key].ndim == 3 and state[key].any()]:
         want[key] = state[key]
         for prefix in ("first_stage_model", "cond_stage_models.0.vae"):
             v = state.pop(key.replace("first_stage_model", prefix))

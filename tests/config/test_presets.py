@@ -6,7 +6,9 @@ import ast
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from lily.config.audiosr_keys import AUDIOSR_UNUSED
@@ -180,7 +182,10 @@ def test_a_value_that_is_wrong_ends_before_the_recording_is_read(tiny_config, tm
     tiny_config["inference"]["batch"] = "4"
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(tiny_config), encoding="utf-8")
-    assert main(["upsample", "missing.wav", "-o", str(tmp_path), "--preset", str(path)]) == 2
+    recording = tmp_path / "in.wav"
+    soundfile.write(recording, np.zeros(4_800), 48_000)
+    command = ["upsample", str(recording), "-o", str(tmp_path / "out"), "--preset", str(path)]
+    assert main(command) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "inference.batch is '4'" in error
 

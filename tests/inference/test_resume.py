@@ -323,7 +323,7 @@ def test_the_command_line_resumes_and_leaves_what_is_finished(
     before = (out / "short.wav").stat().st_mtime_ns
     assert main([*command, "--resume", "--json"]) == 0
     streams = capsys.readouterr()
-    assert "short.wav is there already" in streams.err and '"resumed": 5' in streams.out
+    assert "short.wav exists already and is kept" in streams.err and '"resumed": 5' in streams.out
     assert (out / "short.wav").stat().st_mtime_ns == before
     assert not list(out.glob("*.part"))
     resumed = (out / recording.name).read_bytes()

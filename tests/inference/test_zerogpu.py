@@ -191,7 +191,14 @@ def test_a_process_forked_before_the_model_was_loaded_loads_it_itself(
 
 def test_a_call_asks_for_more_seconds_the_heavier_its_items_are():
     def seconds(**changes):
-        of = {"length": 128, "steps": 2, "sampler": "ddim", "guidance": 1.0, "guided": (0, 1000)}
+        of = {
+            "length": 128,
+            "steps": 2,
+            "sampler": "ddim",
+            "guidance": 1.0,
+            "guided": (0, 1000),
+            "temperature": 1.0,
+        }
         of |= {"draws_low": False, "conditioned": (True,)} | changes
         return zero.item_seconds(SamplingConfig(**of))
 
