@@ -40,6 +40,7 @@ NEAR_EXTREME = 0.98  # x the largest value, from which a plateau counts
 ENTRY = 0.02  # x the largest value per sample: rounded peaks of a bass are entered more gently
 DC = 10 ** (-50 / 20)  # an offset from which it is mentioned
 NAMED_SEGMENTS = 4  # the rest is counted
+NAMED_REPAIRS = 4  # the rest is counted
 LOSSY = {  # subtypes of libsndfile and codec names of FFmpeg
     "MPEG_LAYER_I": "MP1",
     "MPEG_LAYER_II": "MP2",
@@ -70,6 +71,7 @@ class Diagnosis:
     clipped: int  # clipped peaks; 0 if too few to be sure
     dc: float  # largest DC offset of a channel, full scale 1.0
     text: str = ""  # the finding and what is done about it, in a sentence or two
+    repairs: tuple[str, ...] = ()  # what decoding repaired or left out, a sentence each
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON; segments keep their public name, ``pieces``."""
@@ -145,6 +147,9 @@ def describe(found: Diagnosis, sample_rate: int, lowest_hz: float, because: str 
         said.append(f"It is clipped at {found.clipped} peaks, which is not repaired.")
     if found.dc >= DC and found.kind != "silent":
         said.append(f"Its DC offset of {20 * math.log10(found.dc):.0f} dBFS is kept.")
+    said.extend(found.repairs[:NAMED_REPAIRS])
+    if len(found.repairs) > NAMED_REPAIRS:
+        said.append(f"{len(found.repairs) - NAMED_REPAIRS} more places were repaired.")
     return replace(found, text=" ".join(said))
 
 

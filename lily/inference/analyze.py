@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lily.audio.read import AudioInfo, probe, read_blocks
+from lily.audio.read import AudioInfo, DecodeWarning, probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash
 from lily.bandwidth.diagnosis import SILENT_PEAK, ClippingMeter, Diagnosis, describe, diagnose
@@ -110,6 +110,7 @@ class Analyzer:
         self._bandwidth = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
         self._hash = AudioHash(info.sample_rate, info.channels)
         self._clipping = ClippingMeter()
+        self._repairs: list[str] = []
         self._samples = 0
         self._sums = torch.zeros(info.channels, 1, dtype=torch.float64)
         self._lowest = torch.full((info.channels, 1), math.inf)
@@ -126,6 +127,10 @@ class Analyzer:
         self._clipping.push(block)
         self._measure(self._resampler.push(block))
 
+    def warn(self, warning: DecodeWarning) -> None:
+        """Take what decoding repaired or left out, for the diagnosis."""
+        self._repairs.append(warning.text)
+
     def finish(self) -> Analysis:
         """The analysis, after the last block; raises InputError for segments after the end."""
         self._measure(self._resampler.flush())
@@ -133,6 +138,7 @@ class Analyzer:
         peaks = torch.maximum(self._highest - means, means - self._lowest)  # (C, 1)
         peak = float(peaks.max())
         diagnosis = diagnose(self.info, self._bandwidth, self._clipping.peaks, means, peak)
+        diagnosis = replace(diagnosis, repairs=tuple(self._repairs))
         self._check_segments()
         cutoffs = Cutoffs.from_seconds(self._given or diagnosis.segments, self.sample_rate)
         reason = "as asked" if self._given else ""
@@ -174,7 +180,7 @@ class Analyzer:
 def analyze(path: Path, sample_rate: int, options: UpsampleOptions) -> Analysis:
     """Analyze a whole file at once; raises InputError."""
     analyzer = Analyzer(path.name, probe(path), sample_rate, options)
-    for block in read_blocks(path):
+    for block in read_blocks(path, on_warning=analyzer.warn):
         analyzer.push(block)
     return analyzer.finish()
 

@@ -47,7 +47,7 @@ class RecordingReader:
         """Pass 1: measure length, level and cutoffs. Raises InputError."""
         rate = self.runtime.sample_rate
         analyzer = Analyzer(self.path.name, probe(self.path), rate, self.options)
-        for block in read_blocks(self.path):
+        for block in read_blocks(self.path, on_warning=analyzer.warn):
             analyzer.push(block)
             yield Reading(analyzer.seconds)
         self.analysis = analyzer.finish()
