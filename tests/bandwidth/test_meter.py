@@ -172,3 +172,10 @@ def test_memory_does_not_grow_with_duration() -> None:
     assert meter._counts.numel() == held
     assert meter._rest.numel() < 2_048
     assert np.isfinite(meter.result().cutoff_hz)
+
+
+def test_a_cymbal_in_one_frame_of_a_hundred_is_part_of_the_band() -> None:
+    x = steep(recording(5, seconds=30.0), 8_000)
+    crash = recording(6, 0.0, seconds=0.3)  # 1 % of the recording, up to 24 kHz
+    x[:, 480_000 : 480_000 + crash.shape[-1]] += 0.5 * crash
+    assert measure(x).full

@@ -150,3 +150,11 @@ def test_a_boundary_lies_where_the_sound_changes(seconds: float, narrow_first: b
 def test_the_example_that_changes_is_cut_where_it_does() -> None:
     (_, (start, hz)) = meter_of(read_audio(RECORDINGS["changing-bandwidth"])).segments()
     assert start == pytest.approx(7.0, abs=0.025) and hz == pytest.approx(4_000, rel=0.05)
+
+
+def test_highs_that_are_only_quieter_are_no_change_of_bandwidth() -> None:
+    first, second = music(11, 10.0, -3.0), music(12, 10.0, -3.0)
+    # Above a steep edge at 6 kHz the second part is 18 dB down: darker, not narrower.
+    kept = low(second, 6_000.0)
+    second = kept + 10 ** (-18 / 20) * (second - kept)
+    assert len(segments(first, second)) == 1

@@ -65,3 +65,16 @@ def test_at_gives_the_cutoff_at_a_place():
 def test_segments_that_make_no_sense_are_refused(segments):
     with pytest.raises(InputError, match="the first at 0 s"):
         Cutoffs.from_seconds(segments, RATE)
+
+
+def test_a_change_is_cross_faded_over_20_ms():
+    cutoffs = Cutoffs((0, 48_000), (4_000.0, 20_000.0))
+    before, at, after = (float(cutoffs.weights(4_000.0, 48_000 + n, 1)) for n in (-240, 0, 240))
+    assert (before, at, after) == pytest.approx((0.75, 0.5, 0.25))
+    assert float(cutoffs.weights(4_000.0, 48_000 - 481, 1)) == 1.0
+    assert float(cutoffs.weights(4_000.0, 48_000 + 481, 1)) == 0.0
+
+
+@pytest.mark.parametrize("hz, full", [(18_600.0, False), (19_900.0, False), (20_000.0, True)])
+def test_a_band_is_full_from_20_khz_on(hz, full):
+    assert Cutoffs.constant(hz).full is full
