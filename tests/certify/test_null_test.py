@@ -49,6 +49,12 @@ def test_what_is_added_above_the_cutoff_does_not_count():
     assert null(below, below + above, None).depth_db < 20
 
 
+def test_a_tone_at_the_start_of_the_crossover_does_not_leak_into_the_band():
+    below = filter_whole(noise(4, channels=1), lowpass_kernel(3_200, 3_400, RATE))
+    found = null(below, below + 0.1 * tone(3_603.0, 100_000), Cutoffs.constant(4_000.0))
+    assert found.depth_db > 60 and found.worst_db > 50  # its fades of 0.25 s are what is left
+
+
 def test_one_sample_in_two_minutes_shows_in_the_worst_moment():
     x = filter_whole(noise(6, 120 * RATE, 1), lowpass_kernel(3_400, 3_600, RATE))
     y = x.clone()

@@ -6,7 +6,6 @@ import ast
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import yaml
@@ -119,6 +118,7 @@ def refusal(config, path, key, value) -> str:
         (("inference", "steps"), "default", "two", "inference.steps.default is 'two'"),
         (("inference", "guidance"), "max", None, "inference.guidance.max is None"),
         (("inference",), "level_peak", float("nan"), "inference.level_peak is nan"),
+        (("training", "encoder"), "learning_rate", float("inf"), "should be a finite number"),
         (("inference",), "samplers", "ddim", "inference.samplers is 'ddim'"),
         (("inference",), "large", "yes", "inference.large is 'yes'; it should be a valid boolean"),
         (("training",), "album_seconds", [1], "training.album_seconds"),
@@ -176,16 +176,23 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(tiny_config, path, 
     assert said in refusal(tiny_config, path, key, value)
 
 
-def test_a_value_that_is_wrong_ends_before_the_recording_is_read(tiny_config, tmp_path, capsys):
+def test_a_value_that_is_wrong_ends_before_the_recording_is_read(
+    tiny_config, tmp_path, capsys, monkeypatch
+):
     from lily.cli import main
 
     tiny_config["inference"]["batch"] = "4"
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(tiny_config), encoding="utf-8")
-    recording = tmp_path / "in.wav"
-    soundfile.write(recording, np.zeros(4_800), 48_000)
-    command = ["upsample", str(recording), "-o", str(tmp_path / "out"), "--preset", str(path)]
-    assert main(command) == 2
+    recording = tmp_path / "a.wav"
+    soundfile.write(recording, [0.1, -0.1] * 500, 48_000)
+
+    def read(*_):
+        raise AssertionError("the recording was read")
+
+    monkeypatch.setattr("lily.inference.analyze.read_blocks", read)
+    out = str(tmp_path / "out")
+    assert main(["upsample", str(recording), "-o", out, "--preset", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "inference.batch is '4'" in error
 
