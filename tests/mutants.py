@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "bandwidth counts fewer loud frames",
-        "lily/bandwidth/meter.py",
+        "lily/bandwidth/statistics.py",
         "EXCEEDED = 0.005",
         "EXCEEDED = 0.02",
         "tests/bandwidth",

@@ -41,6 +41,11 @@ class BoundaryLocator:
         reach = loudest.shape[1] - 1 - torch.searchsorted(from_above, levels)
         self._stored.append(reach.clamp(min=0).numpy().astype("u1"))
 
+    @property
+    def nbytes(self) -> int:
+        """Size of what is kept so far, in bytes."""
+        return sum(reach.nbytes for reach in self._stored)
+
     def locate(self, interval: int, before_hz: float, after_hz: float) -> float:
         """Return the boundary in frames from the start.
 

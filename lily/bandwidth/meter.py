@@ -2,10 +2,8 @@
 
 The cutoff is a steep fall of the spectrum (`lily/bandwidth/cutoff.py`), not a percentile of energy:
 AudioSR's rule (98.5 % of the magnitude) puts untouched music at 9 to 15 kHz and would replace real
-highs. The spectrum is, for every frequency, the level that 0.5 % of the frames exceed (at least 3
-frames: a click is shorter), so that a cymbal counts and codec artefacts in odd frames do not.
-Histograms of 0.5 dB per bin hold it in 1.6 MB, whatever the duration.
-`lily/bandwidth/segments.py` keeps what is needed to detect changes.
+highs. Statistics are kept of the loudest channel in every bin and, if there are several, of each
+channel alone (`lily/bandwidth/statistics.py`).
 
 A recording without a fall is full up to its Nyquist frequency, or up to where it sinks into the
 quantisation noise of its sample format.
@@ -14,33 +12,22 @@ quantisation noise of its sample format.
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lily.bandwidth.boundaries import BoundaryLocator
-from lily.bandwidth.cutoff import (
-    LOWEST_DB,
-    NOISE_WAVES_DB,
-    Cutoff,
-    detect_cutoff,
-    grid_hz,
-    smoothed,
-)
-from lily.bandwidth.segments import IntervalSpectra, find_segments
+from lily.bandwidth.cutoff import NOISE_WAVES_DB
+from lily.bandwidth.statistics import EXCEEDED, BandStatistics, Limits, Segments
 from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.errors import InputError
 
 BIN_HZ = 48_000 / 2048  # target resolution: 1.5 % of the lowest cutoff
-EXCEEDED = 0.005  # share of frames
-SPARED_FRAMES = 3  # a click touches two frames, three at worst
-LEVELS_DB = (LOWEST_DB, 20.0)
-LEVEL_STEP_DB = 0.5
 CELL_HZ = 375.0  # width of the cells in which codec holes are counted
 HEARD_DB = -60.0  # frames without a cell this loud are ignored
 EMPTY_DB = (-85.0, -112.0)  # under the frame's loudest cell (window leakage), absolute (dither)
 SOUNDS_DB = 12.0  # above empty, a cell holds sound
 HOLE_BAND = (0.45, 0.93)  # x cutoff: where codecs leave holes first
+DISTINCT = 2 ** (1 / 4)  # ratio of cutoffs from which a channel differs from the loudest
+SAME_BOUNDARY_SECONDS = 0.5  # two intervals: boundaries of channels that are one
 
 
 @dataclass(frozen=True)
@@ -53,10 +40,11 @@ class Bandwidth:
 
 
 class BandwidthMeter:
-    """Measure the bandwidth of a stream of blocks (C, n); memory does not grow with duration.
+    """Measure the bandwidth of a stream of blocks (C, n).
 
-    `nyquist_hz` bounds the result: half the sample rate before resampling.
-    Raises InputError for a rate below 8 Hz or a bound that is not above 0.
+    `nyquist_hz` bounds the result: half the sample rate before resampling. Memory grows by 5 MB an
+    hour; with several channels, by as much for each of them too. Raises InputError for a rate below
+    8 Hz or a bound that is not above 0.
     """
 
     def __init__(self, sample_rate: int = 48_000, nyquist_hz: float | None = None) -> None:
@@ -65,21 +53,15 @@ class BandwidthMeter:
             raise InputError(
                 f"Cannot measure at {sample_rate} Hz up to {bound:g} Hz; give positive rates."
             )
-        self._bound = float(bound)
+        self._bound, self._rate = float(bound), sample_rate
         self._size = max(16, 1 << round(math.log2(sample_rate / BIN_HZ)))
         self._bin_hz = sample_rate / self._size
         window = _blackman_harris(self._size)
         self._window = window / (window.sum() / 2)  # a full-scale sine reads 0 dB
         self._noise_db = 10 * math.log10(float(self._window.square().sum()))  # of white, power 1
-        levels = round((LEVELS_DB[1] - LEVELS_DB[0]) / LEVEL_STEP_DB)
-        self._counts = torch.zeros(self._size // 2 + 1, levels, dtype=torch.int32)
-        self._frames = 0
         self._rest: Tensor | None = None  # (C, n), shorter than a frame
-        self._hop_seconds = self._size // 2 / sample_rate
-        self._intervals = IntervalSpectra(self._bin_hz, self._size // 2 + 1, self._hop_seconds)
-        self._boundaries = BoundaryLocator(
-            self._bin_hz, self._size // 2 + 1, self._intervals.per_interval
-        )
+        self._loudest = self._statistics()  # of the loudest channel in every bin
+        self._channels: list[BandStatistics] = []  # of each channel, if there are several
         self._cell = max(1, round(CELL_HZ / self._bin_hz))  # bins
         self._holes = torch.zeros(self._size // 2 // self._cell, dtype=torch.int64)
         self._heard = 0  # frames
@@ -97,24 +79,24 @@ class BandwidthMeter:
 
     def result(self) -> Bandwidth:
         """Return the bandwidth of everything pushed so far; silence and nothing are full."""
-        if self._frames == 0 and self._rest is not None and self._rest.numel():
-            self._count(torch.nn.functional.pad(self._rest, (0, self._size - self._rest.shape[-1])))
-        cutoff = Cutoff(self._bound)
-        if self._frames:
-            spectrum = self._spectrum()
-            places = grid_hz((spectrum.size - 1) * self._bin_hz) / self._bin_hz
-            cutoff = self._cutoff(smoothed(spectrum, places))
+        self._complete()
+        cutoff = self._loudest.cutoff(self._limits())
         return Bandwidth(cutoff.hz, cutoff.hz >= FULL_BAND_HZ, cutoff.steep)
 
-    def segments(self) -> tuple[tuple[float, float], ...]:
+    def segments(self) -> Segments:
         """Return segments as (start in seconds, cutoff in Hz); a single one has `result`'s."""
-        whole = self.result().cutoff_hz
-        found = find_segments(self._intervals.levels(), whole, self._cutoff)
-        segments = [(0.0, found[0][1])]
-        for (_, before_hz), (interval, hz) in zip(found, found[1:], strict=False):
-            frame = self._boundaries.locate(interval, before_hz, hz)
-            segments.append((frame * self._hop_seconds, hz))
-        return tuple(segments)
+        self._complete()
+        return self._loudest.segments(self._limits())
+
+    def channel_segments(self) -> tuple[Segments, ...]:
+        """Return the segments of each channel; empty if all have those of `segments`.
+
+        A channel has its own cutoff where that is a quarter octave or more below that of `segments`
+        at the time, else the same cutoff; a silent channel has the same.
+        """
+        loudest = self.segments()
+        own = [_narrower(channel.segments(self._limits()), loudest) for channel in self._channels]
+        return tuple(own) if any(segments != loudest for segments in own) else ()
 
     def holes(self, cutoff_hz: float) -> float:
         """Return the share of cells below a cutoff that are empty with sound above them."""
@@ -122,17 +104,33 @@ class BandwidthMeter:
         cells = self._holes[first : max(stop, first + 1)]
         return float(cells.double().mean()) / self._heard if self._heard and cells.numel() else 0.0
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the statistics so far, in bytes."""
+        return sum(statistics.nbytes for statistics in (self._loudest, *self._channels))
+
+    def _statistics(self) -> BandStatistics:
+        return BandStatistics(self._bin_hz, self._size // 2 + 1, self._size // 2 / self._rate)
+
+    def _limits(self) -> Limits:
+        return Limits(self._bound, self._noise_ceiling_db())
+
+    def _complete(self) -> None:
+        """Count a recording shorter than a frame as one frame."""
+        if self._loudest.frames == 0 and self._rest is not None and self._rest.numel():
+            self._count(torch.nn.functional.pad(self._rest, (0, self._size - self._rest.shape[-1])))
+
     def _count(self, samples: Tensor) -> None:
-        """Count every whole frame of (C, n): the loudest channel's level in every bin."""
+        """Count every whole frame of (C, n)."""
         frames = samples.unfold(-1, self._size, self._size // 2) * self._window
-        power = torch.fft.rfft(frames).abs().square().amax(dim=0)  # (L, F)
-        levels = (10 * torch.log10(power + 1e-20) - LEVELS_DB[0]) / LEVEL_STEP_DB
-        index = levels.long().clamp(0, self._counts.shape[1] - 1).T  # (F, L)
-        self._counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.int32))
-        self._frames += power.shape[0]
-        self._intervals.add(power)
-        self._boundaries.add(power)
-        self._count_holes(power)
+        power = torch.fft.rfft(frames).abs().square()  # (C, L, F)
+        if len(power) > 1:
+            self._channels = self._channels or [self._statistics() for _ in power]
+            for channel, own in zip(self._channels, power, strict=True):
+                channel.add(own)
+        loudest = power.amax(dim=0)
+        self._loudest.add(loudest)
+        self._count_holes(loudest)
 
     def _count_holes(self, power: Tensor) -> None:
         """Count, cell by cell, the frames (L, F) that are empty there and hold sound above it."""
@@ -146,21 +144,32 @@ class BandwidthMeter:
         self._holes[:-1] += holes.sum(dim=0)
         self._heard += len(levels)
 
-    def _spectrum(self) -> np.ndarray:
-        """Return the level (F,) in dB that `EXCEEDED` of the frames exceed."""
-        spared = max(round(EXCEEDED * self._frames), min(SPARED_FRAMES, self._frames // 4))
-        above = self._counts.flip(1).cumsum(1)  # frames at this level or louder
-        steps = (above <= spared).sum(dim=1)  # levels from the top that too few reach
-        return LEVELS_DB[1] - LEVEL_STEP_DB * (steps.double().numpy() + 0.5)
-
-    def _cutoff(self, smooth: np.ndarray) -> Cutoff:
-        return detect_cutoff(smooth, self._bound, self._noise_ceiling_db())
-
     def _noise_ceiling_db(self) -> float:
         """Return the highest level of quantisation noise, with triangular dither assumed."""
         step = 2.0**-7 if self._byte_grid else 2.0**-15
         peaks = 10 * math.log10(-math.log(EXCEEDED))  # what 0.5 % of noise frames exceed
         return 10 * math.log10(step**2 / 4) + self._noise_db + peaks + NOISE_WAVES_DB
+
+
+def _narrower(own: Segments, loudest: Segments) -> Segments:
+    """Return a channel's own cutoffs where they are clearly below the loudest's, else those."""
+    own = tuple((_shared_start(start, loudest), hz) for start, hz in own)
+    segments: list[tuple[float, float]] = []
+    for start in sorted({start for start, _ in (*own, *loudest)}):
+        own_hz, loudest_hz = (_cutoff_at(start, track) for track in (own, loudest))
+        hz = own_hz if own_hz * DISTINCT <= loudest_hz else loudest_hz
+        if not segments or hz != segments[-1][1]:
+            segments.append((start, hz))
+    return tuple(segments)
+
+
+def _shared_start(start: float, loudest: Segments) -> float:
+    nearest = min((other for other, _ in loudest), key=lambda other: abs(other - start))
+    return nearest if abs(nearest - start) <= SAME_BOUNDARY_SECONDS else start
+
+
+def _cutoff_at(seconds: float, segments: Segments) -> float:
+    return [hz for start, hz in segments if start <= seconds][-1]
 
 
 def _blackman_harris(size: int) -> Tensor:

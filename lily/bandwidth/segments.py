@@ -76,6 +76,11 @@ class IntervalSpectra:
         if done:
             self._stored.append(self._bytes(torch.stack(done)))
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the levels so far, in bytes."""
+        return sum(levels.nbytes for levels in self._stored)
+
     def levels(self) -> np.ndarray:
         """Levels (N, G) of the intervals so far, as bytes; drops a last one under half full."""
         rest = []

@@ -4,38 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import RATE, low, meter_of, music
 
 from lily.audio.read import read_audio
-from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp.codec import mp3, round_trip
-from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.ui.examples import RECORDINGS
-
-RATE = 48_000
-
-
-def music(seed: int, seconds: float, slope_db: float = -6.0) -> torch.Tensor:
-    """Noise (1, T) in bursts and pauses, falling by ``slope_db`` an octave, full band."""
-    generator = torch.Generator().manual_seed(seed)
-    length = int(seconds * RATE)
-    spectrum = torch.fft.rfft(torch.randn(1, length, generator=generator).double())
-    octaves = torch.log2(torch.linspace(0, RATE / 2, spectrum.shape[-1]).clamp(min=100.0) / 100)
-    shaped = torch.fft.irfft(spectrum * 10 ** (slope_db * octaves / 20), n=length)
-    bursts = torch.rand(1, 1, max(2, int(seconds * 4)), generator=generator)
-    bursts = bursts * (torch.rand(bursts.shape, generator=generator) > 0.3)
-    x = shaped * torch.nn.functional.interpolate(bursts, length, mode="linear")[0].square()
-    return (0.5 * x / x.abs().max()).float()
-
-
-def low(x: torch.Tensor, cutoff_hz: float) -> torch.Tensor:
-    return filter_whole(x, lowpass_kernel(0.97 * cutoff_hz, 1.03 * cutoff_hz, RATE))
-
-
-def meter_of(x: torch.Tensor, block: int = 50_000, **options: float) -> BandwidthMeter:
-    meter = BandwidthMeter(**options)
-    for part in x.split(block, dim=-1):
-        meter.push(part)
-    return meter
 
 
 def segments(*parts: torch.Tensor, **options: float) -> list[tuple[float, float]]:
@@ -127,10 +100,15 @@ def test_block_sizes_and_channels_change_nothing() -> None:
     assert segments(torch.cat([0 * x, x])) == expected
 
 
-def test_what_is_kept_of_an_hour_is_a_few_megabytes() -> None:
-    meter = meter_of(music(14, 20.0))
-    kept = meter._intervals.levels().nbytes + sum(x.nbytes for x in meter._boundaries._stored)
-    assert 180 * kept < 6e6
+@pytest.mark.parametrize("channels", [1, 2])
+def test_statistics_grow_by_a_few_megabytes_an_hour_for_each_signal(channels: int) -> None:
+    meter = meter_of(music(14, 10.0).repeat(channels, 1))
+    signals = 1 if channels == 1 else 1 + channels  # the loudest of all, and each alone
+    before = meter.nbytes
+    for _ in range(2):
+        meter.push(music(14, 10.0).repeat(channels, 1))
+    assert before < 2e6 * signals
+    assert 180 * (meter.nbytes - before) < 6e6 * signals
 
 
 @pytest.mark.parametrize("narrow_first", [False, True])
