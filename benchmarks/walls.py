@@ -58,7 +58,7 @@ def fill(engine: InferenceEngine, reference: Tensor, case: Case, index: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "given.wav"
         write_audio(path, degraded.samples, SAMPLE_RATE)
-        made = engine.run_inference(path, f"{folder}/out", seed=0, cutoff_hz=degraded.told)
+        made = engine.run_inference(path, f"{folder}/out", seed=0, cutoff_hz=degraded.cutoffs)
         return read_audio(made.output)
 
 

@@ -1,7 +1,7 @@
 """Say what went wrong to the person who can fix it.
 
 Every message is one sentence or two: what was given, what is allowed, what to do. The command line
-prints them and exits with 2, the page shows them and goes on serving.
+prints them and exits with 2, the page shows them and keeps serving.
 """
 
 

@@ -61,7 +61,7 @@ def restore(engine: InferenceEngine, name: str, path: Path, folder: Path) -> Non
         "before": overview(folder / "before.wav", result.seconds, FOLDER / f"{name}.before.webp"),
         "after": overview(result.output, result.seconds, FOLDER / f"{name}.after.webp"),
     }
-    told = {
+    stored = {
         "title": TITLES[name],
         "summary": summary(result),
         "seed": SEED,
@@ -70,7 +70,7 @@ def restore(engine: InferenceEngine, name: str, path: Path, folder: Path) -> Non
         "command": command(Request(path, "lily-mini"), result),
         "peaks": {key: view.peaks for key, view in views.items()},
     }
-    text = json.dumps(told, indent=1) + "\n"
+    text = json.dumps(stored, indent=1) + "\n"
     (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from lily.errors import InputError
 
 __all__ = ["AudioInfo", "AudioWriter", "DecodeWarning", "probe", "read_audio", "read_blocks"]
 
-LOUDEST = 2.0**32  # full scale is 1.0, but of 32-bit integers that nobody scaled
+LOUDEST = 2.0**32  # full scale is 1.0, but unscaled 32-bit integers exceed it
 
 
 def read_blocks(

@@ -117,7 +117,7 @@ def _is_chunk(file: BinaryIO, place: int, length: int, layout: Layout) -> bool:
 
 
 def _au(file: BinaryIO, length: int) -> tuple[BinaryIO, list[DecodeWarning]]:
-    """A Sun AU: samples run to the end of the file, whatever its header says."""
+    """A Sun AU: samples run to the end of the file; the header's size is not used."""
     data = file.read(8)
     if len(data) < 8:
         return file, []

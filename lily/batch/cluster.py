@@ -282,7 +282,7 @@ def _start_local(options: dict[str, Any]) -> None:
 
 
 def _check_listening(address: str) -> None:
-    """Raise OSError if nobody listens at host:port; Ray itself would retry for minutes."""
+    """Raise OSError if no server listens at host:port; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10.0).close()

@@ -93,7 +93,7 @@ def _name(one: Found) -> str:
 
 
 def _without_duplicates(found: Iterable[Found], known: Mapping[str, Known]) -> list[Found]:
-    """One entry per file, however often and in whatever spelling a list names it.
+    """One entry per file, also if a list names it several times or in different spellings.
 
     The spelling that the manifest knows is kept, or else the first in order.
     """

@@ -1,6 +1,6 @@
 """Restore a worker's share of the recordings: download, hash, upsample in shared batches, commit.
 
-Every recording ends in a row for the manifest, whatever happens to it.
+Every recording ends in a row of the manifest, also one that failed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ FULL_SCALE = 1.0 - 2.0**-22  # the last 24-bit step below full scale, or beyond
 
 # Limits of the checks.
 NULL_DB = 60.0  # a difference this far down lies below the noise of any recording
-ROUNDING_DB = -140.0  # rounding to 24 bits makes -146 dBFS, whatever the recording's level
+ROUNDING_DB = -140.0  # rounding to 24 bits makes -146 dBFS, independently of the recording's level
 LEVEL_DB = 0.01  # a hundredth of an audible change
 DC = 1e-5  # of full scale: -100 dBFS
 ENDS = 1.0  # full-scale samples: the generated band is cut off at both ends, which leaves DC

@@ -92,7 +92,7 @@ def _null_test(
     rate = info.sample_rate
     detected = _detected(against, recording, rate)
     cutoffs = Cutoffs.from_seconds(given or detected, rate)
-    # A full band that nobody asked to replace is copied.
+    # A full band is copied unless a cutoff was requested.
     meter = OutputMeter(None if cutoffs.full and len(given) != 1 else cutoffs, rate)
     output_hash = SampleHash()
     input_hash = AudioHash(recording.sample_rate, recording.channels)

@@ -41,10 +41,10 @@ def run_compare(options: argparse.Namespace) -> int:
     result = follow(events, options.input, takes=2)
     comparison = examine(result, reference)
     if options.json:
-        told = figures(comparison)
-        told["files"] = {name: str(path) for name, path in comparison.files.items()}
-        told["real_time_factor"] = round(result.on.real_time_factor, 4)
-        print(json.dumps(told))
+        row = figures(comparison)
+        row["files"] = {name: str(path) for name, path in comparison.files.items()}
+        row["real_time_factor"] = round(result.on.real_time_factor, 4)
+        print(json.dumps(row))
         return 0
     print(
         f"{result.off.output} and {result.on.output.name}: {result.on.seconds:.2f} s, cutoff "

@@ -1,6 +1,6 @@
 """Measure a model on this machine: seconds by stage, real-time factor, evaluations, peak memory.
 
-What is measured is the engine itself on a recording made from a seed; the stages are told apart by
+What is measured is the engine itself on a recording made from a seed; the stages are separated by
 hooks on the networks, so nothing is run that a user's run would not. Ratios (encoder on against
 off) come from rounds that alternate in one process, as medians: a shared machine changes its speed
 by the minute.

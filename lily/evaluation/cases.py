@@ -43,7 +43,7 @@ class Degraded:
 
     samples: Tensor
     cutoff_hz: float  # where LSD-HF begins
-    told: float | tuple[tuple[float, float], ...]  # what the engine is given as the cutoff
+    cutoffs: float | tuple[tuple[float, float], ...]  # given to the engine, in Hz
     judged: slice  # the samples that are compared
 
 
@@ -68,9 +68,9 @@ def _changing(case: Case, reference: Tensor, low: Tensor, wide_first: bool) -> D
     ramp = ((torch.arange(length) - border) / FADE + 0.5).clamp(0, 1)
     wide = 1 - ramp if wide_first else ramp
     full_hz = SAMPLE_RATE / 2 - 1_000
-    told = ((0.0, full_hz), (border / SAMPLE_RATE, case.value))
+    cutoffs = ((0.0, full_hz), (border / SAMPLE_RATE, case.value))
     judged = slice(border + FADE, length)
     if not wide_first:
-        told = ((0.0, case.value), (border / SAMPLE_RATE, full_hz))
+        cutoffs = ((0.0, case.value), (border / SAMPLE_RATE, full_hz))
         judged = slice(0, border - FADE)
-    return Degraded(wide * reference + (1 - wide) * low, case.value, told, judged)
+    return Degraded(wide * reference + (1 - wide) * low, case.value, cutoffs, judged)

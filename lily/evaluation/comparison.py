@@ -93,7 +93,7 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON: settings, files by name, differences, distances; no times."""
     result = comparison.result
     spans = zip(result.chunks, comparison.chunk_db, strict=True)
-    told = {
+    found = {
         **result.to_dict(),
         "files": {name: path.name for name, path in comparison.files.items()},
         "difference_db": comparison.difference_db,
@@ -103,13 +103,13 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         ],
     }
     if comparison.distances:
-        told["distances"] = {
+        found["distances"] = {
             name: {
                 key: None if value is None else round(value, 4) for key, value in asdict(of).items()
             }
             for name, of in comparison.distances.items()
         }
-    return told
+    return found
 
 
 def _differences(
@@ -129,12 +129,12 @@ def _differences(
         ratio = of_difference / of_both if of_both > 0 else 0.0
         return round(max(EQUAL_DB, 10 * float(np.log10(max(ratio, 1e-12)))), 1)
 
-    told = []
+    found = []
     for start, stop in result.chunks:
         chosen = (centres >= start) & (centres < stop)
         chosen[min(count - 1, int((start + stop) / 2 / off.seconds * count))] = True
-        told.append(decibels(chosen))
-    return tuple(told), decibels(np.ones(count, bool))
+        found.append(decibels(chosen))
+    return tuple(found), decibels(np.ones(count, bool))
 
 
 def _written(reference: Reference | None, result: ComparisonResult) -> Path | None:

@@ -1,4 +1,4 @@
-"""Can generated highs be told from recorded ones: the AUC of a small classifier, 0.5 at best.
+"""AUC of a small classifier between generated and recorded highs; 0.5 is indistinguishable.
 
 Patches of 64 bands by 32 frames (0.17 s) show the highs with the octave below the cutoff, so that
 "does not fit the lows" counts; they end at 16 kHz, so that a recording's own end is no clue. A

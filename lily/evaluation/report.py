@@ -63,7 +63,7 @@ def by_collection(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def realism(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The AUC of the classifier by case and system; 0.5 where nothing can be told apart."""
+    """The AUC of the classifier by case and system; 0.5 is indistinguishable."""
     made = []
     for case, system, chosen in _groups(rows):
         if system in JUDGED_FOR_REALISM:

@@ -174,7 +174,7 @@ class _Run:
                 encoder=encoder,
                 steps=self.settings.steps,
                 seed=self.settings.first_seed + seed,
-                cutoff_hz=degraded.told,
+                cutoff_hz=degraded.cutoffs,
                 **given,
             )
             with tempfile.TemporaryDirectory(dir=self.folder) as out:
@@ -185,7 +185,7 @@ class _Run:
         return outputs, fmean(speeds)
 
     def _control(self, index: int, control: str) -> GlobalContext:
-        """What the encoder is told instead of the truth."""
+        """The knowledge given to the encoder instead of the true one."""
         if control == "wrong":
             return self._context(self._stranger(index))
         context = self._context(index)
@@ -218,7 +218,7 @@ class _Run:
         if index not in self.contexts:
             degraded = degrade_for(self.case, self.items[index].reference, index)
             path = self._written(index, degraded)
-            options = UpsampleOptions(cutoff_hz=degraded.told)
+            options = UpsampleOptions(cutoff_hz=degraded.cutoffs)
             self.contexts[index] = self.engine.context_of(path, options)
         return self.contexts[index]
 

@@ -2,7 +2,7 @@
 
 Chunks overlap; an item is one channel of one chunk. The sampled log-mels are cross-faded in the
 log-mel domain into one continuous log-mel per variant, in order. Only a few chunks are held,
-whatever the duration.
+independently of the duration.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def items_for(settings: InferenceConfig, device: torch.device, precision: torch.
     """Items sampled together: the preset's on a CPU, on a GPU as many as its memory holds.
 
     A function of model, machine and precision, never of the recordings, so that the same seed gives
-    the same bits whatever else there is to do.
+    the same bits in every batch.
     """
     if device.type != "cuda":
         return settings.batch

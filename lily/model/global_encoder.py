@@ -223,7 +223,7 @@ class ContextReader:
         # Summed on the CPU: a GPU adds repeated indices in any order, and bits would vary.
         self._sums = torch.zeros(1, bins, encoder.config.hidden)
         self._counts = torch.zeros(1, bins)
-        # Frames before the start are masked to zero whatever they hold.
+        # Frames before the start are masked to zero.
         self._held = torch.zeros(HALO, encoder.config.mel_bins)
         self._next = 0  # first frame of the next block
 

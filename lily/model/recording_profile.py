@@ -1,4 +1,4 @@
-"""The profile of a recording: twelve figures that say how its highs are, whatever is played.
+"""The profile of a recording: twelve figures that describe its highs independently of its content.
 
 The first entries of the encoder's vector are its estimate of them, the next as many the logarithm
 of each estimate's variance; training scores both by the Gaussian log-likelihood. Because the U-Net

@@ -89,7 +89,7 @@ def publish(
 def space_files(name: str) -> dict[str, Path | bytes]:
     """The files of a Space for the model ``name``: path in the Space to a file here, or content.
 
-    Only files that git tracks are uploaded: whatever else lies in the clone may be private. Raises
+    Only files that git tracks are uploaded: other files in the clone may be private. Raises
     PublishError where Lily is not in a clone, or a tracked file is missing.
     """
     files: dict[str, Path | bytes] = {path: ROOT / path for path in _tracked(SPACE)}

@@ -242,7 +242,7 @@ def _press_one(album: Album, folder: Path, config: TrainingConfig, mel: MelConfi
     heard = live_through(parts, under, config, mel, generator, effect=album.effect)
     for name, values in (("target", heard.target), ("low", heard.low)):
         save_array(folder / f"{album.key}.{name}.npy", values.half().numpy())
-    # The original is complete up to here: where one layer ends, the other goes on.
+    # The original is complete up to here: where one layer ends, the other continues.
     edge_hz = max(min(edges), min(edges_under, default=0.0)) * heard.speed
     facts = {
         "frames": len(heard.low),

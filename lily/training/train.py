@@ -82,7 +82,7 @@ def train(
         model = load_model(config, device)
     for name in STAGES:
         if name not in stages:
-            if not adapter:  # what lies below an adapter is the base's, whatever ``out`` holds
+            if not adapter:  # the layers below an adapter are the base's
                 _load_finished(model, out, name, stages if base is None else ())
             continue
         if name in ("diffusion", "finish", "encoder"):

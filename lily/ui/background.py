@@ -22,14 +22,14 @@ def follow(work: Callable[[Callable[[E], None]], T]) -> Generator[E | None, None
     Raises what the work raises. Closing the generator ends the work the next time it tells, and
     waits until it has ended.
     """
-    told: queue.Queue[E] = queue.Queue()
+    events: queue.Queue[E] = queue.Queue()
     cancelled = threading.Event()
     outcome: dict[str, Any] = {}
 
     def tell(event: E) -> None:
         if cancelled.is_set():
             raise Cancelled
-        told.put(event)
+        events.put(event)
 
     def run() -> None:
         try:
@@ -40,9 +40,9 @@ def follow(work: Callable[[Callable[[E], None]], T]) -> Generator[E | None, None
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        while thread.is_alive() or not told.empty():
+        while thread.is_alive() or not events.empty():
             try:
-                event = told.get(timeout=LOOK_SECONDS if thread.is_alive() else 0)
+                event = events.get(timeout=LOOK_SECONDS if thread.is_alive() else 0)
             except queue.Empty:
                 yield None
             else:

@@ -68,7 +68,7 @@ class Cache:
         finally:
             with self._lock:
                 self._held.subtract(entries)
-                self._held += Counter()  # drops what nobody holds any more
+                self._held += Counter()  # drops entries without holders
             for entry in entries:
                 with contextlib.suppress(OSError):  # it was a run's, which removed it
                     os.utime(entry)

@@ -39,28 +39,28 @@ TITLES = {
 
 def example(name: str) -> dict[str, Any]:
     """The player's value for a finished example; nothing is computed."""
-    told = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     sources = [
         {"key": "input", "label": "Before", "path": str(FOLDER / f"{name}.before.ogg")},
         {"key": "on", "label": "After", "highs": str(FOLDER / f"{name}.highs.ogg")},
     ]
     for source, image in zip(sources, ("before", "after"), strict=True):
         source["spectrum"] = str(FOLDER / f"{name}.{image}.webp")
-        source["peaks"] = told["peaks"][image]
+        source["peaks"] = stored["peaks"][image]
     return {
         "run": "",
         "name": f"example-{name}",
-        "title": told["title"],
+        "title": stored["title"],
         "badge": "Example",
-        "summary": told["summary"],
-        "seed": told["seed"],
-        "seconds": told["seconds"],
+        "summary": stored["summary"],
+        "seed": stored["seed"],
+        "seconds": stored["seconds"],
         "sources": sources,
-        "cutoffs": told["cutoffs"],
+        "cutoffs": stored["cutoffs"],
         "gain_db": list(GAIN_DB),
         "formats": [{"key": key, "label": label} for key, label in FORMATS.items()],
         "facts": [],
         "scores": NO_SCORES,
         "files": [],
-        "command": told["command"],
+        "command": stored["command"],
     }

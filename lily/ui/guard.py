@@ -1,8 +1,8 @@
-"""Stop requests that no page of ours sends, before Gradio reads them.
+"""ASGI middleware that refuses requests which the page never sends, before Gradio reads them.
 
-Bodies are limited: Gradio limits a file, but not how many come at once, nor the JSON it reads into
-memory. Uploads are refused while there is no room for them, this server is nobody's proxy, and a
-full queue is told in words for a person.
+It limits the size of bodies (Gradio limits one file, but neither their number nor the JSON that it
+reads into memory), refuses uploads while the disk is full, blocks Gradio's proxy route, and answers
+with a plain sentence when the queue is full.
 """
 
 from __future__ import annotations

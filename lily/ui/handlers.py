@@ -185,7 +185,7 @@ class Handlers:
         """Show the chunks that were finished when the visitor's run was stopped, if any were.
 
         Waits, without a thread, until the step has ended, or until the visitor has gone or gone on.
-        What the run told last may reach the page after ``stop``, so this says again that it ended.
+        The run's last event may reach the page after ``stop``, so this repeats that it ended.
         """
         name = _session(visitor)
         nothing = {self._answer.progress: gr.skip()}
@@ -227,7 +227,7 @@ class Handlers:
         """Restore the missing top of a recording; the answer is a list of 48 kHz files and figures.
 
         encoder is on, off or both (two files, off first, from the same seed); steps, sampler and
-        guidance default to the preset's own; without a seed one is drawn and told; cutoff is in
+        guidance default to the preset's own; without a seed one is drawn and returned; cutoff is in
         Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on; it is detected unless
         given. While it runs, the figures hold only progress. The last ones
         hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks,
@@ -255,7 +255,7 @@ class Handlers:
         """Fill a recording in with the encoder off and on, from the same noise, and compare them.
 
         steps, sampler and guidance default to the preset's own; without a seed one is drawn and
-        told; cutoff is in Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on, and
+        returned; cutoff is in Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on, and
         detected unless given; reference is the full-band original. The
         answer is a list of 48 kHz files (off, on, their difference, with a reference its aligned
         copy) and figures: the settings, difference_db of the whole and of every chunk (power of
@@ -267,8 +267,8 @@ class Handlers:
         for last in self._program(lambda: request_of(audio, preset, *values)):
             yield None, {"progress": last.progress}
         assert last.comparison is not None
-        told = comparison_figures(last.comparison) | {"command": last.command}
-        yield [str(path) for path in last.comparison.files.values()], told
+        figures = comparison_figures(last.comparison) | {"command": last.command}
+        yield [str(path) for path in last.comparison.files.values()], figures
 
     def _program(self, asked: Callable[[], Request]) -> Iterator[Snapshot]:
         """Run for a program, which gets an error in words."""

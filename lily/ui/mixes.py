@@ -1,7 +1,7 @@
 """Keep finished results by an unguessable name, and render one of them at another mix.
 
-A browser names a result, a take, a level and a format, never a path; whatever it sends is treated
-as arbitrary.
+A browser names a result, a take, a level and a format, never a path; every value
+it sends is treated as arbitrary.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lay the page out and wire it: a recording and one button, the player, two public endpoints.
 
-Whatever needs the engine shares one concurrency group of one, so that a second visitor waits and
-sees the position. ``/upsample`` and ``/compare`` are its contract with programs.
+All handlers that need the engine share a concurrency group of one, so that a second visitor waits
+and sees the position. ``/upsample`` and ``/compare`` are its contract with programs.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Progress:
         self._times: list[tuple[float, float]] = []
         self._phase, self._text = "waiting", "Waiting for a free place"
         self._fraction: float | None = None  # of a download
-        self._memory: int | None = None  # bytes foretold, where that is worth a word
+        self._memory: int | None = None  # bytes predicted, if enough to mention
 
     def expect(self, estimate: Estimate) -> None:
         """Tell the time left from now on by ``estimate``."""

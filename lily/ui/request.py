@@ -53,7 +53,7 @@ class Request:
             guidance=self.guidance,
             seed=self.seed,
             cutoff_hz=self.cutoff_hz,
-            resume=True,  # a run that was stopped or lost goes on when it is asked for again
+            resume=True,  # a stopped or lost run continues when it is requested again
         )
 
 

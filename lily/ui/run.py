@@ -286,7 +286,7 @@ class Run:
 
 
 def _close(steps: Iterator[Snapshot]) -> None:
-    """End a run that nobody waits for."""
+    """End an abandoned run."""
     try:
         steps.close()  # type: ignore[attr-defined]
     except Exception:

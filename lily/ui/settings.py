@@ -21,7 +21,7 @@ class Settings:
     max_run_seconds: float = 7200.0  # a run's time limit; what is finished by then is kept
     keep_seconds: float = 21_600.0  # uploads and results, from their last use; longer than a run
     cache_mb: int = 20_000  # all of them; comparing an hour of stereo makes 6,300 MB
-    queue_places: int = 40  # visitors who may wait; the next one is told that the page is full
+    queue_places: int = 40  # visitors who may wait; the next one sees that the page is full
     model: str = BUNDLED  # the default model: a preset, a model folder or a Hub id
     server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
     port: int | None = None  # None: the first free one from 7860

@@ -23,7 +23,7 @@ NOTHING_FETCHED = (
 def uploads_only(component: gr.blocks.Block) -> None:
     """Make a component refuse addresses that are not of an upload.
 
-    Any component takes files from a client, whatever it shows: Gradio fetches what looks like one.
+    Gradio fetches any value that looks like a file, also for components that show none.
     """
     keep = component.async_move_resource_to_block_cache
 

@@ -81,8 +81,8 @@ class BlindPanel {
     }));
     const { name, seed } = this.player.about();
     this.find(".keep").onclick = () => {
-      const told = JSON.stringify({ ...result, recording: name, seed }, null, 2);
-      const link = URL.createObjectURL(new Blob([told], { type: "application/json" }));
+      const answers = JSON.stringify({ ...result, recording: name, seed }, null, 2);
+      const link = URL.createObjectURL(new Blob([answers], { type: "application/json" }));
       this.player.save(link, `${name}.abx.json`);
       setTimeout(() => URL.revokeObjectURL(link), 10_000);
     };
