@@ -22,7 +22,9 @@ NULL_DB = 60.0  # a difference this far down lies below the noise of any recordi
 ROUNDING_DB = -140.0  # rounding to 24 bits makes -146 dBFS, independently of the recording's level
 LEVEL_DB = 0.01  # a hundredth of an audible change
 DC = 1e-5  # of full scale: -100 dBFS
-ENDS = 1.0  # full-scale samples: the generated band is cut off at both ends, which leaves DC
+ENDS = (
+    1.0  # samples at the output's peak: the generated band is cut off at both ends, which leaves DC
+)
 CORRELATION = 0.001
 SEAM = 0.05
 SEAM_ERRORS = 3.0  # standard errors: what chance does to the score of a few joins
@@ -129,6 +131,7 @@ def checks(found: Measurements, samples: tuple[int, int], subtype: str) -> tuple
     """
     expected, length = samples
     null = found.null
+    peak = max(1.0, 10 ** (found.true_peak_db[1] / 20))  # highs beyond full scale leave more DC
     clipped = 0 if subtype == "FLOAT" else max(0, found.at_full_scale[1] - found.at_full_scale[0])
     rows = [
         Check("Length", f"{length:,} of {expected:,}", "samples", length == expected),
@@ -144,7 +147,7 @@ def checks(found: Measurements, samples: tuple[int, int], subtype: str) -> tuple
             "DC, change",
             found.dc_change,
             "of full scale",
-            found.dc_change <= DC + ENDS / max(1, length),
+            found.dc_change <= DC + ENDS * peak / max(1, length),
         ),
     ]
     if null.correlation_change is not None:

@@ -77,7 +77,7 @@ def test_flac_has_metadata_too_and_becomes_a_float_wav_where_it_would_clip(engin
     quiet, loud = band_limited(1.0, CUTOFF) / 20, band_limited(1.0, CUTOFF)
     loud *= 0.98 / loud.abs().max()
     loud[0, 24_000] = -1.2
-    options = {"seed": 2, "steps": 1, "cutoff_hz": CUTOFF, "format": "flac"}
+    options = {"seed": 1, "steps": 1, "cutoff_hz": CUTOFF, "format": "flac"}
     for name, samples, ending in (("quiet", quiet, "flac"), ("loud", loud, "wav")):
         path = write(tmp_path / f"{name}.wav", samples)
         result = engine.run_inference(path, tmp_path / "o", **options)
