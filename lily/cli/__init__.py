@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lily.cli import (
+    average,
     batch,
     bench,
     compare,
@@ -36,6 +37,7 @@ COMMANDS = {
     "train": (train, "train a preset on a folder of audio"),
     "evaluate": (evaluate, "measure a model against baselines"),
     "convert": (convert, "turn an AudioSR checkpoint into a model folder"),
+    "average": (average, "average the weights of models"),
     "publish": (publish, "upload a model folder to the Hub"),
     "bench": (bench, "measure speed and memory on this machine"),
     "info": (info, "describe a preset"),
