@@ -13,7 +13,16 @@ from lily.ui.run import Snapshot
 from lily.ui.view import NOTHING, mixable, player_value
 from lily.ui.widget import widget
 
-SCRIPTS = ("wav", "transport", "spectrum", "blind_test", "blind_panel", "results", "library")
+SCRIPTS = (
+    "wav",
+    "transport",
+    "spectrum",
+    "blind_test",
+    "blind_panel",
+    "results",
+    "library",
+    "shelf",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Answer:
 
 def progress_panel() -> gr.HTML:
     """Build the panel that tells what a run is doing, inside the current Blocks context."""
-    return widget("chunk_map", idle(), label="Progress", elem_id="chunk-map")
+    return widget("chunk_map", idle(), scripts=("library",), label="Progress", elem_id="chunk-map")
 
 
 def player(mixes: Mixes, first: dict[str, Any] = NOTHING) -> gr.HTML:

@@ -7,8 +7,7 @@ with its traceback and shown as one calm line.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import gradio as gr
 
 from lily.errors import LilyError
-from lily.evaluation.comparison import figures as comparison_figures
 from lily.ui.answer import Answer
 from lily.ui.cache import Cache
 from lily.ui.controls import (
@@ -31,22 +29,16 @@ from lily.ui.controls import (
 )
 from lily.ui.estimate import Pace
 from lily.ui.examples import example
+from lily.ui.jobs import Jobs
 from lily.ui.progress import Progress
-from lily.ui.report import figures
 from lily.ui.request import NO_RECORDING, Request, request_of
-from lily.ui.run import Run, Snapshot
+from lily.ui.run import Run
+from lily.ui.sentences import sentence
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.uses import cutoff_of
 
-log = logging.getLogger(__name__)
-
 LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
-MEMORY = (
-    "There is not enough memory here for this run; give a shorter recording, fewer channels or a "
-    "smaller model."
-)
-SURPRISE = "Something went wrong that should not have; the server's log has the details."
 Updates = dict[Any, Any]
 
 
@@ -60,14 +52,17 @@ class Handlers:
         cache: Cache,
         controls: Controls,
         answer: Answer,
+        pace: Pace,
     ) -> None:
         self._shelf = shelf
         self._settings = settings
         self._cache = cache
         self._controls = controls
         self._answer = answer
-        self._pace = Pace()
+        self._pace = pace
+        self._jobs = Jobs(cache)
         self._runs: dict[str, Run] = {}  # by the visitor's session
+        self.job = gr.State("")  # of the run that is to be continued
 
     def change_preset(
         self,
@@ -156,10 +151,44 @@ class Handlers:
         compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
         values = (recording, preset, "both" if compares else encoder, steps, seed)
         values += (sampler, guidance, cutoff, reference if compares else None)
+        yield from self._follow(values, "", visitor)
+
+    def arm_again(
+        self,
+        event: gr.EventData,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Iterator[Updates]:
+        """Answer the click on Continue: the recording is shown, and its job handed to the run."""
+        self._runs.pop(_session(visitor), None)
+        asked = event._data if isinstance(event._data, dict) else {}
+        try:
+            recording = self._jobs.find(asked.get("job"))[0]
+        except LilyError as error:
+            blank = Progress([], recording=str(asked.get("name", ""))).value()
+            yield self._ended(blank | {"job": str(asked.get("job"))}, "error", str(error))
+            raise gr.Error(str(error), visible=False, print_exception=False) from error
+        blank = Progress([], recording=Path(recording).name).value()
+        shown = {self._answer.progress: blank, self._controls.recording: recording}
+        yield shown | {self.job: asked["job"]} | self._running()
+
+    def run_again(
+        self,
+        job: str,
+        visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
+    ) -> Iterator[Updates]:
+        """Continue an unfinished run from its finished chunks; updates as of ``run``."""
+        yield from self._follow(None, job, visitor)
+
+    def _follow(
+        self, values: tuple[Any, ...] | None, job: str, visitor: gr.Request | None
+    ) -> Iterator[Updates]:
+        """Run a request, or the one of a job."""
         last = Progress([]).value()
         name = _session(visitor)
         try:
-            run = self._run(request_of(*values), listened=True)
+            asked = self._jobs.find(job) if values is None else values
+            request = request_of(*asked)
+            run = self._run(request, job or self._jobs.keep(asked))
             self._runs[name] = run  # for ``stopped``, should this generator be closed
             with closing(run.snapshots()) as snapshots:
                 for snapshot in snapshots:
@@ -171,6 +200,8 @@ class Handlers:
             yield self._ended(last, "error", message)
             raise gr.Error(message, visible=False, print_exception=False) from error
         self._runs.pop(name, None)
+        if last["phase"] == "done":
+            self._jobs.forget(last["job"])
         yield {self._answer.progress: last} | self.free()
 
     def stop(self, progress: dict[str, Any] | None) -> Updates:
@@ -213,75 +244,10 @@ class Handlers:
         """Forget a visitor who has closed the page."""
         self._runs.pop(_session(visitor), None)
 
-    def upsample(
-        self,
-        audio: str,
-        preset: str | None = None,
-        encoder: str = "on",
-        steps: float | None = None,
-        seed: float | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
-        cutoff: str | None = None,
-    ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
-        """Restore the missing top of a recording; the answer is a list of 48 kHz files and figures.
-
-        encoder is on, off or both (two files, off first, from the same seed); steps, sampler and
-        guidance default to the preset's own; without a seed one is drawn and returned; cutoff is in
-        Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on; it is detected unless
-        given. While it runs, the figures hold only progress. The last ones
-        hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks,
-        seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
-        """
-        values = (encoder, steps, seed, sampler, guidance, cutoff)
-        preset = preset or self._shelf.presets[0]
-        for last in self._program(lambda: request_of(audio, preset, *values)):
-            yield None, {"progress": last.progress}
-        results = [figures(take.result) for take in last.takes]
-        files = [str(take.result.output) for take in last.takes]
-        yield files, {"results": results, "command": last.command}
-
-    def compare(
-        self,
-        audio: str,
-        preset: str | None = None,
-        steps: float | None = None,
-        seed: float | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
-        cutoff: str | None = None,
-        reference: str | None = None,
-    ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
-        """Fill a recording in with the encoder off and on, from the same noise, and compare them.
-
-        steps, sampler and guidance default to the preset's own; without a seed one is drawn and
-        returned; cutoff is in Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on, and
-        detected unless given; reference is the full-band original. The
-        answer is a list of 48 kHz files (off, on, their difference, with a reference its aligned
-        copy) and figures: the settings, difference_db of the whole and of every chunk (power of
-        on - off against that of the generated band), and with a reference the log-spectral
-        distances of both. While it runs, the figures hold only progress.
-        """
-        values = ("both", steps, seed, sampler, guidance, cutoff, reference)
-        preset = preset or self._shelf.presets[0]
-        for last in self._program(lambda: request_of(audio, preset, *values)):
-            yield None, {"progress": last.progress}
-        assert last.comparison is not None
-        figures = comparison_figures(last.comparison) | {"command": last.command}
-        yield [str(path) for path in last.comparison.files.values()], figures
-
-    def _program(self, asked: Callable[[], Request]) -> Iterator[Snapshot]:
-        """Run for a program, which gets an error in words."""
-        try:
-            with closing(self._run(asked(), listened=False).snapshots()) as snapshots:
-                yield from snapshots
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
-
-    def _run(self, request: Request, listened: bool) -> Run:
+    def _run(self, request: Request, job: str) -> Run:
         """A run inside Gradio's cache: files there are servable, and expire."""
         places = (self._shelf, self._cache, self._settings)
-        return Run(request, *places, listened=listened, pace=self._pace)
+        return Run(request, *places, pace=self._pace, job=job)
 
     def _running(self) -> Updates:
         stop = self._controls.stop
@@ -301,20 +267,3 @@ def _as_progress(value: Any) -> dict[str, Any]:
     """The progress a browser sent back, or a blank one: what a client sends may be anything."""
     blank = Progress([]).value()
     return value if isinstance(value, dict) and blank.keys() <= value.keys() else blank
-
-
-def sentence(error: Exception) -> str:
-    """What to tell a visitor; a surprise goes to the log whole."""
-    if isinstance(error, LilyError):
-        return str(error)
-    if _memory(error):
-        log.error("A run ran out of memory: %s", error)
-        return MEMORY
-    log.error("A run ended in a surprise", exc_info=error)
-    return SURPRISE
-
-
-def _memory(error: Exception) -> bool:
-    """Whether memory ran out: Python's, a GPU's or, of torch on the CPU, an allocation failed."""
-    named = type(error).__name__ == "OutOfMemoryError"  # torch's own class; no torch in here
-    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import html
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from lily.ui.answer import Answer, player
 from lily.ui.cache import Cache
 from lily.ui.controls import QUIET, Controls, controls
+from lily.ui.endpoints import Endpoints
+from lily.ui.estimate import Pace
 from lily.ui.examples import NAMES, example
 from lily.ui.handlers import Handlers
 from lily.ui.mixes import Mixes
@@ -26,6 +29,12 @@ TITLE = "Lily"
 LEAD = "Gives a recording its missing highs. What was there stays; what is new is generated."
 ABOUT = (Path(__file__).parent / "widgets" / "about.md").read_text(encoding="utf-8")
 NEVER = 10 * 365 * 86_400  # seconds
+AT_ONCE: dict[str, Any] = {
+    "concurrency_limit": None,  # never waits; yet queued, or its error would have no words
+    "show_progress": "hidden",
+    "trigger_mode": "multiple",
+    "api_visibility": "private",
+}
 ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
 
 
@@ -59,11 +68,12 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
                     ]
                 right = Answer(left.progress, player(mixes, example(next(iter(NAMES)))), mixes)
         gr.Markdown(ABOUT, elem_id="about")
-        handlers = Handlers(shelf, settings, cache, left, right)
+        pace = Pace()
+        handlers = Handlers(shelf, settings, cache, left, right, pace)
         for button, key in buttons:
             button.click(partial(handlers.show_example, key), None, right.player, **QUIET)
         _wire(page, handlers, left, right)
-        _endpoints(handlers, shelf)
+        _endpoints(Endpoints(shelf, cache, settings, pace), shelf)
     for block in page.blocks.values():
         uploads_only(block)
     return page.queue(max_size=settings.queue_places)
@@ -72,6 +82,15 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
 def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) -> None:
     """Connect the controls: a run starts at once, waits for the engine, and can be stopped."""
     changed = [*right.outputs, *left.buttons]
+    running = {
+        "show_progress": "minimal",
+        "show_progress_on": right.progress,
+        # A stopped run ends with its step. "once" would drop, without a word, a run that is
+        # asked for in between; the queue makes it wait. Two at once: arm() disables Restore.
+        "trigger_mode": "multiple",
+        "api_visibility": "private",
+        **ENGINE_QUEUE,
+    }
     page.load(handlers.check_encoder, left.preset, left.comparable, **QUIET)
     left.use.change(handlers.choose_use, left.use, left.cutoff, **QUIET)
     left.preset.change(
@@ -88,34 +107,28 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         handlers.arm,
         left.recording,
         changed,
-        concurrency_limit=None,  # never waits; yet queued, or its error would have no words
-        show_progress="hidden",
-        api_visibility="private",
+        **AT_ONCE,
     )
-    run = armed.success(
-        handlers.run,
-        left.inputs,
-        changed,
-        show_progress="minimal",
-        show_progress_on=right.progress,
-        # A stopped run ends with its step. "once" would drop, without a word, a run that is
-        # asked for in between; the queue makes it wait. Two at once: arm() disables Restore.
-        trigger_mode="multiple",
-        api_visibility="private",
-        **ENGINE_QUEUE,
+    armed_again = right.player.retry(
+        handlers.arm_again, None, [*changed, left.recording, handlers.job], **AT_ONCE
     )
-    # Refused by a full queue, it never reached its handler, which gives the buttons back.
-    run.failure(handlers.free, None, left.buttons, **QUIET)
-    # A model that was downloaded just now says only now what it has.
-    run.success(handlers.check_encoder, left.preset, left.comparable, **QUIET)
+    runs = [
+        armed.success(handlers.run, left.inputs, changed, **running),
+        armed_again.success(handlers.run_again, handlers.job, changed, **running),
+    ]
+    for run in runs:
+        # Refused by a full queue, it never reached its handler, which gives the buttons back.
+        run.failure(handlers.free, None, left.buttons, **QUIET)
+        # A model that was downloaded just now says only now what it has.
+        run.success(handlers.check_encoder, left.preset, left.comparable, **QUIET)
     ended = left.stop.click(
-        handlers.stop, right.progress, [right.progress, *left.buttons], cancels=[run], **QUIET
+        handlers.stop, right.progress, [right.progress, *left.buttons], cancels=runs, **QUIET
     )
     ended.then(handlers.stopped, right.progress, changed, **QUIET)
     page.unload(handlers.leave)
 
 
-def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
+def _endpoints(endpoints: Endpoints, shelf: EngineShelf) -> None:
     """Offer what programs may call, with inputs of its own: bounds are the engine's."""
     hidden = {"visible": False}
     recording = gr.Audio(label="Recording", type="filepath", **hidden)
@@ -134,7 +147,7 @@ def _endpoints(handlers: Handlers, shelf: EngineShelf) -> None:
         gr.JSON(label="Figures", **hidden),
     ]
     for name, function, inputs in (
-        ("upsample", handlers.upsample, [recording, preset, encoder, *settings]),
-        ("compare", handlers.compare, [recording, preset, *settings, reference]),
+        ("upsample", endpoints.upsample, [recording, preset, encoder, *settings]),
+        ("compare", endpoints.compare, [recording, preset, *settings, reference]),
     ):
         gr.Button(**hidden).click(function, inputs, outputs, api_name=name, **ENGINE_QUEUE)

@@ -49,11 +49,16 @@ class Progress:
     """What the panel shows: a phase, a bar over all passes, a clock, one row of chunks per run."""
 
     def __init__(
-        self, labels: Sequence[str], clock: Clock = time.monotonic, recording: str = ""
+        self,
+        labels: Sequence[str],
+        clock: Clock = time.monotonic,
+        recording: str = "",
+        job: str = "",
     ) -> None:
         self._rows = [_Row(label) for label in labels]
         self._clock = clock
         self._recording = recording  # its file name
+        self._job = job  # by which a browser may ask for the rest of the run
         self._started = clock()
         self._estimate: Estimate | None = None
         self._bar = 0.0  # never goes back
@@ -143,6 +148,7 @@ class Progress:
         return {
             "phase": self._phase,
             "recording": self._recording,
+            "job": self._job,
             "text": self._text,
             "fraction": (1.0 if self._phase == "done" else self._bar) if known else self._fraction,
             "elapsed": round(elapsed, 1),

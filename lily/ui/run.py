@@ -78,6 +78,7 @@ class Run:
         *,
         listened: bool = True,
         pace: Pace | None = None,
+        job: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request = request
@@ -94,7 +95,7 @@ class Run:
         self._stop = threading.Event()  # asks the engine to finish within a step
         self.ended = threading.Event()  # the engine is free again
         labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
-        self.progress = Progress(labels, clock, request.recording.name)
+        self.progress = Progress(labels, clock, request.recording.name, job)
         self._pace = pace or Pace()
 
     def snapshots(self) -> Iterator[Snapshot]:

@@ -43,12 +43,17 @@ class App:
         return int(line.split()[1]) / 1_000
 
 
-@contextlib.contextmanager
-def running(folder: Path, **environment: str) -> Iterator[App]:
-    """Start app.py as the README says, its files below ``folder``."""
+def free_port() -> int:
+    """A port that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(folder: Path, port: int | None = None, **environment: str) -> Iterator[App]:
+    """Start app.py as the README says, its files below ``folder``; on any free port."""
+    port = port or free_port()
     cache, log = folder / "cache", folder / "app.log"
     changes = {"PORT": str(port), "GRADIO_TEMP_DIR": str(cache)} | environment
     with log.open("w") as file:

@@ -17,8 +17,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from lily.ui.examples import FOLDER, NAMES, RECORDINGS, example
-from lily.ui.handlers import NO_RECORDING, SURPRISE, Handlers
+from lily.ui.handlers import Handlers
 from lily.ui.page import build_page, cache_of
+from lily.ui.request import NO_RECORDING
+from lily.ui.sentences import SURPRISE
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.theme import CSS, theme
@@ -392,3 +394,24 @@ def test_a_program_is_told_what_is_wrong_and_may_try_again(client, recording, ba
         client.predict(handle_file(str(bad_file)), api_name="/upsample")
     files, _ = client.predict(handle_file(str(recording)), api_name="/upsample")
     assert len(files) == 1
+
+
+def test_what_a_browser_sends_as_a_job_is_never_opened(handlers, page):
+    for sent in (None, "x", {}, {"job": "../../etc/passwd"}, {"job": 3}, {"job": "a" * 22}):
+        event = gr.EventData(None, sent)
+        updates = []
+        with pytest.raises(gr.Error, match="has expired"):
+            updates.extend(handlers.arm_again(event))
+
+
+def test_a_job_is_kept_while_its_run_is_unfinished(handlers, page, recording):
+    (panel,) = (b for b in page.blocks.values() if b.elem_id == "chunk-map")
+    updates = run(handlers, recording, seed="5")
+    job = next(updates)[panel]["job"]
+    updates.close()
+    armed = list(handlers.arm_again(gr.EventData(None, {"job": job})))[-1]
+    assert str(recording) in armed.values()
+    *_, last, _ = handlers.run_again(job)
+    assert last[panel]["phase"] == "done" and last[panel]["job"] == job
+    with pytest.raises(gr.Error, match="has expired"):
+        list(handlers.arm_again(gr.EventData(None, {"job": job})))

@@ -17,7 +17,16 @@ NODE = shutil.which("node")
 ROOT = Path(__file__).resolve().parents[2]
 ESLINT = ROOT / "node_modules" / ".bin" / "eslint"
 pytestmark = pytest.mark.skipif(not NODE, reason="needs Node: apt-get install -y nodejs")
-SHARED = ("wav", "transport", "spectrum", "blind_test", "blind_panel", "results", "library")
+SHARED = (
+    "wav",
+    "transport",
+    "spectrum",
+    "blind_test",
+    "blind_panel",
+    "results",
+    "library",
+    "shelf",
+)
 
 
 def node(script: str, *names: str) -> str:
@@ -35,7 +44,8 @@ def node(script: str, *names: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WIDGETS.glob("*.js")))
 def test_a_widget_is_a_function_body_without_undeclared_syntax(name):
-    names = tuple(dict.fromkeys((*SHARED, name))) if name == "player" else (name,)
+    scripts = {"player": SHARED, "chunk_map": ("library",)}.get(name, ())
+    names = tuple(dict.fromkeys((*scripts, name)))
     text = json.dumps("\n".join((WIDGETS / f"{n}.js").read_text() for n in names))
     node(f"new Function('element', 'trigger', 'props', 'server', 'upload', 'watch', {text});")
 

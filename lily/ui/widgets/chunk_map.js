@@ -1,5 +1,5 @@
-// Draws the chunk map from props.value (see lily/ui/progress.py). Gradio runs this file as a
-// function body with `element`, `props` and `watch` in scope. Cells are updated in place, so that
+// Draws the chunk map from props.value (see lily/ui/progress.py). Gradio runs this file, after
+// library.js, as a function body with `element`, `props` and `watch` in scope. Cells are updated in place, so that
 // an hour's seven hundred chunks cost little, and text is only ever set as text.
 
 const WAITING = 0;
@@ -8,6 +8,7 @@ const LARGE_UP_TO = 24; // cells that still have room for a number
 const MEDIUM_UP_TO = 120;
 
 const find = (name) => element.querySelector(`.${name}`);
+const library = new Library(storageOrNone());
 let received = performance.now(); // when the value that is on show arrived
 
 const pad = (number) => String(number).padStart(2, "0");
@@ -92,6 +93,8 @@ function draw() {
   const value = props.value;
   if (!value || !Array.isArray(value.rows)) return;
   received = performance.now();
+  library.follow(value);
+  document.body.dataset.lilyJob = value.running ? value.job : "";
   find("text").textContent = value.text;
   const spoken = String(value.text).split(";")[0]; // chunks are spoken, single steps are not
   if (find("live").textContent !== spoken) find("live").textContent = spoken;

@@ -1,7 +1,7 @@
 // The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
 // Spectrum. Gradio runs this file, after wav.js, transport.js, spectrum.js, blind_test.js,
-// blind_panel.js, results.js and library.js, as a function body with `element`, `props`, `server` and `watch` in
-// scope. Text is only ever set as text.
+// blind_panel.js, results.js, library.js and shelf.js, as a function body with `element`, `props`,
+// `server`, `trigger` and `watch` in scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
 const SHORTEST_LOOP = 0.1; // seconds
@@ -156,10 +156,7 @@ async function show(value) {
 function load() {
   const { value } = props;
   show(value);
-  if (value?.run) {
-    library.add(value);
-    drawLibrary();
-  }
+  if (value?.run) library.add(value);
 }
 
 function fillSelect(select, options) {
@@ -235,38 +232,12 @@ function move(seconds) {
   transport.seek(transport.position() + seconds * RATE);
 }
 
-const library = new Library(localStorageOrNone());
+const library = new Library(storageOrNone());
 const blind = new BlindPanel(element, { listen, say, save, about: () => shown });
-
-function localStorageOrNone() {
-  try {
-    return window.localStorage;
-  } catch { // forbidden by the browser's settings
-    return null;
-  }
-}
-
-function drawLibrary() {
-  const entries = library.all();
-  find(".library").hidden = !entries.length;
-  find(".library ul").replaceChildren(...entries.map((entry) => {
-    const item = document.createElement("li");
-    const open = document.createElement("button");
-    open.type = "button";
-    open.textContent = `${entry.value.name}, ${new Date(entry.when).toLocaleString()}`;
-    open.addEventListener("click", () => reopen(entry));
-    const forget = document.createElement("button");
-    forget.type = "button";
-    forget.textContent = "Forget";
-    forget.setAttribute("aria-label", `Forget ${entry.value.name}`);
-    forget.addEventListener("click", () => {
-      library.remove(entry.value.run);
-      drawLibrary();
-    });
-    item.append(open, forget);
-    return item;
-  }));
-}
+const shelf = new Shelf(find(".library"), library, {
+  open: reopen,
+  resume: (job) => trigger("retry", { job: job.job, name: job.name }),
+});
 
 async function reopen(entry) {
   const answer = await fetch(address(entry.value.sources[0].path), { method: "HEAD" });
@@ -276,7 +247,6 @@ async function reopen(entry) {
     return;
   }
   library.remove(entry.value.run);
-  drawLibrary();
   complain(`${entry.value.name} has expired on the server and was taken off the list.`);
 }
 
@@ -315,4 +285,4 @@ const drawing = setInterval(() => {
 new MutationObserver(() => spectrum.layout()).observe(document.body, { attributeFilter: ["class"] });
 watch("value", load);
 load();
-drawLibrary();
+shelf.draw();
