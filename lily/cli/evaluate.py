@@ -152,9 +152,10 @@ def _print(summary: dict) -> None:
     for row in summary["differences"]:
         few = "  too few to tell" if row["recordings"] < FEW else ""
         print(
-            f"{row['case']:18} {row['pair']:15} {row['of']:14} n {row['recordings']:3d}  "
-            f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]  {row['relative']:+.1%}"
-            f"{few}"
+            f"{row['case']:18} {row['pair']:15} {row['of']:14} {row['measure']:17} "
+            f"n {row['recordings']:3d}  {row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+            f"  by collection [{row['collection_low']:+.4f}, {row['collection_high']:+.4f}]"
+            f"  {row['relative']:+.1%}{few}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -112,29 +112,53 @@ def _listed(row: Row) -> dict[str, Any]:
 
 
 def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Paired differences in LSD-HF: negative means the first of the two is nearer."""
+    """Paired differences of DISTANCES: negative means the first of the two is nearer."""
     made = []
     for case in dict.fromkeys(row.case for row in rows):
         for first, second in (("on", "off"), *((c, "on") for c in (*CONTROLS, *INFORMED))):
             for name, shortest in (("all", 0.0), ("30 s and more", LONG_SECONDS)):
-                a, b = _paired(rows, case, first, second, shortest)
-                if len(a) > 1:
-                    pair = {"case": case, "pair": f"{first} - {second}", "of": name}
-                    made.append({**pair, **paired_difference(a, b)})
+                for measure in DISTANCES:
+                    a, b, sources = _paired(rows, case, (first, second), shortest, measure)
+                    if len(a) > 1:
+                        pair = {"case": case, "pair": f"{first} - {second}", "of": name}
+                        found = paired_difference(a, b, sources)
+                        made.append({**pair, "measure": measure, **found})
     return made
 
 
 def _paired(
-    rows: Sequence[Row], case: str, first: str, second: str, shortest: float
-) -> tuple[list[float], list[float]]:
+    rows: Sequence[Row], case: str, pair: tuple[str, str], shortest: float, measure: str
+) -> tuple[list[float], list[float], list[str]]:
+    """A measure of both systems, and the collection, of every recording that both have."""
+    first, second = pair
     found: dict[str, dict[str, float]] = {first: {}, second: {}}
+    sources = {row.name: row.collection for row in rows}
+    longest: dict[str, float] = {}
     for row in rows:
-        value = row.figures["lsd_hf"]
-        longest = max(r.seconds for r in rows if r.name == row.name)
-        if row.case == case and row.system in found and value is not None and longest >= shortest:
+        longest[row.name] = max(row.seconds, longest.get(row.name, 0.0))
+    for row in rows:
+        value = DISTANCES[measure](row.figures)
+        if row.case == case and row.system in found and value is not None:
             found[row.system][row.name] = value
     names = sorted(found[first].keys() & found[second].keys())
-    return [found[first][n] for n in names], [found[second][n] for n in names]
+    names = [name for name in names if longest[name] >= shortest]
+    return (
+        [found[first][name] for name in names],
+        [found[second][name] for name in names],
+        [sources[name] for name in names],
+    )
+
+
+def _patchiness_error(figures: Mapping[str, float | None]) -> float | None:
+    value = figures.get("patchiness")
+    return None if value is None else abs(value - 1.0)
+
+
+# Measures whose differences between systems are tested: 0 is the reference itself.
+DISTANCES: dict[str, Callable[[Mapping[str, float | None]], float | None]] = {
+    "lsd_hf": lambda figures: figures["lsd_hf"],
+    "patchiness_error": _patchiness_error,  # distance from 1
+}
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -162,7 +186,7 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for case in cases:
-        a, b = _paired(rows, case, "on", "off", 0.0)
+        a, b, _ = _paired(rows, case, ("on", "off"), 0.0, "lsd_hf")
         axes.plot(sorted(x - y for x, y in zip(a, b, strict=True)), marker=".", label=case)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("recordings, sorted")

@@ -15,7 +15,7 @@ from lily.dsp.mel import LogMel, bin_centres_hz
 from lily.evaluation.cases import Case, degrade_for
 from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
-from lily.evaluation.report import plot, summarise
+from lily.evaluation.report import differences, plot, summarise
 from lily.evaluation.run import CONTROLS, SYSTEMS, Settings, evaluate
 from lily.inference.engine import InferenceEngine
 from lily.model.global_encoder import GlobalContext
@@ -108,6 +108,18 @@ def test_the_summary_holds_means_and_intervals_and_can_be_drawn(rows, tmp_path):
         f"{system} - on" for system in INFORMED
     }
     assert all(path.stat().st_size > 10_000 for path in plot(rows, tmp_path))
+
+
+def test_patchiness_is_compared_by_its_distance_from_that_of_the_recording():
+    figures = {"on": (0.9, 1.1), "off": (0.5, 1.75)}
+    rows = [
+        Row(name, "music", 40.0, "a", system, 8e3, {"lsd_hf": 1.0, "patchiness": value}, name)
+        for system, values in figures.items()
+        for name, value in zip("xy", values, strict=True)
+    ]
+    found = [d for d in differences(rows) if d["measure"] == "patchiness_error"]
+    assert {d["of"] for d in found} == {"all", "30 s and more"}
+    assert all(d["mean"] == pytest.approx(0.1 - (0.5 + 0.75) / 2) for d in found)
 
 
 def test_a_changing_case_keeps_its_wide_part_and_judges_the_narrow_one():
