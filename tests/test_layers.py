@@ -56,9 +56,9 @@ IMPORTERS = {
         "lily/audio/encode.py",
         "lily/audio/ffmpeg.py",
         "lily/audio/frames.py",
+        "lily/audio/tags.py",
         "lily/dsp/degrade.py",
     },
-    "mutagen": {"lily/audio/write.py"},
     "zimtohrli": {"lily/evaluation/judges.py"},
     "visqol": {"lily/evaluation/judges.py"},
     "diffusers": set(),  # the tests hold the samplers to it; importing it takes seconds

@@ -70,7 +70,8 @@ def open_container(file: BinaryIO, name: str) -> av.container.InputContainer | N
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": PROTOCOLS}
     file.seek(0)
     try:
-        return av.open(_Named(file, name), options=options)
+        # Tags of old files are in any encoding: that must not refuse the sound.
+        return av.open(_Named(file, name), options=options, metadata_errors="surrogateescape")
     except (OSError, ValueError):  # FFmpeg's errors are among them
         return None
 

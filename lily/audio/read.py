@@ -17,11 +17,19 @@ from torch import Tensor
 from lily.audio.info import AudioInfo, DecodeWarning
 from lily.audio.probe import existing_file, probe
 from lily.audio.resample import Resampler
-from lily.audio.sandbox import BLOCK_FRAMES, decoded
+from lily.audio.sandbox import BLOCK_FRAMES, decoded, read_tags
 from lily.audio.write import AudioWriter
 from lily.errors import InputError
 
-__all__ = ["AudioInfo", "AudioWriter", "DecodeWarning", "probe", "read_audio", "read_blocks"]
+__all__ = [
+    "AudioInfo",
+    "AudioWriter",
+    "DecodeWarning",
+    "probe",
+    "read_audio",
+    "read_blocks",
+    "read_tags",
+]
 
 LOUDEST = 2.0**32  # full scale is 1.0, but unscaled 32-bit integers exceed it
 

@@ -44,6 +44,17 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
         file.seek(place)
 
 
+def parts(data: bytes) -> Iterator[Chunk]:
+    """Yield the chunks inside a LIST, after its four letters; one that is cut is not yielded."""
+    place = 0
+    while place + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, place)
+        if place + 8 + size > len(data):
+            return
+        yield Chunk(name, place + 8, size)
+        place += 8 + size + size % 2
+
+
 def complete_header(path: Path, speakers: int, more: list[tuple[bytes, bytes]]) -> None:
     """Set the speaker mask of a finished file, clear PEAK's time stamp and append chunks.
 

@@ -33,6 +33,7 @@ import numpy as np
 
 from lily.audio.decoder import decode
 from lily.audio.info import AudioInfo, DecodeWarning
+from lily.audio.tags import Tags, tags_of
 from lily.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ ENVIRONMENT = (
 FORKS = sys.platform == "linux"
 LIMITS = {"RLIMIT_AS": ADDRESS_SPACE, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}  # by `resource`'s names
 HEADER = struct.Struct("<cII")  # kind; channels and frames of a block, or 0 and a size in bytes
-INFO, BLOCK, WARNING, REFUSED, BUG, END = b"I", b"B", b"W", b"R", b"X", b"E"
+INFO, BLOCK, WARNING, TAGS, REFUSED, BUG, END = b"I", b"B", b"W", b"T", b"R", b"X", b"E"
+DECODE, READ_TAGS = "d", "t"  # what a child is asked for
 BLOCK_FRAMES = 1 << 16  # sent at once; decoders give 128 to 65,536
 COMMAND = "import sys; sys.path[:] = {path!r}; from lily.audio import sandbox; sandbox.{call}"
 Items = Generator[np.ndarray | DecodeWarning, None, None]
@@ -59,13 +61,19 @@ def decoded(path: Path) -> tuple[AudioInfo, Items]:
     Close the generator if it is not read to its end. Raises InputError as ``decode`` does, and for
     a file that makes its decoder crash or hang.
     """
-    stream = _stream(path)
+    stream = _stream(path, DECODE)
     return next(stream), stream
 
 
-def _stream(path: Path) -> Generator[Any, None, None]:
-    """Yield a file's description, then its pieces, as a child sends them."""
-    with _start_child(path) as pipe:
+def read_tags(path: Path) -> Tags:
+    """Read a file's tags; raises InputError for a file that makes its decoder crash or hang."""
+    (tags,) = _stream(path, READ_TAGS)
+    return tags
+
+
+def _stream(path: Path, task: str) -> Generator[Any, None, None]:
+    """Yield a file's description, then its pieces, or its tags, as a child sends them."""
+    with _start_child(path, task) as pipe:
         while True:
             kind, first, second = HEADER.unpack(_read(pipe, HEADER.size, path))
             if kind == END:
@@ -77,6 +85,8 @@ def _stream(path: Path) -> Generator[Any, None, None]:
                 yield AudioInfo(**json.loads(data))
             elif kind == WARNING:
                 yield DecodeWarning(**json.loads(data))
+            elif kind == TAGS:
+                yield Tags.from_json(json.loads(data))
             elif kind == REFUSED:
                 raise InputError(_text(data))
             else:
@@ -103,12 +113,12 @@ def _failure(path: Path) -> InputError:
     )
 
 
-def _start_child(path: Path) -> IO[bytes]:
-    """Return the pipe that a new child decodes `path` into."""
+def _start_child(path: Path, task: str) -> IO[bytes]:
+    """Return the pipe that a new child answers a task for `path` into."""
     with path.open("rb") as file:
         if FORKS:
-            return _helper().fork(file, path.name)
-        command = COMMAND.format(path=sys.path, call=f"run_child({path.name!r})")
+            return _helper().fork(file, task + path.name)
+        command = COMMAND.format(path=sys.path, call=f"run_child({task + path.name!r})")
         child = _python(command, stdin=file, stdout=subprocess.PIPE)
         assert child.stdout is not None
         return child.stdout
@@ -132,10 +142,10 @@ class _Helper:
         self._lock = threading.Lock()  # one request at a time, and one start
         self.process: subprocess.Popen[bytes] | None = None
 
-    def fork(self, file: BinaryIO, name: str) -> FileIO:
-        """Return the pipe that a new child decodes an open file into."""
+    def fork(self, file: BinaryIO, task: str) -> FileIO:
+        """Return the pipe that a new child answers a task, and the file's name, into."""
         reader, writer = os.pipe()
-        request = os.fsencode(name)[:NAME_BYTES], [file.fileno(), writer]
+        request = os.fsencode(task)[:NAME_BYTES], [file.fileno(), writer]
         try:
             with self._lock:
                 if self.process is None or not self._ask(*request):
@@ -178,29 +188,29 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave no zombies
     with socket.socket(fileno=descriptor) as link:
         while True:
-            name, descriptors, _, _ = socket.recv_fds(link, NAME_BYTES, 2)
-            if not name:
+            task, descriptors, _, _ = socket.recv_fds(link, NAME_BYTES, 2)
+            if not task:
                 return
             if not os.fork():
                 link.close()
-                _decode_and_exit(*descriptors, os.fsdecode(name))
+                _answer_and_exit(*descriptors, os.fsdecode(task))
             for each in descriptors:
                 os.close(each)
             link.send(b"!")
 
 
-def run_child(name: str) -> None:
-    """Decode the file that is standard input into standard output."""
-    _decode_and_exit(0, 1, name)
+def run_child(task: str) -> None:
+    """Answer a task for the file that is standard input into standard output."""
+    _answer_and_exit(0, 1, task)
 
 
-def _decode_and_exit(source: int, sink: int, name: str) -> None:
-    """Decode a descriptor into another under limits, and end the process."""
+def _answer_and_exit(source: int, sink: int, task: str) -> None:
+    """Answer a task for a descriptor into another under limits, and end the process."""
     status = 1
     try:
         with open(source, "rb") as file, open(sink, "wb") as pipe:
             _limit()
-            _answer(file, name, pipe)
+            _answer(file, task, pipe)
         status = 0
     finally:
         os._exit(status)
@@ -221,14 +231,21 @@ def _limit() -> None:
             log.debug("%s cannot be limited here", name)
 
 
-def _answer(file: BinaryIO, name: str, pipe: IO[bytes]) -> None:
-    """Decode a file into a pipe: its description, its pieces and an end, or why not."""
+def _answer(file: BinaryIO, task: str, pipe: IO[bytes]) -> None:
+    """Decode a file into a pipe: its description, its pieces and an end, or why not; or its tags.
+
+    ``task`` is the kind of the task and the file's name.
+    """
+    asked, name = task[:1], task[1:]
+    wanted = _tags(file, name) if asked == READ_TAGS else _blocks(decode(file, name))
     try:
-        for item in _watched(_blocks(decode(file, name))):
+        for item in _watched(wanted):
             if isinstance(item, np.ndarray):
                 pipe.write(HEADER.pack(BLOCK, *item.shape))
                 pipe.write(np.ascontiguousarray(item, np.float32).data)
                 pipe.flush()
+            elif isinstance(item, Tags):
+                _send(pipe, TAGS, json.dumps(item.to_json()))
             else:
                 kind = INFO if isinstance(item, AudioInfo) else WARNING
                 _send(pipe, kind, json.dumps(asdict(item)))
@@ -239,6 +256,10 @@ def _answer(file: BinaryIO, name: str, pipe: IO[bytes]) -> None:
         os._exit(0)  # the reader has gone away
     except Exception:
         _send(pipe, BUG, traceback.format_exc())
+
+
+def _tags(file: BinaryIO, name: str) -> Iterator[Tags]:
+    yield tags_of(file, name)
 
 
 def _watched(items: Iterator[Any]) -> Iterator[Any]:

@@ -12,14 +12,16 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-import mutagen.flac
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
+from lily.audio.flac_tags import copy_with_tags
+from lily.audio.id3 import id3_tag
 from lily.audio.riff import complete_header
 from lily.audio.sample_hash import SampleHash
+from lily.audio.tags import Tags
 from lily.audio.temp_files import FileGroup
 from lily.errors import InputError, LilyError
 
@@ -29,10 +31,10 @@ LARGEST_RIFF = (1 << 32) - (1 << 26)  # bytes of samples: 4 GB less 64 MB for he
 COPY_FRAMES = 1 << 16  # frames copied at once when 24 bits turn out to be too few
 # Speaker masks by number of channels: centre, stereo, 3.0, quad, 5.0, 5.1, 6.1, 7.1.
 SPEAKERS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x13F, 8: 0x63F}
-# Tags that a WAV can hold as LIST/INFO, by the names that FLAC and MP3 taggers use.
-INFO_TAGS = (
-    "title", "artist", "album", "comment", "date", "tracknumber", "genre", "copyright", "software",
-)  # fmt: skip
+# Of a FLAC; readers do not agree on what more than two channels are without it.
+MASK_TAG = "waveformatextensible_channel_mask"
+# Tags that a WAV can hold as LIST/INFO; an "id3 " chunk holds others, and a cover.
+INFO_TAGS = ("title", "artist", "album", "comment", "date", "tracknumber", "genre", "copyright")
 
 
 class AudioWriter:
@@ -42,10 +44,11 @@ class AudioWriter:
     cannot hold, what was written becomes a 32-bit float WAV, losslessly, and so does the rest: a
     FLAC's `path` ends in .wav from then on. At most `frames` may be written; fewer are allowed.
     With `files`, the file gets its name together with the others of that group. `speakers` is a
-    WAVE speaker mask; by default the usual one for the number of channels.
+    WAVE speaker mask; by default the usual one for the number of channels. `tags` are written as
+    far as the format carries them: a WAV everything, a FLAC text and cover.
 
     Attributes: `subtype` ("PCM_24" or "FLOAT"), `peak` (largest magnitude), `frames` (written so
-    far), `tags` (text by name, see INFO_TAGS; may be set until the end). Raises InputError for an
+    far). Raises InputError for an
     impossible rate, number of channels or folder, and for a path that exists; LilyError for samples
     that are not finite; OSError if the disk is full.
     """
@@ -59,13 +62,14 @@ class AudioWriter:
         frames: int,
         files: FileGroup | None = None,
         speakers: int | None = None,
+        tags: Tags | None = None,
     ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
         self.channels = channels
         self.peak = 0.0
         self.frames = 0
-        self.tags: dict[str, str] = {}
+        self._tags = tags or Tags()
         self._announced = frames
         self._files = FileGroup() if files is None else files
         self._names_itself = files is None
@@ -176,22 +180,39 @@ class AudioWriter:
 
     def _finish(self) -> None:
         """Write the end of the file and its metadata, and check that all of it is there."""
-        temporary = self._new.temporary
-        tags = {name: text for name, text in self.tags.items() if text}
         is_flac = self._sound.format == "FLAC"
         if is_flac and not self.frames:
             raise LilyError(f"{self.path.name} has no samples; a FLAC file needs at least one.")
         if not is_flac:
             for name in INFO_TAGS:
-                if name in tags:
-                    setattr(self._sound, name, tags[name])
+                if self._tags.text.get(name):
+                    setattr(self._sound, name, self._tags.text[name])
         self._sound.close()
         if not self._is_whole():
             raise _disk_full(self.path)
         if is_flac:
-            _tag_flac(temporary, tags)
+            self._tag_flac()
         else:
-            complete_header(temporary, self._speakers, [])
+            self._tag_wav()
+
+    def _tag_wav(self) -> None:
+        """Append what libsndfile does not write."""
+        tags, more = self._tags, list(self._tags.chunks)
+        if tags.cover or not set(tags.text) <= set(INFO_TAGS):
+            more.append((b"id3 ", id3_tag(tags)))
+        complete_header(self._new.temporary, self._speakers, more)
+
+    def _tag_flac(self) -> None:
+        """Copy the file with its tags, which precede the samples."""
+        text = dict(self._tags.text)
+        if self.channels > 2 or self._speakers != SPEAKERS[self.channels]:
+            text[MASK_TAG] = f"0x{self._speakers:04X}"
+        if not text and not self._tags.cover:
+            return
+        old, self._new = self._new, self._files.create(self.path)
+        with old.temporary.open("rb") as source, self._new.temporary.open("wb") as target:
+            copy_with_tags(source, target, Tags(text, cover=self._tags.cover))
+        self._files.drop(old)
 
     def _is_whole(self) -> bool:
         """Whether the closed file is complete; libsndfile hides a failure of its last write."""
@@ -227,14 +248,6 @@ def write_audio(path: str | os.PathLike[str], samples: Tensor, sample_rate: int)
 def _native(path: Path) -> str | bytes:
     """A path as soundfile takes it; it cannot encode a name that is not UTF-8."""
     return str(path) if os.name == "nt" else os.fsencode(path)
-
-
-def _tag_flac(path: Path, tags: dict[str, str]) -> None:
-    """Write Vorbis comments."""
-    if tags:
-        file = mutagen.flac.FLAC(os.fspath(path))
-        file.update({name.upper(): [text] for name, text in tags.items()})
-        file.save()
 
 
 def _disk_full(path: Path) -> OSError:

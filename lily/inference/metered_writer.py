@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lily.audio.tags import Tags
 from lily.audio.temp_files import FileGroup
 from lily.audio.write import AudioWriter
 from lily.certify.check import Check
@@ -36,10 +37,11 @@ class RunFacts:
     cutoff_source: str
     generated: bool
     input: InputFile
+    tags: Tags  # of the recording, at its own sample rate
 
     @property
-    def comment(self) -> str:
-        """What the audio file's own comment says."""
+    def note(self) -> str:
+        """What is added to the comment of the audio file."""
         source = f"Lily {VERSION}, model {self.settings.model}, seed {self.settings.seed}"
         if not self.generated:
             return f"Converted by {source}"
@@ -51,6 +53,7 @@ def run_facts(
     analysis: Analysis,
     options: UpsampleOptions,
     generated: bool,
+    tags: Tags,
     context_sha256: tuple[str, ...] = (),
 ) -> RunFacts:
     """Collect the facts; ``generated`` False means that the recording is copied.
@@ -82,7 +85,8 @@ def run_facts(
         samples=analysis.samples,
     )
     given = options.cutoff_hz is not None
-    return RunFacts(settings, analysis.cutoffs, "given" if given else source, generated, recording)
+    source = "given" if given else source
+    return RunFacts(settings, analysis.cutoffs, source, generated, recording, tags)
 
 
 class MeteredWriter(AudioWriter):
@@ -96,10 +100,13 @@ class MeteredWriter(AudioWriter):
         frames: int,
         files: FileGroup,
         facts: RunFacts,
+        speakers: int | None = None,
     ) -> None:
         """``frames`` is the most that will be written; ``files`` names audio and metadata."""
-        super().__init__(path, sample_rate, channels, frames=frames, files=files)
-        self.tags["comment"] = facts.comment
+        tags = facts.tags.at_rate(facts.input.sample_rate, sample_rate).with_note(facts.note)
+        super().__init__(
+            path, sample_rate, channels, frames=frames, files=files, speakers=speakers, tags=tags
+        )
         self._group = files
         self.metadata: OutputMetadata | None = None
         self._facts = facts

@@ -54,24 +54,26 @@ class OutputWriter:
         means: Tensor,
         splicer: Callable[[], Splicer],
         facts: Sequence[RunFacts],
+        speakers: int | None = None,
     ) -> None:
         """Open the files of ``paths``; ``facts`` are each variant's metadata before measuring.
 
-        ``means`` (C, 1) is the recording's DC. The filters see the recording without it, as they
-        would ring at its ends.
+        ``speakers`` is the recording's WAVE speaker mask. ``means`` (C, 1) is the recording's DC:
+        the filters see the recording without it, as they would ring at its ends.
         """
         self._means = means
         self._files = ExitStack()
 
         def opened(path: Path) -> AudioWriter:
-            writer = AudioWriter(path, sample_rate, means.shape[0], frames=frames, files=group)
+            shape = sample_rate, means.shape[0]
+            writer = AudioWriter(path, *shape, frames=frames, files=group, speakers=speakers)
             return self._files.enter_context(writer)
 
         with self._files:  # if one cannot be opened, those before it are removed
             group = self._group = self._files.enter_context(FileGroup())
             self.writers = [
                 self._files.enter_context(
-                    MeteredWriter(path, sample_rate, means.shape[0], frames, group, own)
+                    MeteredWriter(path, sample_rate, means.shape[0], frames, group, own, speakers)
                 )
                 for path, own in zip(paths.variants, facts, strict=True)
             ]

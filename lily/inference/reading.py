@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lily.audio.read import probe, read_blocks
+from lily.audio.read import probe, read_blocks, read_tags
+from lily.audio.tags import Tags
 from lily.errors import InputError
 from lily.inference.analyze import (
     Analysis,
@@ -31,6 +32,7 @@ class RecordingReader:
     """Reads one recording, as often as its passes need."""
 
     analysis: Analysis  # after ``analyze``
+    tags: Tags  # after ``analyze``, as the file has them
     features: FeatureExtractor  # after ``prepare``
     context: GlobalContext  # after ``read_context``
     expectation: str = ""  # the profile it reads, as a sentence, after ``read_context``
@@ -51,6 +53,7 @@ class RecordingReader:
             analyzer.push(block)
             yield Reading(analyzer.seconds)
         self.analysis = analyzer.finish()
+        self.tags = read_tags(self.path)
         cutoff_hz, wall_hz = self.analysis.cutoff_hz, self.options.wall_hz
         if wall_hz is not None and not wall_hz > cutoff_hz:
             raise InputError(

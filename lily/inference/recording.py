@@ -144,8 +144,7 @@ class RecordingRun:
         outputs.close()
         if self._chunks:
             self._chunks.close(self.complete)
-        pairs = zip(outputs.writers, self.encoders, strict=True)
-        results = [self._result(writer, encoder) for writer, encoder in pairs]
+        results = list(map(self._result, outputs.writers, self.encoders))
         if len(results) == 1:
             yield Finished(results[0])
         else:
@@ -195,16 +194,16 @@ class RecordingRun:
         return tuple(other.analysis.sha256 for other in self._reader.borrowed)
 
     def _open_outputs(self, generates: bool) -> OutputWriter:
-        runtime, analysis = self.runtime, self._reader.analysis
+        runtime, reader, analysis = self.runtime, self._reader, self._reader.analysis
+        variants = [replace(self.options, encoder=encoder) for encoder in self.encoders]
         facts = [
-            run_facts(
-                runtime, analysis, replace(self.options, encoder=encoder), generates, self._borrowed
-            )
-            for encoder in self.encoders
+            run_facts(runtime, analysis, options, generates, reader.tags, self._borrowed)
+            for options in variants
         ]
-        rate, channels = runtime.sample_rate, analysis.info.channels
-        splicer = partial(Splicer, analysis.cutoffs, rate, channels)
-        return OutputWriter(self.paths, rate, analysis.samples, analysis.means, splicer, facts)
+        rate, info = runtime.sample_rate, analysis.info
+        splicer = partial(Splicer, analysis.cutoffs, rate, info.channels)
+        shape = rate, analysis.samples, analysis.means
+        return OutputWriter(self.paths, *shape, splicer, facts, info.speakers)
 
     def _plan(self) -> Planned:
         """Plan the chunks, and make what generates, vocodes and writes them."""

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mutagen.flac
+import av
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from lily.audio import write as module
-from lily.audio.read import read_audio
+from lily.audio.read import probe, read_audio
 from lily.audio.riff import chunks
+from lily.audio.sandbox import read_tags
+from lily.audio.tags import Tags
 from lily.audio.temp_files import FileGroup
 from lily.audio.write import AudioWriter, write_audio
 from lily.errors import InputError, LilyError
@@ -156,11 +158,11 @@ def test_a_file_beyond_four_gigabytes_is_rf64_and_read_back(tmp_path: Path) -> N
     """The real limit, on a file with a hole: 4.5 GB that take a few KB of disk."""
     x = noise(2, 1_000)
     path, frames = tmp_path / "long.wav", 750_000_000
-    with AudioWriter(path, 48_000, 2, frames=frames) as writer:
+    tags = Tags({"comment": "after the samples"})
+    with AudioWriter(path, 48_000, 2, frames=frames, tags=tags) as writer:
         writer.write(x)
         writer.frames = writer._sound.seek(frames - 1_000)  # zeros that nobody wrote
         writer.write(x)
-        writer.tags["comment"] = "after the samples"
     assert path.stat().st_size > 1 << 32
     info = soundfile.info(path)
     assert (info.format, info.frames) == ("RF64", frames)
@@ -249,29 +251,49 @@ def test_other_speakers_are_kept(tmp_path: Path, channels: int, mask: int, limit
     assert torch.equal(read_audio(tmp_path / "out.wav"), rounded(x))
 
 
-TAGS = {"title": "Für Elise", "artist": "L. v. B.", "comment": '{"lily": 1}', "album": ""}
+TEXT = {"title": "Für Elise", "artist": "L. v. B.", "comment": '{"lily": 1}'}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9
 
 
 @pytest.mark.parametrize("length", [1, 3_001])
 def test_tags_of_a_wav_are_read_back_and_leave_the_samples_alone(tmp_path: Path, length) -> None:
     x = noise(1, length)
-    with AudioWriter(tmp_path / "a.wav", 48_000, 1, frames=length) as writer:
-        writer.write(x)
-        writer.tags.update(TAGS)
+    write(tmp_path / "a.wav", x, tags=Tags(TEXT))
     with soundfile.SoundFile(tmp_path / "a.wav") as file:
-        assert file.copy_metadata() == {name: text for name, text in TAGS.items() if text}
+        assert file.copy_metadata() == TEXT
+    assert b"id3 " not in (tmp_path / "a.wav").read_bytes()
     assert torch.equal(read_audio(tmp_path / "a.wav"), rounded(x))
 
 
-def test_tags_of_a_flac_are_vorbis_comments(tmp_path: Path) -> None:
-    x = noise(2, 3_001)
-    with AudioWriter(tmp_path / "a.flac", 48_000, 2, frames=3_001) as writer:
-        writer.write(x)
-        writer.tags.update(TAGS)
-    tags = mutagen.flac.FLAC(tmp_path / "a.flac").tags
-    assert tags["title"] == ["Für Elise"] and tags["comment"] == ['{"lily": 1}']
-    assert "album" not in tags
-    assert torch.equal(read_audio(tmp_path / "a.flac"), rounded(x))
+def test_chunks_of_a_wav_follow_its_samples(tmp_path: Path) -> None:
+    kept = ((b"bext", b"odd"), (b"iXML", b"<BWFXML/>"))
+    x = noise(2, 777)
+    write(tmp_path / "a.wav", x, tags=Tags(TEXT, kept))
+    data = (tmp_path / "a.wav").read_bytes()
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    with (tmp_path / "a.wav").open("rb") as file:
+        found = [(name, data[start : start + size]) for name, start, size in chunks(file)]
+    assert found[-2:] == list(kept)
+    assert torch.equal(read_audio(tmp_path / "a.wav"), rounded(x))
+
+
+@pytest.mark.parametrize("form", ["wav", "flac"])
+@pytest.mark.parametrize("cover", [b"", PNG])
+def test_every_tag_and_the_cover_are_read_back(tmp_path: Path, form: str, cover: bytes) -> None:
+    text = {**TEXT, "album": "Öl", "tracknumber": "3/12", "composer": "Ж", "mood": "日本"}
+    x = noise(2, 70_001)
+    write(tmp_path / f"a.{form}", x, tags=Tags(text, cover=cover))
+    found = read_tags(tmp_path / f"a.{form}")
+    assert (found.text, found.cover) == (text, cover)
+    assert torch.equal(read_audio(tmp_path / f"a.{form}"), rounded(x))
+    with av.open(str(tmp_path / f"a.{form}")) as container:  # and by FFmpeg without Lily
+        assert {key.lower(): value for key, value in container.metadata.items()}["mood"] == "日本"
+
+
+@pytest.mark.parametrize(("channels", "mask"), [(3, 0xB), (6, 0x60F), (6, 0x3F), (7, 0x13F)])
+def test_the_speakers_of_a_flac_are_kept(tmp_path: Path, channels: int, mask: int) -> None:
+    write(tmp_path / "a.flac", noise(channels, 5_000), speakers=mask)
+    assert probe(tmp_path / "a.flac").speakers == mask
 
 
 FULL_DISK = """
