@@ -16,7 +16,7 @@ from lily.evaluation.cases import Case, degrade_for
 from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import differences, plot, summarise
-from lily.evaluation.run import CONTROLS, SYSTEMS, Settings, evaluate
+from lily.evaluation.run import CONTROLS, SYSTEMS, Row, Settings, evaluate
 from lily.inference.engine import InferenceEngine
 from lily.model.global_encoder import GlobalContext
 from lily.model.recording_profile import COUNT, LEVELS, in_units, measure, setting
