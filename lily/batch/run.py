@@ -211,7 +211,8 @@ def _settings(request: Request) -> dict[str, Any]:
     options = dataclasses.asdict(request.options)
     del options["resume"]  # it changes no sample
     settings = {"model": request.model, **options}
-    return json.loads(json.dumps(settings))  # as it is read back: tuples become lists
+    # As it is read back: tuples become lists, paths become text.
+    return json.loads(json.dumps(settings, default=os.path.abspath))
 
 
 def _shown(value: Any) -> str:

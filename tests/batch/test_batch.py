@@ -67,6 +67,17 @@ def test_what_an_earlier_run_was_asked_for_cannot_be_mixed_with_another(engine, 
     assert batch(engine, tapes, tmp_path / "out", options=drawn).finished_before == 4  # its seed
 
 
+def test_the_context_files_of_a_batch_are_among_its_settings(engine, tapes, tmp_path):
+    mine, other = (
+        replace(OPTIONS, context_files=(tapes / name,)) for name in ("one.wav", "a/two.flac")
+    )
+    assert batch(engine, tapes, tmp_path / "out", options=mine).failed == 4  # no such encoder
+    assert "reads no profile" in rows(tmp_path / "out")["one.wav"]["error"]
+    assert batch(engine, tapes, tmp_path / "out", options=mine).failed == 4
+    with pytest.raises(InputError, match="holds results with context_files"):
+        batch(engine, tapes, tmp_path / "out", options=other)
+
+
 def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, tapes, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
