@@ -17,13 +17,13 @@ export default [
           "window document navigator crypto performance fetch atob console getComputedStyle matchMedia "
           + "requestAnimationFrame setTimeout setInterval clearInterval URL Blob Image Option DataView "
           + "AudioContext AudioBuffer AudioBufferSourceNode GainNode OfflineAudioContext OffscreenCanvas "
-          + "ResizeObserver MutationObserver Event globalThis",
+          + "ResizeObserver MutationObserver Event CustomEvent globalThis FormData XMLHttpRequest",
         ),
         // Defined in one file, used in others.
         ...names(
           "readonly",
           "Wav Clip RATE Transport Spectrum BlindTest BlindPanel LEAST_TRIALS MOST_TRIALS Library "
-          + "LIBRARY_CHANGED storageOrNone Shelf drawFigures made",
+          + "address save LIBRARY_CHANGED storageOrNone Shelf drawFigures made",
         ),
       },
     },

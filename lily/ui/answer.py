@@ -14,6 +14,7 @@ from lily.ui.view import NOTHING, mixable, player_value
 from lily.ui.widget import widget
 
 SCRIPTS = (
+    "files",
     "wav",
     "transport",
     "spectrum",

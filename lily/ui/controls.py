@@ -12,6 +12,7 @@ import gradio as gr
 
 from lily.config.inference import InferenceConfig
 from lily.ui.answer import progress_panel
+from lily.ui.archive import Archive, queue_panel
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.uses import USES
@@ -31,6 +32,7 @@ class Controls:
     restore: gr.Button
     stop: gr.Button
     progress: gr.HTML
+    queue: gr.HTML
     compare: gr.Checkbox
     use: gr.Radio
     cutoff: gr.Textbox
@@ -69,7 +71,7 @@ class Controls:
         return [self.restore, self.stop]
 
 
-def controls(shelf: EngineShelf, settings: Settings) -> Controls:
+def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Controls:
     """Build the column inside the current Blocks context."""
     first = shelf.presets[0]
     bounds, note = shelf.bounds(first), shelf.encoder_note(first)
@@ -94,6 +96,7 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             "Stop", variant="stop", elem_id="stop", interactive=False, min_width=90, scale=1
         )
     progress = progress_panel()
+    queue = queue_panel(archive)
     compare = gr.Checkbox(**compare_choice(note), elem_id="compare")
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         return Controls(
@@ -101,6 +104,7 @@ def controls(shelf: EngineShelf, settings: Settings) -> Controls:
             restore=restore,
             stop=stop,
             progress=progress,
+            queue=queue,
             compare=compare,
             **_settings(shelf, bounds, note),
         )

@@ -29,13 +29,14 @@ from lily.ui.controls import (
 )
 from lily.ui.estimate import Pace
 from lily.ui.examples import example
-from lily.ui.jobs import Jobs
+from lily.ui.jobs import EXPIRED, Jobs
 from lily.ui.progress import Progress
 from lily.ui.request import NO_RECORDING, Request, request_of
 from lily.ui.run import Run
 from lily.ui.sentences import sentence
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
+from lily.ui.uploads import is_upload
 from lily.ui.uses import cutoff_of
 
 LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
@@ -148,10 +149,39 @@ class Handlers:
         A comparison where it is asked for, or where a reference is given and there is an encoder to
         compare. Stop, or a browser that goes away, closes this generator, and with it the run.
         """
+        values = (preset, encoder, steps, seed, sampler, guidance, cutoff, compare, reference)
+        yield from self._follow(self._asked(recording, *values), "", visitor)
+
+    def _asked(
+        self,
+        recording: str,
+        preset: str,
+        encoder: str,
+        *values: Any,
+    ) -> tuple[Any, ...]:
+        """The values of ``request_of`` from those of ``run``."""
+        *values, compare, reference = values
         compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
-        values = (recording, preset, "both" if compares else encoder, steps, seed)
-        values += (sampler, guidance, cutoff, reference if compares else None)
-        yield from self._follow(values, "", visitor)
+        both = "both" if compares else encoder
+        return (recording, preset, both, *values, reference if compares else None)
+
+    def arm_file(
+        self,
+        event: gr.EventData,
+        visitor: gr.Request,
+        recording: str | None,
+        *values: Any,
+    ) -> Iterator[Updates]:
+        """Answer for one of several recordings: with the settings on show it becomes a job."""
+        self._runs.pop(_session(visitor), None)
+        asked = event._data if isinstance(event._data, dict) else {}
+        path, name = asked.get("path"), str(asked.get("name", ""))
+        if not is_upload(path, self._cache.folder):
+            yield self._ended(Progress([], recording=name).value(), "error", EXPIRED)
+            raise gr.Error(EXPIRED, visible=False, print_exception=False)
+        job = self._jobs.keep(self._asked(path, *values))
+        blank = Progress([], recording=Path(path).name).value()
+        yield {self._answer.progress: blank, self.job: job} | self._running()
 
     def arm_again(
         self,
@@ -188,12 +218,14 @@ class Handlers:
         try:
             asked = self._jobs.find(job) if values is None else values
             request = request_of(*asked)
+            last = Progress([], recording=request.recording.name).value()
             run = self._run(request, job or self._jobs.keep(asked))
             self._runs[name] = run  # for ``stopped``, should this generator be closed
             with closing(run.snapshots()) as snapshots:
                 for snapshot in snapshots:
                     last = snapshot.progress
-                    yield self._answer.show(snapshot)
+                    ended = {} if last["running"] else self.free()
+                    yield self._answer.show(snapshot) | ended
         except Exception as error:
             self._runs.pop(name, None)
             message = sentence(error)
@@ -202,7 +234,6 @@ class Handlers:
         self._runs.pop(name, None)
         if last["phase"] == "done":
             self._jobs.forget(last["job"])
-        yield {self._answer.progress: last} | self.free()
 
     def stop(self, progress: dict[str, Any] | None) -> Updates:
         """Show that the run was ended; cancelling it is Gradio's doing."""

@@ -55,6 +55,14 @@ class Mixes:
                 self._results.popitem(last=False)
         return name
 
+    def result(self, name: Any) -> Mixable:
+        """The result of this name; raises InputError if it has expired."""
+        with self._lock:
+            result = self._results.get(str(name))
+        if result is None or not result.recording.exists():
+            raise InputError("This result has expired on the server; restore the recording again.")
+        return result
+
     @staticmethod
     def _make_room(folder: Path) -> None:
         """Remove the oldest mixes of a result until another may be made."""
@@ -73,10 +81,7 @@ class Mixes:
             return {"error": "The mix could not be written; the server's log has the details."}
 
     def _render(self, asked: dict[str, Any]) -> dict[str, str]:
-        with self._lock:
-            result = self._results.get(str(asked.get("run")))
-        if result is None or not result.recording.exists():
-            raise InputError("This result has expired on the server; restore the recording again.")
+        result = self.result(asked.get("run"))
         name = str(asked.get("take"))
         take = result.takes.get(name)
         if take is None:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from lily.ui.answer import Answer, player
+from lily.ui.archive import Archive
 from lily.ui.cache import Cache
 from lily.ui.controls import QUIET, Controls, controls
 from lily.ui.endpoints import Endpoints
@@ -58,9 +59,9 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
             gr.HTML(f"<p role='status'>{html.escape(notice)}</p>", elem_id="notice")
         with gr.Row(equal_height=False, elem_id="columns"):
             with gr.Column(scale=2, min_width=320, elem_id="question"):
-                left = controls(shelf, settings)
-            with gr.Column(scale=4, min_width=320, elem_id="answer"):
                 mixes = Mixes()
+                left = controls(shelf, settings, Archive(mixes, cache))
+            with gr.Column(scale=4, min_width=320, elem_id="answer"):
                 with gr.Row(elem_id="examples"):
                     buttons = [
                         (gr.Button(name, size="sm", min_width=90), key)
@@ -112,9 +113,13 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
     armed_again = right.player.retry(
         handlers.arm_again, None, [*changed, left.recording, handlers.job], **AT_ONCE
     )
+    armed_file = left.queue.submit(
+        handlers.arm_file, left.inputs, [*changed, handlers.job], **AT_ONCE
+    )
     runs = [
         armed.success(handlers.run, left.inputs, changed, **running),
         armed_again.success(handlers.run_again, handlers.job, changed, **running),
+        armed_file.success(handlers.run_again, handlers.job, changed, **running),
     ]
     for run in runs:
         # Refused by a full queue, it never reached its handler, which gives the buttons back.

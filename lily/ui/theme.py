@@ -39,6 +39,7 @@ CSS = """
 #reference .upload-container .wrap::after { content: "Drop the original here, or click";
   font-size: var(--text-md); }
 #reference { min-height: 110px; height: auto !important; }
+#queue:has(.queue[hidden]) { display: none; }
 #action { gap: 8px; }
 #action button { min-height: 48px; }
 #examples { gap: 8px; }
@@ -67,7 +68,7 @@ footer .divider { display: none !important; }
   #columns { display: flex; flex-direction: column; gap: 10px; }
   #question, #answer { display: contents; }
   #question > :has(#compare), #settings { order: 3; }
-  #compare, #settings, #action, #examples, #player { width: 100%; }
+  #queue, #compare, #settings, #action, #examples, #player { width: 100%; }
   #examples { display: grid; grid-template-columns: 1fr 1fr; }
   #player > * { padding: 0; }
   #recording { min-height: 120px; flex-grow: 0; }

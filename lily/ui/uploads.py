@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import gradio as gr
@@ -38,7 +39,13 @@ def uploads_only(component: gr.blocks.Block) -> None:
 def uploaded(address: str, cache: Path) -> str:
     """The path inside ``cache`` that an address of ours names; raises gr.Error for any other."""
     own = OWN.fullmatch(unquote(urlsplit(address).path))
-    path = Path(own["path"]) if own else None
-    if path is None or not path.is_file() or not path.resolve().is_relative_to(cache.resolve()):
+    if own is None or not is_upload(own["path"], cache):
         raise gr.Error(NOTHING_FETCHED, print_exception=False)
-    return str(path)
+    return own["path"]
+
+
+def is_upload(path: Any, cache: Path) -> bool:
+    """Whether a client's value is the path of a file inside ``cache``."""
+    if not isinstance(path, str) or "\0" in path or not Path(path).is_file():
+        return False
+    return Path(path).resolve().is_relative_to(cache.resolve())

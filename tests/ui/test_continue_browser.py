@@ -70,6 +70,7 @@ def test_a_run_outlives_its_server_and_what_has_expired_is_told(browser, long, t
     with running(tmp_path, port) as app:
         page.goto(app.url)
         resume(page, long)
+        page.locator("#recording").get_by_label("Clear").click()
         catch(page, long)
         page.click("#stop")
         page.wait_for_selector(UNFINISHED)

@@ -411,7 +411,17 @@ def test_a_job_is_kept_while_its_run_is_unfinished(handlers, page, recording):
     updates.close()
     armed = list(handlers.arm_again(gr.EventData(None, {"job": job})))[-1]
     assert str(recording) in armed.values()
-    *_, last, _ = handlers.run_again(job)
+    *_, last = handlers.run_again(job)
     assert last[panel]["phase"] == "done" and last[panel]["job"] == job
     with pytest.raises(gr.Error, match="has expired"):
         list(handlers.arm_again(gr.EventData(None, {"job": job})))
+
+
+def test_only_files_of_the_cache_are_restored_as_one_of_several(handlers, tmp_path):
+    outside = tmp_path / "a.wav"
+    outside.write_bytes(b"")
+    values = ("small", "on", 4, "", "ddim", 1.5, "", False, None)
+    for path in (None, 3, "", "a\0b", "/etc/passwd", str(outside), "http://127.0.0.1/a.wav"):
+        event = gr.EventData(None, {"path": path, "name": "a.wav"})
+        with pytest.raises(gr.Error, match="has expired"):
+            list(handlers.arm_file(event, None, None, *values))

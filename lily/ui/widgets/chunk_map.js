@@ -94,6 +94,7 @@ function draw() {
   if (!value || !Array.isArray(value.rows)) return;
   received = performance.now();
   library.follow(value);
+  window.dispatchEvent(new CustomEvent("lily-progress", { detail: value }));
   document.body.dataset.lilyJob = value.running ? value.job : "";
   find("text").textContent = value.text;
   const spoken = String(value.text).split(";")[0]; // chunks are spoken, single steps are not

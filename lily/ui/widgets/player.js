@@ -1,6 +1,6 @@
 // The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
-// Spectrum. Gradio runs this file, after wav.js, transport.js, spectrum.js, blind_test.js,
-// blind_panel.js, results.js, library.js and shelf.js, as a function body with `element`, `props`,
+// Spectrum. Gradio runs this file, after files.js, wav.js, transport.js, spectrum.js,
+// blind_test.js, blind_panel.js, results.js, library.js and shelf.js, as a function body with `element`, `props`,
 // `server`, `trigger` and `watch` in scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
@@ -17,11 +17,6 @@ const text = (seconds) => {
   const whole = Math.max(0, seconds);
   return `${Math.floor(whole / 60)}:${(whole % 60).toFixed(1).padStart(4, "0")}`;
 };
-
-function address(path) {
-  const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
-  return `${root}/gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`;
-}
 
 function say(message) {
   find(".live").textContent = message;
@@ -155,8 +150,11 @@ async function show(value) {
 
 function load() {
   const { value } = props;
-  show(value);
-  if (value?.run) library.add(value);
+  // Of several recordings, the next one does not interrupt what is playing.
+  if (!(document.body.dataset.lilyQueue && transport?.playing)) show(value);
+  if (!value?.run) return;
+  library.add(value);
+  window.dispatchEvent(new CustomEvent("lily-result", { detail: value }));
 }
 
 function fillSelect(select, options) {
@@ -187,14 +185,6 @@ async function download() {
     find(".saving").textContent = "";
     find(".download").disabled = false;
   }
-}
-
-function save(href, name) {
-  const link = document.createElement("a");
-  Object.assign(link, { href, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
 }
 
 // Space, arrows, digits and letters, wherever the focus is, unless it is where they mean something
@@ -275,6 +265,10 @@ spectrum.onloop = (start, stop) => {
   say("Looping");
 };
 document.addEventListener("keydown", onKey);
+window.addEventListener("lily-show", ({ detail }) => {
+  show(detail);
+  find(".player").scrollIntoView({ block: "nearest" });
+});
 const drawing = setInterval(() => {
   if (!element.isConnected) {
     clearInterval(drawing);

@@ -42,7 +42,7 @@ function ticks(seconds, most) {
 function tickText(seconds) {
   const minutes = Math.floor(seconds / 60);
   const rest = seconds - 60 * minutes;
-  return `${minutes}:${(Number.isInteger(rest) ? String(rest) : rest.toFixed(1)).padStart(2, "0")}`;
+  return `${minutes}:${Number.isInteger(rest) ? String(rest).padStart(2, "0") : rest.toFixed(1).padStart(4, "0")}`;
 }
 
 class Spectrum {
