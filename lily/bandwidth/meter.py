@@ -3,7 +3,7 @@
 The cutoff is a steep fall of the spectrum (`lily/bandwidth/cutoff.py`), not a percentile of energy:
 AudioSR's rule (98.5 % of the magnitude) puts untouched music at 9 to 15 kHz and would replace real
 highs. Statistics are kept of the loudest channel in every bin and, if there are several, of each
-channel alone (`lily/bandwidth/statistics.py`).
+channel alone (`lily/bandwidth/track.py`). Steady noise, clicks and pilot tones hide no fall.
 
 A recording without a fall is full up to its Nyquist frequency, or up to where it sinks into the
 quantisation noise of its sample format.
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lily.bandwidth.clicks import suppress_clicks
 from lily.bandwidth.cutoff import NOISE_WAVES_DB
-from lily.bandwidth.statistics import EXCEEDED, BandStatistics, Limits, Segments
+from lily.bandwidth.statistics import EXCEEDED, Segments
+from lily.bandwidth.track import Track
 from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.errors import InputError
 
@@ -60,8 +62,8 @@ class BandwidthMeter:
         self._window = window / (window.sum() / 2)  # a full-scale sine reads 0 dB
         self._noise_db = 10 * math.log10(float(self._window.square().sum()))  # of white, power 1
         self._rest: Tensor | None = None  # (C, n), shorter than a frame
-        self._loudest = self._statistics()  # of the loudest channel in every bin
-        self._channels: list[BandStatistics] = []  # of each channel, if there are several
+        self._loudest = self._track()  # of the loudest channel in every bin
+        self._channels: list[Track] = []  # of each channel, if there are several
         self._cell = max(1, round(CELL_HZ / self._bin_hz))  # bins
         self._holes = torch.zeros(self._size // 2 // self._cell, dtype=torch.int64)
         self._heard = 0  # frames
@@ -80,13 +82,13 @@ class BandwidthMeter:
     def result(self) -> Bandwidth:
         """Return the bandwidth of everything pushed so far; silence and nothing are full."""
         self._complete()
-        cutoff = self._loudest.cutoff(self._limits())
+        cutoff = self._loudest.cutoff(self._noise_ceiling_db())
         return Bandwidth(cutoff.hz, cutoff.hz >= FULL_BAND_HZ, cutoff.steep)
 
     def segments(self) -> Segments:
         """Return segments as (start in seconds, cutoff in Hz); a single one has `result`'s."""
         self._complete()
-        return self._loudest.segments(self._limits())
+        return self._loudest.segments(self._noise_ceiling_db())
 
     def channel_segments(self) -> tuple[Segments, ...]:
         """Return the segments of each channel; empty if all have those of `segments`.
@@ -95,7 +97,10 @@ class BandwidthMeter:
         at the time, else the same cutoff; a silent channel has the same.
         """
         loudest = self.segments()
-        own = [_narrower(channel.segments(self._limits()), loudest) for channel in self._channels]
+        own = [
+            _narrower(channel.segments(self._noise_ceiling_db()), loudest)
+            for channel in self._channels
+        ]
         return tuple(own) if any(segments != loudest for segments in own) else ()
 
     def holes(self, cutoff_hz: float) -> float:
@@ -107,13 +112,11 @@ class BandwidthMeter:
     @property
     def nbytes(self) -> int:
         """Size of the statistics so far, in bytes."""
-        return sum(statistics.nbytes for statistics in (self._loudest, *self._channels))
+        return sum(track.nbytes for track in (self._loudest, *self._channels))
 
-    def _statistics(self) -> BandStatistics:
-        return BandStatistics(self._bin_hz, self._size // 2 + 1, self._size // 2 / self._rate)
-
-    def _limits(self) -> Limits:
-        return Limits(self._bound, self._noise_ceiling_db())
+    def _track(self) -> Track:
+        hop_seconds = self._size // 2 / self._rate
+        return Track(self._bin_hz, self._size // 2 + 1, hop_seconds, self._bound)
 
     def _complete(self) -> None:
         """Count a recording shorter than a frame as one frame."""
@@ -124,12 +127,13 @@ class BandwidthMeter:
         """Count every whole frame of (C, n)."""
         frames = samples.unfold(-1, self._size, self._size // 2) * self._window
         power = torch.fft.rfft(frames).abs().square()  # (C, L, F)
+        declicked = suppress_clicks(samples, power, self._size)
         if len(power) > 1:
-            self._channels = self._channels or [self._statistics() for _ in power]
-            for channel, own in zip(self._channels, power, strict=True):
-                channel.add(own)
+            self._channels = self._channels or [self._track() for _ in power]
+            for index, channel in enumerate(self._channels):
+                channel.add(power[index], None if declicked is None else declicked[index])
         loudest = power.amax(dim=0)
-        self._loudest.add(loudest)
+        self._loudest.add(loudest, None if declicked is None else declicked.amax(dim=0))
         self._count_holes(loudest)
 
     def _count_holes(self, power: Tensor) -> None:

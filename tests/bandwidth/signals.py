@@ -30,3 +30,18 @@ def meter_of(x: torch.Tensor, block: int = 50_000, **options: float) -> Bandwidt
     for part in x.split(block, dim=-1):
         meter.push(part)
     return meter
+
+
+def hiss(x: torch.Tensor, near_hz: float, under_db: float, slope_db: float = 0.0) -> torch.Tensor:
+    """Steady noise (1, T), ``under_db`` below ``x`` in the third of an octave below ``near_hz``.
+
+    Its level changes by ``slope_db`` an octave.
+    """
+    generator = torch.Generator().manual_seed(99)
+    noise = torch.randn(1, x.shape[-1], generator=generator, dtype=torch.float64)
+    hz = torch.linspace(0, RATE / 2, x.shape[-1] // 2 + 1).clamp(min=50.0)
+    spectrum = torch.fft.rfft(noise) * (hz / near_hz) ** (slope_db / 6.02)
+    band = (hz > near_hz / 2 ** (1 / 3)) & (hz < 0.95 * near_hz)
+    mine, other = (s[:, band].abs().square().mean() for s in (spectrum, torch.fft.rfft(x.double())))
+    gain = (other / mine).sqrt() * 10 ** (-under_db / 20)
+    return (gain * torch.fft.irfft(spectrum, n=x.shape[-1])).float()

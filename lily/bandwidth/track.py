@@ -1,0 +1,49 @@
+"""Detect cutoff and segments of one signal, from its statistics with and without clicks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lily.bandwidth.cutoff import Cutoff
+from lily.bandwidth.statistics import BandStatistics, Limits, Segments, lower
+
+
+class Track:
+    """Collect the statistics of one signal, with and without its clicks."""
+
+    def __init__(self, bin_hz: float, bins: int, hop_seconds: float, nyquist_hz: float) -> None:
+        """``hop_seconds`` is the distance between frames."""
+        self._nyquist_hz = nyquist_hz
+        self._statistics = BandStatistics(bin_hz, bins, hop_seconds)
+        self._declicked: BandStatistics | None = None  # from the first click on
+
+    @property
+    def frames(self) -> int:
+        """Frames so far."""
+        return self._statistics.frames
+
+    @property
+    def nbytes(self) -> int:
+        """Size of everything kept so far, in bytes."""
+        return self._statistics.nbytes + (self._declicked.nbytes if self._declicked else 0)
+
+    def add(self, power: Tensor, declicked: Tensor | None) -> None:
+        """Add frames of power (L, F); ``declicked``: the same without its clicks."""
+        if self._declicked is None and declicked is not None:
+            self._declicked = self._statistics.copy()
+        if self._declicked:
+            self._declicked.add(power if declicked is None else declicked)
+        self._statistics.add(power)
+
+    def cutoff(self, noise_ceiling_db: float) -> Cutoff:
+        """Detect the cutoff; ``noise_ceiling_db`` is the highest level of quantisation noise."""
+        limits = Limits(self._nyquist_hz, noise_ceiling_db)
+        found = self._statistics.cutoff(limits)
+        if self._declicked:  # what is left without clicks counts only if it ends at an edge
+            found = lower(found, self._declicked.cutoff(limits.steep()))
+        return found
+
+    def segments(self, noise_ceiling_db: float) -> Segments:
+        """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
+        limits = Limits(self._nyquist_hz, noise_ceiling_db)
+        return self._statistics.segments(self.cutoff(noise_ceiling_db).hz, limits)
