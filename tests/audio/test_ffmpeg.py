@@ -180,6 +180,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGED)
 @pytest.mark.parametrize("share", [0.002, 0.05])
 def test_a_damaged_span_is_silent_and_what_follows_is_in_its_place(tmp_path, name, share):

@@ -40,6 +40,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
 @pytest.mark.parametrize("ending", ["wav", "flac"])
 def test_a_killed_writers_file_is_deleted_and_a_live_ones_is_kept(tmp_path, ending):

@@ -71,6 +71,7 @@ def test_a_result_without_its_row_is_overwritten_too(engine, tapes, tmp_path, mo
     assert batch(engine, tapes, out, options=more, overwrite=True).done == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["row", "result", "report", "manifest"])
 def test_killed_at_any_moment_result_and_row_appear_once(
     engine, tapes, tmp_path, monkeypatch, moment

@@ -125,6 +125,7 @@ def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
         assert written == (out / f"phone call.{encoder}.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_comparison_twice_writes_identical_files(trained, recording, tmp_path):
     for name in ("a", "b"):
         arguments = ["compare", recording, "-o", tmp_path / name, "--weights", trained, "--seed", 1]

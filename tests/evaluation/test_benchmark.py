@@ -23,6 +23,7 @@ def recording(folder: Path, seconds: float) -> Path:
     return write_recording(folder / "noise.wav", seconds, 1)
 
 
+@pytest.mark.slow
 def test_stages_add_up_and_evaluations_are_counted():
     engine = InferenceEngine(load_config("lily-mini"), device="cpu")
     settings = BenchSettings(seconds=6.0, rounds=1, growth=(1.0, 2.0))

@@ -22,6 +22,8 @@ from lily.model.global_encoder import GlobalContext
 from lily.model.recording_profile import COUNT, LEVELS, in_units, measure, setting
 from lily.training.train import _build, with_profile
 
+pytestmark = pytest.mark.slow
+
 
 def recording(seed: int, seconds: float = 2.5) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)

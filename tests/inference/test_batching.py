@@ -63,6 +63,7 @@ def test_recordings_that_share_batches_have_the_samples_they_have_alone(
         assert torch.equal(shared, read_audio(alone.output)), path.name
 
 
+@pytest.mark.slow
 def test_recordings_with_chunks_of_different_length_share_what_they_can(
     engine, recordings, tmp_path
 ):
@@ -76,6 +77,7 @@ def test_recordings_with_chunks_of_different_length_share_what_they_can(
         assert torch.equal(shared, read_audio(alone.output)), path.name
 
 
+@pytest.mark.slow
 def test_batches_are_full_and_few_recordings_are_open(engine, recordings, tmp_path, monkeypatch):
     sizes, opened = Counter(), []
     steps = ChunkSampler.steps
@@ -179,6 +181,7 @@ class Memory:
 CPU_SAYS = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError(CPU_SAYS)])
 @pytest.mark.parametrize("method", ["predict_v", "low_posterior", "decode"])
 def test_short_memory_halves_the_batch_and_the_result_says_so(

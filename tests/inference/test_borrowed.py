@@ -86,6 +86,7 @@ def test_the_encoder_reads_the_recording_and_then_what_is_borrowed(engine, files
     assert torch.equal(alone.times, both.times[:, :50])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("wide",), ("stereo",), ("wide", "stereo"), ("short",)])
 def test_borrowed_recordings_of_any_form_change_the_highs_alone(engine, files, tmp_path, names):
     plain = restored(engine, files, tmp_path / "plain")

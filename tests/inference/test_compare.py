@@ -62,6 +62,7 @@ def test_each_variant_is_its_own_upsampling_bit_for_bit(engine, contexts, stereo
         assert (take.samples, take.chunks, take.encoder) == (alone.samples, alone.chunks, encoder)
 
 
+@pytest.mark.slow
 def test_the_recording_is_encoded_once_for_both(engine, stereo, tmp_path, monkeypatch):
     calls = []
     encode = type(engine.model).low_posterior
@@ -77,6 +78,7 @@ def test_the_recording_is_encoded_once_for_both(engine, stereo, tmp_path, monkey
     assert together == len(calls) - together > 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_twice_gives_identical_files(engine, stereo, tmp_path):
     sums = []
     for name in ("first", "second"):

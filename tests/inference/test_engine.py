@@ -122,6 +122,7 @@ def test_identical_channels_stay_identical(engine, tmp_path):
     assert torch.equal(output[0], output[1])
 
 
+@pytest.mark.slow
 def test_encoder_reads_the_recording_once_and_changes_the_output(engine, contexts, tmp_path):
     path = write(tmp_path / "a.wav", band_limited(6.0, 4000.0))
     on = run(engine, path, tmp_path / "on", cutoff_hz=4000.0)
@@ -188,6 +189,7 @@ def test_very_short_and_surround_recordings_work(engine, tmp_path):
         assert bool(result.chunks) is (name != "one")  # a lone sample is all offset
 
 
+@pytest.mark.slow
 def test_two_minutes_have_one_context_for_every_chunk(engine, contexts, tmp_path, monkeypatch):
     seen = []
     condition = ChunkSampler._conditioning
@@ -365,6 +367,7 @@ def test_a_change_is_found_and_each_piece_keeps_its_own_band(engine, tmp_path):
         assert decibels(added) > -80
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     gain_db=st.floats(-60, 0),

@@ -226,6 +226,7 @@ class Listener:
         return self.heard[0][:, :0]
 
 
+@pytest.mark.slow
 def test_profile_audiosr_from_the_file_to_the_vocoder(folder, tmp_path, monkeypatch, compare):
     engine = InferenceEngine(read_folder_config(folder), device="cpu")
     decode, encode, caught = engine.model.decode, engine.model.low_posterior, {}

@@ -73,6 +73,7 @@ def test_audiosr_keeps_level_length_and_the_band_below_its_cutoff(engine, tmp_pa
     assert 20 * math.log10(leaked / change.square().mean().sqrt()) < -60
 
 
+@pytest.mark.slow
 def test_audiosr_gives_the_same_bits_for_a_seed_and_other_bits_than_lily(engine, tmp_path):
     path = write(tmp_path / "a.wav", noise(2.0, 4_000.0))
     given = {"cutoff_hz": 4_000.0}
@@ -96,6 +97,7 @@ def test_without_encoder_tensors_on_and_off_are_the_same_bits(engine, tmp_path, 
     assert not torch.equal(on, run(engine, path, tmp_path / "random", **given))
 
 
+@pytest.mark.slow
 def test_a_recording_is_one_chunk_up_to_three_segments_and_several_beyond(engine, tmp_path):
     for seconds, chunks in ((1.0, 1), (15.36, 1), (15.4, 2)):
         path = write(tmp_path / f"{seconds}.wav", noise(seconds, 4_000.0))

@@ -91,6 +91,7 @@ def test_cut_off_again_and_again_every_run_continues_the_last(
     assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == expected
 
 
+@pytest.mark.slow
 def test_a_comparison_resumes_too(engine, recording, tmp_path):
     def compared(out):
         *_, last = engine.compare(recording, out, options())
@@ -118,12 +119,14 @@ def test_a_run_that_was_stopped_early_can_be_continued(engine, recording, expect
     assert written == expected and result.resumed == early.chunks and not chunks.exists()
 
 
+@pytest.mark.slow
 def test_without_resume_it_starts_anew(engine, recording, expected, tmp_path):
     cut_off(engine, recording, tmp_path / "o", 3)
     result, written = whole(engine, recording, tmp_path / "o", options(resume=False))
     assert result.resumed == 0 and written == expected
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_drawn_is_drawn_once(engine, recording, tmp_path):
     drawn = options(seed=None)
     cut_off(engine, recording, tmp_path / "o", 4, drawn)
@@ -195,6 +198,7 @@ def damages():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", damages())
 def test_a_damaged_chunk_and_those_after_it_are_generated_again(
     engine, recording, expected, tmp_path, damage
@@ -205,6 +209,7 @@ def test_a_damaged_chunk_and_those_after_it_are_generated_again(
     assert written == expected and result.resumed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"[", b"[]", b'{"seed": "3"}', b"\xff"])
 def test_without_its_key_no_chunk_is_used(engine, recording, expected, tmp_path, content):
     cut_off(engine, recording, tmp_path / "o", 3)
@@ -238,6 +243,7 @@ def test_a_chunk_under_another_name_or_of_another_run_is_not_used(randn, tmp_pat
     assert stores[1].load(0, 0, (1, 8, 4)) is None
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_behind_a_lost_chunk(engine, tmp_path, monkeypatch):
     """Chunks after the lost one are generated in batches, as in any run."""
     long = tmp_path / "long.wav"
@@ -286,6 +292,7 @@ def test_files_that_are_not_lilys_stay(engine, recording, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_output_at_once_do_not_mix(engine, recording, expected, tmp_path, caplog):
     chunks = tmp_path / "chunks"
     streams = [

@@ -91,6 +91,7 @@ def test_elsewhere_the_engine_is_the_plain_one(monkeypatch):
     assert zero.engine_maker() is InferenceEngine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "calls"), [(100.0, 1), (12.0, 9)])
 def test_however_many_calls_the_samples_are_the_same(
     spaces, config, recording, tmp_path, monkeypatch, most, calls
@@ -105,6 +106,7 @@ def test_however_many_calls_the_samples_are_the_same(
     assert all(zero.START_SECONDS < seconds <= most for seconds in spaces.granted)
 
 
+@pytest.mark.slow
 def test_a_comparison_is_sampled_in_the_same_calls(spaces, config, recording, tmp_path):
     for engine, name in (
         (InferenceEngine(config, "cpu"), "plain"),
@@ -152,6 +154,7 @@ def test_a_stop_keeps_the_finished_chunks_wherever_in_a_call_it_falls(
     assert made.shape == expected.shape and (made == expected).all()
 
 
+@pytest.mark.slow
 def test_what_calls_had_finished_when_the_quota_ended_is_there_for_the_next_run(
     spaces, config, recording, tmp_path, monkeypatch
 ):
@@ -176,6 +179,7 @@ def test_what_calls_had_finished_when_the_quota_ended_is_there_for_the_next_run(
     assert (soundfile.read(last.result.output, dtype="int32")[0] == expected).all()
 
 
+@pytest.mark.slow
 def test_a_process_forked_before_the_model_was_loaded_loads_it_itself(
     spaces, config, recording, tmp_path, monkeypatch
 ):

@@ -26,6 +26,7 @@ def test_there_are_two_thousand_cases_of_every_kind(everything):
     assert all(kinds[f"cut at {percent} %"] == len(CONTAINERS) for percent in range(100))
 
 
+@pytest.mark.slow
 def test_a_sample_is_measured_or_refused_and_leaves_nothing(everything, tmp_path):
     engine = tiny_engine(tmp_path / "model")
     told = list(outcomes(engine, everything[::STEP], tmp_path, ENGINE))

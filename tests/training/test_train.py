@@ -103,6 +103,7 @@ def test_an_empty_or_missing_folder_is_one_sentence(tmp_path):
             find_recordings(folder)
 
 
+@pytest.mark.slow
 def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
     out = tmp_path / "run"  # the one run here that prepares for itself
     events = list(train(load_config("tiny"), corpus, out))
@@ -128,6 +129,7 @@ def test_all_stages_run_and_export_a_folder_that_loads(corpus, tmp_path):
     assert not set(split["training"]) & set(split["validation"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monkeypatch):
     whole, halves = new_run("whole"), new_run("halves")
     config = load_config("tiny")
@@ -148,6 +150,7 @@ def test_a_resumed_run_gives_the_bits_of_one_never_stopped(corpus, new_run, monk
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(corpus, new_run):
     figures, config = {}, load_config("tiny")
     for precision in (torch.float32, torch.bfloat16):
@@ -180,6 +183,7 @@ def test_a_mixed_precision_that_is_not_offered_is_refused(monkeypatch):
         launched_precision()
 
 
+@pytest.mark.slow
 def test_the_encoder_stage_moves_nothing_else(corpus, new_run):
     out = new_run()
     config = load_config("tiny")
@@ -266,6 +270,7 @@ def begun_from(below: Path, corpus: Path, out: Path, **options) -> None:
     list(train(recipe, corpus, out, base=str(below), **options))
 
 
+@pytest.mark.slow
 def test_an_encoder_is_trained_on_top_of_a_model_that_stays_as_it_is(corpus, new_run, below):
     out = new_run("adapter")
     # Another run's stages in the same folder are not the base's.
@@ -303,6 +308,7 @@ def test_a_stage_may_begin_from_a_models_weights(corpus, new_run, below):
     assert moved and all(key.startswith("model.") for key in moved)  # not the latents' scale either
 
 
+@pytest.mark.slow
 def test_a_share_of_a_recipe_runs_every_stage_and_makes_a_model(corpus, tmp_path):
     out, whole = tmp_path / "rehearsal", load_config("tiny")["training"]
     arguments = ["train", "--preset", "tiny", "--data", str(corpus), "--out", str(out)]

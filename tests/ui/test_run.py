@@ -338,6 +338,7 @@ def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, 
     assert run.ended.wait(PATIENCE) and ended.is_set() and free(shelf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, None])
 def test_a_run_that_was_stopped_or_lost_is_continued_by_the_same_request(tmp_path, seed):
     """The real engine, with the tests' smallest model and four seconds of a recording."""
