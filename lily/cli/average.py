@@ -16,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER", help="model folder to write"
     )
+    parser.add_argument(
+        "--keep-encoder",
+        action="store_true",
+        help="take the encoder and its conditioning from the first model",
+    )
     parser.set_defaults(run=run_average)
 
 
@@ -26,6 +31,6 @@ def run_average(options: argparse.Namespace) -> int:
     from lily.checkpoints.resolve import resolve_config, with_weights
 
     configs = [with_weights(resolve_config(weights=name)) for name in options.models]
-    average_models(configs, options.output)
+    average_models(configs, options.output, options.keep_encoder)
     print(f"The model folder is {options.output}.")
     return 0

@@ -160,6 +160,8 @@ class CarrierVocoderConfig(IstftVocoderConfig):
     side: Count = 128  # width of the path from the recording's tonality and attacks to the heads
     gate_bands: Count = 48  # 500 Hz each, linear between
     guided_blocks: Count = 2  # the last blocks, which the recording's features reach
+    # Added to the logits of the attacks' exponents: training by a mean distance makes them soft.
+    sharpen: float = 0.0
 
 
 VOCODERS = {

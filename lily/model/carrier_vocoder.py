@@ -42,7 +42,7 @@ class CarrierVocoder(IstftVocoder):
     def __init__(self, config: CarrierVocoderConfig) -> None:
         super().__init__(config)
         bands, frames = config.gate_bands, config.frames_per_mel
-        self.guided_blocks = config.guided_blocks
+        self.guided_blocks, self.sharpen = config.guided_blocks, config.sharpen
         self.adapt = nn.Conv1d(FEATURES, config.dim, 3, padding=1)
         nn.init.zeros_(self.adapt.weight)
         nn.init.zeros_(self.adapt.bias)
@@ -114,7 +114,7 @@ class CarrierVocoder(IstftVocoder):
     def _shaped(self, spectrum: Tensor, heads: Tensor, level: Tensor, cutoff: Tensor) -> Tensor:
         """Synthesise (B, S, bins) with four bands above the cutoff following ``level`` (B, 4 L)."""
         settings = self.shape(heads).float().transpose(1, 2)  # (B, 8, L)
-        exponent = EXPONENT_MOST * settings[:, :SHAPE_BANDS].sigmoid()
+        exponent = EXPONENT_MOST * (settings[:, :SHAPE_BANDS] + self.sharpen).sigmoid()
         offset = OFFSET_START * settings[:, SHAPE_BANDS:].clamp(-3.0, 3.0).exp()
         exponent, offset = (
             F.interpolate(x, size=level.shape[-1], mode="linear") for x in (exponent, offset)

@@ -7,7 +7,7 @@ import torch
 
 from lily.checkpoints.average import average_models
 from lily.checkpoints.folder_config import read_folder_config
-from lily.checkpoints.model_folder import load_model, save_model_folder
+from lily.checkpoints.model_folder import is_of_encoder, load_model, save_model_folder
 from lily.cli import main
 from lily.config.presets import load_config
 from lily.errors import InputError, WeightsError
@@ -46,3 +46,21 @@ def test_models_without_a_mean_are_refused_and_nothing_is_written(folders, tmp_p
     assert not (tmp_path / "mean").exists()
     with pytest.raises(InputError, match="exists already"):
         average_models(configs, folders[0])
+
+
+def test_the_encoder_can_be_that_of_the_first_model(folders, tmp_path):
+    """Also where another model's encoder reads no profile."""
+    first = read_folder_config(folders[0])
+    params = first["model"]["params"]["unet_config"]["params"]
+    params["global_encoder"] = {**params.get("global_encoder", {}), "profile": True}
+    save_model_folder(load_model(first), first, tmp_path / "first", dtype=torch.float32)
+    configs = [read_folder_config(folder) for folder in (tmp_path / "first", folders[1])]
+    with pytest.raises(WeightsError, match="differ"):
+        average_models(configs, tmp_path / "mean")
+    average_models(configs, tmp_path / "mean", keep_encoder=True)
+    one, other = (load_model(config).state_dict() for config in configs)
+    mean = load_model(read_folder_config(tmp_path / "mean")).state_dict()
+    for name, value in mean.items():
+        kept = is_of_encoder(name)
+        expected = one[name] if kept else (one[name].double() + other[name].double()) / 2
+        torch.testing.assert_close(value.double(), expected.double(), rtol=2**-10, atol=2**-24)

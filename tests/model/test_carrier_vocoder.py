@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -145,3 +147,19 @@ def test_the_start_of_the_copies_is_a_place_in_the_recording():
     low = recording(80)
     with pytest.raises(ValueError, match=str(COPY_HOP)):
         guide(low, start=480)
+
+
+def test_sharpen_makes_attacks_steeper_and_leaves_the_band_below(vocoder, randn):
+    frames = 120
+    sharp = make_vocoder(replace(CONFIG, sharpen=2.0)).requires_grad_(False)
+    sharp.load_state_dict(vocoder.state_dict())
+    log_mel, noise, of = randn(1, MELS, frames) * 0.1, randn(1, frames * HOP), recording(frames)
+    soft, steep = (made(log_mel, noise, guide(of)) for made in (vocoder, sharp))
+    kernel = band_limit_kernel(CUTOFF, 48_000)
+    highs = [made - filter_whole(made, kernel) for made in (soft, steep)]
+    levels = [h.unfold(-1, 192, 192).square().mean(-1).log() for h in highs]  # 4 ms
+    soft_rise, steep_rise = (level.diff().topk(8).values.mean() for level in levels)
+    assert steep_rise > soft_rise + 0.3
+    below = band_limit_kernel(0.8 * CUTOFF, 48_000)
+    change = filter_whole(steep - soft, below).square().mean()
+    assert change < 1e-4 * (steep - soft).square().mean()
