@@ -1,8 +1,9 @@
 """Group the chunk items of several recordings into batches.
 
 Recordings are read one after the other, and only as far as the next batch needs. As an item carries
-everything its samples depend on, it does not matter which items share a batch. Few recordings are
-open at once, and results appear nearly in order, so memory does not grow with their number.
+everything that determines its result, it does not matter which items share a batch. At most about
+two recordings per place of a batch are open at once, and results appear nearly in order, so memory
+does not grow with their number.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lily.errors import LilyError
 from lily.inference.events import Failed, Sampling
 from lily.inference.sample import ChunkItem, SampledStep, Sampler, SamplingConfig
 
-# Recordings open per item of a batch. More than one, since recordings whose configurations differ
+# Limit of open recordings, per item of a batch. Above 1, because recordings with different settings
 # cannot share a batch: with the profile audiosr, short ones have chunks of their own length.
 OPEN_PER_ITEM = 2
 
@@ -43,7 +44,7 @@ class Recording(Protocol):
         ...
 
     def close(self) -> None:
-        """End the run where it is and remove what is not complete."""
+        """End the run and remove incomplete files; finished chunks stay for resuming."""
         ...
 
 
@@ -114,7 +115,12 @@ class Batcher:
     def attempt(
         self, recording: Recording, events: Iterator[Any]
     ) -> Iterator[tuple[Recording, Any]]:
-        """Yield a recording's events; if it fails, it alone ends, with ``Failed``."""
+        """Yield a recording's events; if it fails, it alone ends, with ``Failed``.
+
+        A recording that has ended already, in an earlier part of a batch, is left alone.
+        """
+        if recording not in self._open:
+            return
         try:
             for event in events:
                 yield recording, event

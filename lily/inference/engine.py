@@ -64,7 +64,7 @@ class InferenceEngine:
         progress_callback: Callable[[int, int], None] | None = None,
         **options: object,
     ) -> UpsampleResult:
-        """Restore one recording and write ``output_dir/<stem>.wav``.
+        """Restore one recording and write ``output_dir/<stem>.<format>``.
 
         ``options`` are the fields of UpsampleOptions; ``progress_callback(done_chunks,
         total_chunks)``. Raises InputError, and leaves no incomplete output.
@@ -106,11 +106,11 @@ class InferenceEngine:
         *,
         stop: threading.Event | None = None,
     ) -> Iterator[Event]:
-        """Restore one recording with the encoder off and on; each has the samples it has alone.
+        """Restore one recording with the encoder off and on; each output as in a run alone.
 
-        ``options.encoder`` is ignored. ``stems`` adds the recording at 48 kHz and the band that
-        both variants keep of it. Otherwise as ``stream``; raises InputError if there is nothing to
-        compare.
+        ``options.encoder`` and ``options.format`` are ignored. ``stems`` adds the recording at
+        48 kHz and the band that both variants keep of it. Otherwise as ``stream``; raises
+        InputError if there is nothing to compare.
         """
         options = options or UpsampleOptions()
         if not self.model.encoder_is_trained:
@@ -162,8 +162,8 @@ class InferenceEngine:
         """Run recordings through shared batches; yields (recording, event) pairs.
 
         The recordings are begun one after the other. An error of one ends it alone, with a
-        ``Failed`` event. Closing the generator cancels all; ``stop`` ends them within a sampler
-        step and keeps the chunks that are finished.
+        ``Failed`` event. To abandon all of them, close the iterator. To end within a sampler step
+        and keep the finished chunks, which then pass the vocoder, set ``stop``.
         """
         stop = stop or threading.Event()
         with Batcher(self.sampler) as batcher:

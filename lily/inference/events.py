@@ -110,8 +110,13 @@ class UpsampleResult:
 
     @property
     def real_time_factor(self) -> float:
-        """Compute time divided by audio time; below 1 is faster than real time."""
-        return self.compute_seconds / self.seconds if self.seconds else 0.0
+        """Compute time divided by the duration generated in it; below 1 is faster than real time.
+
+        Chunks that an earlier run had finished do not count.
+        """
+        new = 1 - self.resumed / self.chunks if self.chunks else 1.0
+        seconds = self.seconds * new
+        return self.compute_seconds / seconds if seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values, the same for the command line, the page and a batch."""

@@ -63,10 +63,10 @@ class RecordingRun:
         context: GlobalContext | None = None,
         seed_drawn: bool = False,
     ) -> None:
-        """``options`` have the preset's defaults filled in, and a seed that may be ``seed_drawn``.
+        """``options`` have the preset's defaults filled in; ``seed_drawn``: the seed was random.
 
-        ``encoders`` says of each variant whether it uses the encoder, whose context is the
-        recording's own unless ``context`` is given.
+        ``encoders``: for each variant, whether the encoder is on. Its context is the recording's
+        own unless ``context`` is given.
         """
         self.runtime, self.options, self.paths = runtime, options, paths
         self.encoders, self.context = encoders, context
@@ -83,7 +83,7 @@ class RecordingRun:
 
     @property
     def done(self) -> int:
-        """Chunks that every variant has."""
+        """The number of leading chunks that are finished in all variants."""
         return self.generator.finished if self._spans else 0
 
     @property
@@ -153,7 +153,7 @@ class RecordingRun:
             yield Compared(ComparisonResult(*results, *files))
 
     def close(self) -> None:
-        """End the run where it is: files that are not complete are removed."""
+        """End the run: incomplete files are removed, finished chunks stay for resuming."""
         if self._outputs:
             self._outputs.discard()
         if self._chunks:
@@ -162,7 +162,7 @@ class RecordingRun:
     # ---- reading --------------------------------------------------------------------------------
 
     def _find_chunks(self) -> None:
-        """Open the folder of finished chunks; an earlier run's seed replaces one that was drawn."""
+        """Open the folder of finished chunks; a random seed is replaced by the earlier run's."""
         runtime, options, output = self.runtime, self.options, self.paths.variants[0]
         asked = replace(
             options,
@@ -249,7 +249,7 @@ class RecordingRun:
     def _cut(self, frames: Tensor) -> Iterator[Event | ChunkItem]:
         """Append log-mel frames (C, l, M); yields the items of the chunks they complete.
 
-        A chunk that an earlier run has finished needs no items if no chunk before it did.
+        A chunk of an earlier run is reused, without items, only if all chunks before it were.
         """
         self.generator.append(frames)
         for chunk, log_mels in self.generator.chunks():
@@ -273,7 +273,7 @@ class RecordingRun:
     # ---- writing --------------------------------------------------------------------------------
 
     def _blend(self, variant: int) -> Iterator[Event]:
-        """Blend the chunks of a variant that are complete, and keep them for a later run."""
+        """Cross-fade the complete chunks of a variant, and store them for a later run."""
         blended = []
         for chunk, log_mels in self.generator.blend(variant):
             blended.append(chunk)
@@ -305,7 +305,7 @@ class RecordingRun:
             guidance=options.guidance or 1.0,
             encoder=encoder,
             model=self.runtime.name,
-            seconds=analysis.seconds,
+            seconds=writer.frames / writer.sample_rate,
             compute_seconds=time.perf_counter() - self._began,
             input_sample_rate=analysis.info.sample_rate,
             subtype=writer.subtype,

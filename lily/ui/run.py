@@ -250,7 +250,7 @@ class Run:
     def _end_at_limit(self, events: Iterator[Event]) -> None:
         """Stop a run at the page's time limit; raises InputError if nothing is finished by then."""
         limit = clock_time(self._settings.max_run_seconds)
-        self._notices.append(f"A run may take {limit} here.")
+        self._notices.append(f"Runs are limited to {limit} here.")
         try:
             self._finish_early(events)
         except Stopped as error:

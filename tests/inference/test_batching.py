@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,16 @@ from test_engine import band_limited, make_folder, write
 from lily.audio.read import read_audio
 from lily.checkpoints.folder_config import read_folder_config
 from lily.errors import InputError, OutOfMemory, Stopped
+from lily.inference.batching import Batcher
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import ChunksDone, Event, Failed, Finished, Sampling
+from lily.inference.events import (
+    ChunksDone,
+    Event,
+    Failed,
+    Finished,
+    Sampling,
+    UpsampleResult,
+)
 from lily.inference.options import UpsampleOptions as Options
 from lily.inference.sample import ChunkSampler
 from lily.model.latent_diffusion import LatentDiffusion
@@ -216,3 +226,38 @@ def test_another_error_of_the_networks_is_not_taken_for_memory(
     with pytest.raises(RuntimeError, match="shapes differ"):
         list(engine.stream(recordings[0], tmp_path / "out", OPTIONS))
     assert memory.asked == [4] and engine.sampler.batch == 2  # items, with and without
+
+
+def test_a_recording_that_has_ended_gets_no_more_samples():
+    """Where memory is short, a batch comes in parts: a failure in the first must end them all."""
+
+    class Broken:
+        complete, closed, added = False, 0, 0
+
+        def read(self):
+            yield "planned"
+
+        def add(self):
+            self.added += 1
+            raise OSError(28, "No space left on device")
+            yield
+
+        def close(self):
+            self.closed += 1
+
+    recording = Broken()
+    with Batcher(SimpleNamespace()) as batcher:
+        assert list(batcher.batches([recording])) == [(recording, "planned")]
+        ends = [event for _ in range(2) for event in batcher.attempt(recording, recording.add())]
+    assert [type(event) for _, event in ends] == [Failed]
+    assert (recording.added, recording.closed) == (1, 1)
+
+
+def test_the_speed_of_a_resumed_run_counts_the_new_chunks_alone():
+    result = UpsampleResult(
+        **dict.fromkeys((f.name for f in fields(UpsampleResult) if f.default is MISSING), 0)
+    )
+    result = replace(result, seconds=20.0, compute_seconds=2.0, chunks=4, resumed=3)
+    assert result.real_time_factor == pytest.approx(2 / 5)
+    assert replace(result, resumed=0).real_time_factor == pytest.approx(0.1)
+    assert replace(result, resumed=0, chunks=0).real_time_factor == pytest.approx(0.1)

@@ -209,7 +209,7 @@ def test_at_the_time_limit_a_run_ends_and_keeps_what_is_finished(start, recordin
 
     runs += [start(recording, encoder=encoder, limits={"max_run_seconds": 8.0}, clock=clock)]
     last = list(runs[0].snapshots())[-1]
-    assert "A run may take 8.0 s here. Stopped early" in last.progress["text"]
+    assert "Runs are limited to 8.0 s here. Stopped early" in last.progress["text"]
     for take in last.takes:
         assert 0 < soundfile.info(take.result.output).frames < 12 * 48_000
 
