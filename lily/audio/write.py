@@ -104,6 +104,11 @@ class AudioWriter:
         return "WAV" if usual else "WAVEX"
 
     @property
+    def temporary(self) -> Path:
+        """Where the samples lie until the file gets its name; another file once it is float."""
+        return self._new.temporary
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the samples so far as the file holds them: float32, frame by frame."""
         return self._hash.hexdigest()

@@ -50,36 +50,62 @@ def picture_of(path: Path, seconds: float) -> Picture:
 
 def analyse(blocks: Iterable[np.ndarray], sample_rate: int, seconds: float) -> Picture:
     """Average the channels' power of blocks (C, n) into the columns of a picture."""
-    size = max(16, round(WINDOW_SECONDS * sample_rate))
-    hop = max(size // 4, int(seconds * sample_rate / (COLUMNS * WINDOWS_PER_COLUMN)))
-    spectra = list(_power_spectra(blocks, size, hop))  # each (F, m)
-    power = np.concatenate(spectra, axis=1)
-    group = -(-power.shape[1] // COLUMNS)
-    power = np.pad(power, ((0, 0), (0, -power.shape[1] % group)), mode="edge")
-    power = power.reshape(power.shape[0], -1, group).mean(axis=2)
-    levels = 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
-    return Picture(levels.astype(np.float32), seconds, sample_rate / 2)
-
-
-def _power_spectra(blocks: Iterable[np.ndarray], size: int, hop: int) -> Iterable[np.ndarray]:
-    """Windows of ``size`` samples every ``hop``, the last one padded; power (F, m) a block."""
-    window = np.hanning(size).astype(np.float32)
-    scale = (2 / window.sum()) ** 2  # a full-scale sine has power 1
-    kept: np.ndarray | None = None
-    skip = 0  # samples still to pass over before the next window
+    meter = PictureMeter(sample_rate, seconds)
     for block in blocks:
-        kept = block if kept is None else np.concatenate((kept, block), axis=1)
-        passed = min(skip, kept.shape[1])
-        kept, skip = kept[:, passed:], skip - passed
-        count = (kept.shape[1] - size) // hop + 1
-        if skip or count < 1:
-            continue
-        yield _power(kept, size, hop, count, window) * scale
-        used = min(count * hop, kept.shape[1])
-        kept, skip = kept[:, used:], count * hop - used
-    if kept is not None and kept.shape[1] and not skip:
-        kept = np.pad(kept[:, :size], ((0, 0), (0, max(0, size - kept.shape[1]))))
-        yield _power(kept, size, hop, 1, window) * scale
+        meter.push(block)
+    return meter.picture(complete=True)
+
+
+class PictureMeter:
+    """A picture of ``seconds`` of audio that grows with the blocks (C, n) it is given."""
+
+    def __init__(self, sample_rate: int, seconds: float) -> None:
+        self._rate, self._seconds = sample_rate, seconds
+        self._size = max(16, round(WINDOW_SECONDS * sample_rate))
+        least = self._size // 4
+        self._hop = max(least, int(seconds * sample_rate / (COLUMNS * WINDOWS_PER_COLUMN)))
+        self._window = np.hanning(self._size).astype(np.float32)
+        self._power: list[np.ndarray] = []  # (F, m) each
+        self._kept: np.ndarray | None = None
+        self._skip = 0  # samples still to pass over before the next window
+
+    @property
+    def group(self) -> int:
+        """Windows that make a column."""
+        samples = round(self._seconds * self._rate)
+        windows = max(0, (samples - self._size) // self._hop + 1)
+        return -(-(windows + (samples > windows * self._hop)) // COLUMNS) or 1
+
+    def push(self, block: np.ndarray) -> None:
+        """Take a block (C, n)."""
+        kept = block if self._kept is None else np.concatenate((self._kept, block), axis=1)
+        passed = min(self._skip, kept.shape[1])
+        kept, self._skip = kept[:, passed:], self._skip - passed
+        count = (kept.shape[1] - self._size) // self._hop + 1
+        if not self._skip and count >= 1:
+            self._power.append(self._windows(kept, count))
+            used = min(count * self._hop, kept.shape[1])
+            kept, self._skip = kept[:, used:], count * self._hop - used
+        self._kept = kept.copy()  # not a view, which would keep the whole block
+
+    def picture(self, complete: bool) -> Picture:
+        """The columns so far; ``complete``, the last window is padded and the last column too."""
+        power, kept = list(self._power), self._kept
+        if complete and kept is not None and kept.shape[1] and not self._skip:
+            padding = max(0, self._size - kept.shape[1])
+            power.append(self._windows(np.pad(kept[:, : self._size], ((0, 0), (0, padding))), 1))
+        levels = np.concatenate(power or [np.zeros((self._size // 2 + 1, 0))], axis=1)
+        group = -(-levels.shape[1] // COLUMNS) if complete else self.group
+        if complete:
+            levels = np.pad(levels, ((0, 0), (0, -levels.shape[1] % group)), mode="edge")
+        levels = levels[:, : levels.shape[1] // group * group]
+        levels = levels.reshape(levels.shape[0], -1, group).mean(axis=2)
+        levels = 10 * np.log10(np.maximum(levels, 10 ** (FLOOR_DB / 10)))
+        return Picture(levels.astype(np.float32), self._seconds, self._rate / 2)
+
+    def _windows(self, samples: np.ndarray, count: int) -> np.ndarray:
+        scale = (2 / self._window.sum()) ** 2  # a full-scale sine has power 1
+        return _power(samples, self._size, self._hop, count, self._window) * scale
 
 
 def _power(samples: np.ndarray, size: int, hop: int, count: int, window: np.ndarray) -> np.ndarray:

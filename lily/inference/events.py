@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from lily.certify.check import Check
 
 if TYPE_CHECKING:  # importing it takes torch, which a command line may not need
+    from torch import Tensor
+
     from lily.bandwidth.diagnosis import Diagnosis
 
 
@@ -76,6 +78,19 @@ class ChunksDone:
     done: int
     total: int
     variant: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """The outputs hold their first ``seconds``, which nothing changes any more.
+
+    ``files`` are the unfinished files of the variants: WAV whose header says no length yet, unless
+    another format was chosen. ``blocks`` (C, n) are the samples that were appended to them.
+    """
+
+    seconds: float
+    files: tuple[Path, ...]
+    blocks: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -196,6 +211,7 @@ Event = (
     | Planned
     | Sampling
     | ChunksDone
+    | Written
     | Finished
     | Compared
     | Failed

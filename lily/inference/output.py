@@ -108,20 +108,21 @@ class OutputWriter:
         for writer in self.writers:
             writer.plan(joins, fade)
 
-    def write(self, recording: Tensor, generated: Tensor) -> None:
+    def write(self, recording: Tensor, generated: Tensor) -> list[Tensor]:
         """Splice a block (C, n) of the recording and generated blocks (K, C, n), one a variant.
 
-        The generated blocks have no DC.
+        The generated blocks have no DC. Returns what was appended to each variant's file, (C, n).
         """
         for writer in self.writers:
             writer.measure(recording)
         recording = recording - self._means
         pairs = zip(self._splicers, generated, strict=True)
-        self._append([splicer.push(recording, made) for splicer, made in pairs])
+        stored = self._append([splicer.push(recording, made) for splicer, made in pairs])
         if self._recording:
             self._recording.write(recording + self._means)
         if self._low:
             self._low.write(self._low_splicer.push(recording, 0 * recording) + self._means)
+        return stored
 
     def flush(self) -> None:
         """Write what the splicers still hold."""
@@ -129,11 +130,12 @@ class OutputWriter:
         if self._low:
             self._low.write(self._low_splicer.flush() + self._means)
 
-    def _append(self, blocks: list[Tensor]) -> None:
-        for writer, block in zip(self.writers, blocks, strict=True):
-            writer.write(block + self._means)
+    def _append(self, blocks: list[Tensor]) -> list[Tensor]:
+        pairs = zip(self.writers, blocks, strict=True)
+        stored = [writer.write(block + self._means) for writer, block in pairs]
         if self._difference:
             self._difference.write(blocks[1] - blocks[0])
+        return stored
 
 
 def make_folder(path: Path) -> None:

@@ -32,6 +32,7 @@ from lily.inference.events import (
     Finished,
     Planned,
     UpsampleResult,
+    Written,
 )
 from lily.inference.generate import ChunkedGenerator, KnownBand, KnownShare, Plan
 from lily.inference.metered_writer import MeteredWriter, run_facts
@@ -127,7 +128,7 @@ class RecordingRun:
             self.generator.add(item, variant, log_mel)
         yield from self._blend(variant)
         for samples in self.vocoder.push(self.generator.take()):
-            self._write(samples)
+            yield self._write(samples)
 
     def finish(self) -> Iterator[Event]:
         """Complete the files with the chunks that are done; raises Stopped if there is none."""
@@ -282,13 +283,16 @@ class RecordingRun:
         if blended:
             yield ChunksDone(tuple(blended), blended[-1] + 1, len(self._spans), variant)
 
-    def _write(self, samples: Tensor) -> None:
+    def _write(self, samples: Tensor) -> Written:
         """Splice generated samples (K * C, n) of the K variants onto the recording, and write."""
         gain, recorded = self._reader.features.gain, self._recorded.take(samples.shape[-1])
         generated = samples.unflatten(0, (len(self.encoders), -1)) / gain  # (K, C, n)
         if self._shape:
             recorded, generated = self._shape.push(recorded, generated)
-        self._outputs.write(recorded, generated)
+        blocks = self._outputs.write(recorded, generated)
+        writers = self._outputs.writers
+        seconds = writers[0].frames / writers[0].sample_rate
+        return Written(seconds, tuple(w.temporary for w in writers), tuple(blocks))
 
     def _result(self, writer: MeteredWriter, encoder: bool) -> UpsampleResult:
         options, analysis = self.options, self._reader.analysis

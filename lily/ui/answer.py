@@ -44,7 +44,8 @@ class Answer:
 
         A player that is sent its files again would stop and rewind. Progress is in every answer,
         and as a bare value: Gradio streams the difference to the answer before, and a value
-        followed by a skipped update would be merged into one broken object.
+        followed by a skipped update would be merged into one broken object. So is the player, from
+        the first picture of an unfinished result on.
         """
         updates: dict[Any, Any] = {self.progress: snapshot.progress}
         if snapshot.heard:
@@ -56,7 +57,10 @@ class Answer:
                 run,
                 snapshot.command,
                 snapshot.comparison,
+                snapshot.progress["job"],
             )
+        elif snapshot.growing:
+            updates[self.player] = snapshot.growing
         return updates
 
 

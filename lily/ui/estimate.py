@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-PASSES = ("measuring", "reading", "filling", "writing", "drawing")
+PASSES = ("measuring", "reading", "preparing", "filling", "writing", "drawing")
 # Compute seconds per second of audio; of filling, per evaluation of the U-Net.
-TYPICAL = {"measuring": 0.01, "reading": 0.03, "filling": 0.1, "writing": 0.01, "drawing": 0.03}
+TYPICAL = {"measuring": 0.01, "reading": 0.03, "preparing": 0.02, "filling": 0.1}
+TYPICAL |= {"writing": 0.01, "drawing": 0.02}
 LEARNING = 0.5  # weight of the newest run
 INERTIA = 1.0  # seconds: passes shorter than this say little about the machine
 TRUSTED = 0.3  # share of a pass from which its own pace counts alone

@@ -38,6 +38,7 @@ from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.uploads import is_upload
 from lily.ui.uses import cutoff_of
+from lily.ui.view import NOTHING
 
 LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
 Updates = dict[Any, Any]
@@ -213,7 +214,7 @@ class Handlers:
         self, values: tuple[Any, ...] | None, job: str, visitor: gr.Request | None
     ) -> Iterator[Updates]:
         """Run a request, or the one of a job."""
-        last = Progress([]).value()
+        last, shows = Progress([]).value(), False
         name = _session(visitor)
         try:
             asked = self._jobs.find(job) if values is None else values
@@ -225,11 +226,14 @@ class Handlers:
                 for snapshot in snapshots:
                     last = snapshot.progress
                     ended = {} if last["running"] else self.free()
-                    yield self._answer.show(snapshot) | ended
+                    updates = self._answer.show(snapshot)
+                    shows = self._answer.player in updates
+                    yield updates | ended
         except Exception as error:
             self._runs.pop(name, None)
             message = sentence(error)
-            yield self._ended(last, "error", message)
+            nothing = {self._answer.player: NOTHING} if shows else {}
+            yield self._ended(last, "error", message) | nothing
             raise gr.Error(message, visible=False, print_exception=False) from error
         self._runs.pop(name, None)
         if last["phase"] == "done":

@@ -32,6 +32,7 @@ from lily.inference.events import (
 from lily.inference.options import check_duration
 from lily.ui.cache import Cache
 from lily.ui.estimate import Estimate, Pace, Workload
+from lily.ui.growing import Growing
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
 from lily.ui.request import Request
@@ -64,6 +65,7 @@ class Snapshot:
     comparison: Comparison | None = None
     heard: Heard | None = None  # for the page
     command: str = ""
+    growing: dict[str, Any] | None = None  # what the player shows of an unfinished result
 
 
 class Run:
@@ -97,6 +99,8 @@ class Run:
         labels = TAKE_LABELS if request.compares else TAKE_LABELS[self._options.encoder :][:1]
         self.progress = Progress(labels, clock, request.recording.name, job)
         self._pace = pace or Pace()
+        self._job = job
+        self._growing: Growing | None = None
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Wait for the engine, then run; raises LilyError. To be iterated over once.
@@ -213,7 +217,8 @@ class Run:
     def _heard(self, result: UpsampleResult, comparison: Comparison | None = None) -> Heard | None:
         if not self._listened:
             return None
-        return listenable(self._request, result, comparison)
+        before = self._growing.before if self._growing else None
+        return listenable(self._request, result, comparison, before)
 
     def _fill(self, engine: Engine, folder: Path) -> Iterator[Snapshot]:
         self.progress.say("measuring", "Measuring the recording")
@@ -224,9 +229,13 @@ class Run:
             )
         else:
             events = engine.stream(self._request.recording, folder, self._options, stop=self._stop)
+        if self._listened:
+            self._growing = Growing(self._request, folder, self._job, self._clock)
         began = shown = self._clock()
         try:
             for event in events:
+                if self._growing:
+                    yield from self._grow(event)
                 self._take_in(event)
                 if self._clock() - began > self._settings.max_run_seconds and not self.made:
                     self._end_at_limit(events)
@@ -240,6 +249,13 @@ class Run:
             raise
         finally:
             events.close()  # type: ignore[attr-defined]  # after an error of the page's own
+
+    def _grow(self, event: Event) -> Iterator[Snapshot]:
+        """Take an event into the picture of the unfinished result."""
+        if isinstance(event, Planned):
+            self.progress.say("preparing", "Drawing the recording")
+            yield self._snapshot()
+        self._growing.take(event)
 
     def _finish_early(self, events: Iterator[Event]) -> None:
         """Have the engine stop within a step and take its result; raises Stopped if it has none."""
@@ -283,7 +299,8 @@ class Run:
     ) -> Snapshot:
         asked = replace(self._request, preset=self._preset)
         line = command(asked, takes[-1].result) if takes else ""
-        return Snapshot(self.progress.value(), asked, takes, comparison, heard, line)
+        growing = self._growing.value if self._growing else None
+        return Snapshot(self.progress.value(), asked, takes, comparison, heard, line, growing)
 
 
 def _close(steps: Iterator[Snapshot]) -> None:

@@ -47,7 +47,8 @@ CSS = """
 /* White on Gradio's red has a contrast of 3.8 to 1. */
 .gradio-container button.stop { background: #b91c1c; color: #ffffff; border-color: #b91c1c; }
 label:has(input[type="radio"]:disabled) { opacity: 0.5; cursor: not-allowed; }
-body:is([data-lily-run="running"], [data-lily-run="error"]) #player .title::after {
+body:is([data-lily-run="running"], [data-lily-run="error"]):not([data-lily-shown="growing"])
+  #player .title::after {
   content: " (earlier)"; font-weight: 400; color: var(--body-text-color-subdued); }
 #about { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); }
 #about p { max-width: 100ch; }

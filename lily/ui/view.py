@@ -36,25 +36,39 @@ class Heard:
 
 
 def listenable(
-    request: Request, result: UpsampleResult, comparison: Comparison | None = None
+    request: Request,
+    result: UpsampleResult,
+    comparison: Comparison | None = None,
+    before: tuple[Path, Overview] | None = None,
 ) -> Heard:
-    """Collect a finished run's files and draw them; raises InputError as decoding does."""
+    """Collect a finished run's files and draw them; raises InputError as decoding does.
+
+    ``before`` is the recording at 48 kHz with its overview, if the run has made them.
+    """
     folder, seconds = result.output.parent, result.samples / result.sample_rate
     if comparison:
         made = comparison.result
         files = {"input": made.recording, "off": made.off.output, "on": made.on.output}
         files |= {"reference": comparison.reference}
     elif result.chunks:
-        copy = folder / f"{request.recording.stem}.input.wav"
-        recording = save_resampled(request.recording, copy, result.sample_rate, result.samples)
+        recording = before[0] if before else _copy(request, result)
         files = {"input": recording, "on" if result.encoder else "off": result.output}
     else:
         files = {"input": result.output}  # nothing was missing
     files = {key: path for key, path in files.items() if path}
-    overviews = {
-        key: overview(path, seconds, folder / f"{key}.webp") for key, path in files.items()
+    known = {"input": before[1]} if before and result.complete else {}
+    overviews = known | {
+        key: overview(path, seconds, folder / f"{key}.webp")
+        for key, path in files.items()
+        if key not in known
     }
     return Heard(files, overviews)
+
+
+def _copy(request: Request, result: UpsampleResult) -> Path:
+    """The recording as long and at the rate of the result."""
+    copy = result.output.parent / f"{request.recording.stem}.input.wav"
+    return save_resampled(request.recording, copy, result.sample_rate, result.samples)
 
 
 def mixable(request: Request, heard: Heard) -> Mixable:
@@ -69,6 +83,7 @@ def player_value(
     run: str,
     command: str,
     comparison: Comparison | None = None,
+    job: str = "",
 ) -> dict[str, Any]:
     """What the player's JavaScript draws; ``run`` names the result for its downloads.
 
@@ -79,6 +94,7 @@ def player_value(
     stem = request.recording.stem
     return {
         "run": run,
+        "job": job,
         "name": request.recording.name,
         "title": request.recording.name,
         "badge": "" if result.complete else "stopped early: the first part",

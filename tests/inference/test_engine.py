@@ -28,6 +28,7 @@ from lily.inference.events import (
     Planned,
     Reading,
     Sampling,
+    Written,
 )
 from lily.inference.options import UpsampleOptions as Options
 from lily.inference.sample import ChunkSampler
@@ -392,3 +393,18 @@ def test_level_offset_and_band_are_kept_whatever_they_are(
     )
     # What 24 bits cannot tell apart is no difference.
     assert decibels(changed) < max(decibels(kept) - 60, -135)
+
+
+def test_what_is_written_while_it_runs_is_the_beginning_of_the_output(engine, tmp_path):
+    recording = write(tmp_path / "a.wav", band_limited(12.0, 4_000.0))
+    seconds, blocks = [], []
+    for event in engine.stream(recording, tmp_path / "out", Options(steps=1, seed=1)):
+        if isinstance(event, Written):
+            assert event.files[0].stat().st_size > 3 * sum(b.shape[1] for b in blocks)
+            seconds.append(event.seconds)
+            blocks.append(event.blocks[0])
+    written = torch.cat(blocks, dim=1).numpy()
+    output = soundfile.read(event.result.output, dtype="float32", always_2d=True)[0].T
+    assert seconds == sorted(seconds)
+    assert written.shape[1] == round(seconds[-1] * 48_000) <= output.shape[1]
+    assert np.array_equal(written, output[:, : written.shape[1]])

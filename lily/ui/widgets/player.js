@@ -66,7 +66,7 @@ function drawSave() {
   const label = several ? ` ${sourceOf(key).label.toLowerCase()}` : "";
   find(".download").textContent = `Download${label}${mixed ? " as heard" : ""}`;
   find(".save").hidden = !shown.run || !isTake(key);
-  find(".mix").hidden = !isTake(key);
+  find(".mix").hidden = !isTake(key) || Boolean(shown.growing);
 }
 
 function drawSources(sources) {
@@ -101,6 +101,7 @@ function drawState() {
 
 function draw(value) {
   find(".title").textContent = value.title;
+  document.body.dataset.lilyShown = value.growing ? "growing" : "";
   find(".badge").textContent = value.badge;
   find(".summary").textContent = value.summary;
   drawSources(value.sources);
@@ -108,7 +109,7 @@ function draw(value) {
   find(".gain-text").textContent = "0 dB";
   find(".highs-only").checked = false;
   fillSelect(find(".format"), value.formats.map((one) => [one.key, one.label]));
-  blind.offer(value.sources, isTake);
+  blind.offer(value.growing ? [] : value.sources, isTake);
   drawFigures(element, value, address);
 }
 
@@ -127,11 +128,11 @@ async function show(value) {
   const next = new Transport(Object.fromEntries(urls));
   next.onstate = drawState;
   next.onerror = fail;
-  const pictures = value.sources.map((one) => ({ ...one, spectrum: address(one.spectrum) }));
   try {
     const opened = next.open();
-    await spectrum.load(pictures, value.seconds, value.cutoffs);
+    await spectrum.load(pictures(value), value);
     await opened;
+    if (value.growing) next.grow(value.frames);
   } catch (error) {
     if (mine === loads) fail(error);
     return;
@@ -150,12 +151,53 @@ async function show(value) {
 
 function load() {
   const { value } = props;
+  if (value?.growing) {
+    grow(value);
+    return;
+  }
   // Of several recordings, the next one does not interrupt what is playing.
-  if (!(document.body.dataset.lilyQueue && transport?.playing)) show(value);
+  if (!(document.body.dataset.lilyQueue && transport?.playing && !shown?.growing)) replace(value);
   if (!value?.run) return;
   library.add(value);
   window.dispatchEvent(new CustomEvent("lily-result", { detail: value }));
 }
+
+// An unfinished result: a longer file and a fuller picture, while what plays goes on.
+async function grow(value) {
+  if (!shown?.growing || shown.job !== value.job || !transport) {
+    if (shown?.growing && shown.job === value.job) return; // still being opened
+    if (!transport?.playing) await show(value);
+    return;
+  }
+  if (value.growing === shown.growing) return;
+  const moved = value.sources.some((one, i) => one.path !== shown.sources[i].path);
+  const { playing } = transport;
+  const at = transport.position();
+  shown = value;
+  if (moved) { // it has become a float file
+    await show(value);
+    transport?.seek(at);
+    if (playing) await transport?.play();
+    return;
+  }
+  transport.grow(value.frames);
+  await spectrum.refresh(pictures(value), value);
+}
+
+// What was on show grew into `value`: it stays where it was and goes on playing.
+async function replace(value) {
+  const grown = shown?.growing && shown.job === value?.job && transport;
+  const { playing } = transport ?? {};
+  const at = transport?.position() ?? 0;
+  const key = heard;
+  await show(value);
+  if (!grown || !transport || shown !== value) return;
+  if (value.sources.some((one) => one.key === key)) listen(key);
+  transport.seek(at);
+  if (playing) transport.play().catch(fail);
+}
+
+const pictures = (value) => value.sources.map((one) => ({ ...one, spectrum: address(one.spectrum) }));
 
 function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, label]) => new Option(label, value)));
@@ -265,6 +307,13 @@ spectrum.onloop = (start, stop) => {
   say("Looping");
 };
 document.addEventListener("keydown", onKey);
+// The chunk map is the time axis of what is being generated.
+window.addEventListener("lily-progress", ({ detail: { job, times, rows } }) => {
+  if (!shown?.growing || shown.job !== job || !rows.length) return;
+  const { cells } = rows.at(-1);
+  spectrum.chunks = times.map(([start, stop], i) => ({ start, stop, state: cells[i] }));
+  spectrum.draw();
+});
 window.addEventListener("lily-show", ({ detail }) => {
   show(detail);
   find(".player").scrollIntoView({ block: "nearest" });

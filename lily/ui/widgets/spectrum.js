@@ -9,6 +9,7 @@ const GUTTER = 34; // pixels left of the plots, for the frequencies
 const STRIP = 52; // the waveform's height
 const AXIS = 20; // below the plots, for the times
 const GAP = 4;
+const MAP = 5; // the chunk map's height, at the lower edge of the spectrogram
 const FADE_MS = 220; // from one spectrogram to the next
 const DRAG = 5; // pixels; less is a click
 // Matplotlib's "magma" at equal distances.
@@ -55,6 +56,8 @@ class Spectrum {
     this.seconds = 1;
     this.head = 0; // seconds
     this.loop = null; // [start, stop] in seconds
+    this.filled = null;
+    this.chunks = [];
     this.hover = null; // seconds
     this.onseek = () => {};
     this.onloop = () => {};
@@ -62,14 +65,33 @@ class Spectrum {
     new ResizeObserver(() => this.layout()).observe(canvas);
   }
 
-  // `sources`: {key, spectrum (address), peaks (base64)}; `cutoffs`: [start, stop, Hz].
-  async load(sources, seconds, cutoffs) {
+  // `sources`: {key, spectrum (address), peaks (base64)}; `cutoffs`: [start, stop, Hz]; `filled`:
+  // the seconds that are generated, of an unfinished result.
+  async load(sources, { seconds, cutoffs, filled }) {
     this.sources = new Map();
     this.seconds = Math.max(seconds, 1e-3);
     this.cutoffs = cutoffs;
+    this.filled = filled ?? null;
+    this.chunks = []; // {start, stop, state}: a state of lily/ui/progress.py
     this.loop = null;
     this.layers = new Map();
-    const wanted = this.sources;
+    await this.fill(this.sources, sources);
+    this.layout();
+  }
+
+  // Other pictures of the same recording, drawn when all of them are here.
+  async refresh(sources, { filled }) {
+    const fresh = new Map();
+    const before = this.sources;
+    await this.fill(fresh, sources);
+    if (before !== this.sources) return;
+    this.sources = fresh;
+    this.filled = filled;
+    this.layers = new Map();
+    this.draw();
+  }
+
+  async fill(wanted, sources) {
     await Promise.all(sources.map(async (source) => {
       const image = new Image();
       image.src = source.spectrum;
@@ -79,7 +101,6 @@ class Spectrum {
         peaks: Uint8Array.from(atob(source.peaks), (letter) => letter.charCodeAt(0)),
       });
     }));
-    if (wanted === this.sources) this.layout();
   }
 
   coloured(image) {
@@ -233,8 +254,20 @@ class Spectrum {
       context.fillStyle = plot;
       context.fillRect(x, this.plot.top, width, this.plot.height);
     };
+    if (this.filled !== null) this.drawChunks(context, bottom - MAP);
     if (this.hover !== null) line(this.hover, 1, "rgba(128, 128, 128, 0.7)", "rgba(255, 255, 255, 0.45)");
+    if (this.filled !== null) line(this.filled, 2, "rgba(45, 212, 191, 0.9)", "rgba(45, 212, 191, 0.9)");
     line(this.head, 2, ink, "#ffffff");
+  }
+
+  // Done, being sampled, waiting: each chunk up to the next one's start, a pixel apart.
+  drawChunks(context, top) {
+    this.chunks.forEach(({ start, stop, state }, i) => {
+      const end = Math.min(this.chunks[i + 1]?.start ?? stop, this.seconds);
+      const x = this.x(start);
+      context.fillStyle = state < 0 ? "#2dd4bf" : state > 0 ? "#99f6e4" : "rgba(255, 255, 255, 0.35)";
+      context.fillRect(x, top, Math.max(1, this.x(end) - x - 1), MAP);
+    });
   }
 
   listen() {

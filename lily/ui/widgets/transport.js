@@ -11,7 +11,7 @@ const SOON = 0.03; // seconds from deciding to play to playing
 class Transport {
   constructor(urls) {
     this.wavs = Object.entries(urls).map(([key, url]) => (
-      [key, url.endsWith(".wav") ? new Wav(url) : new Clip(url)]
+      [key, /\.(wav|part)$/.test(url) ? new Wav(url) : new Clip(url)]
     ));
     this.segments = new Map();
     this.pieces = []; // what is scheduled: {when, from, length, nodes}
@@ -29,6 +29,14 @@ class Transport {
     await Promise.all(this.wavs.map(([, wav]) => wav.open()));
     this.frames = Math.min(...this.wavs.map(([, wav]) => wav.frames));
     return this;
+  }
+
+  // More frames of an unfinished file are there; what was read up to the old end is read again.
+  grow(frames) {
+    this.segments.delete(Math.floor(this.frames / SEGMENT));
+    this.frames = frames;
+    for (const [, wav] of this.wavs) wav.frames = Math.max(wav.frames, frames);
+    this.onstate();
   }
 
   // Set every gain at once; a key that is not named is silent.
