@@ -43,10 +43,13 @@ class Controls:
     sampler: gr.Dropdown
     preset: gr.Dropdown
     reference: gr.Audio
+    context: gr.File
+    wall: gr.Textbox
+    brightness: gr.Slider
 
     @property
     def inputs(self) -> list[gr.Component]:
-        """The ten that describe a request."""
+        """Those that describe a request."""
         return [
             self.recording,
             self.preset,
@@ -58,12 +61,15 @@ class Controls:
             self.cutoff,
             self.compare,
             self.reference,
+            self.context,
+            self.wall,
+            self.brightness,
         ]
 
     @property
     def comparable(self) -> list[gr.Component]:
-        """What says whether a model has an encoder to switch and to compare."""
-        return [self.encoder, self.compare]
+        """What depends on the model's encoder."""
+        return [self.encoder, self.compare, self.context, self.wall, self.brightness]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -99,15 +105,18 @@ def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Contro
     queue = queue_panel(archive)
     compare = gr.Checkbox(**compare_choice(note), elem_id="compare")
     with gr.Accordion("Settings", open=False, elem_id="settings"):
-        return Controls(
-            recording=recording,
-            restore=restore,
-            stop=stop,
-            progress=progress,
-            queue=queue,
-            compare=compare,
-            **_settings(shelf, bounds, note),
-        )
+        chosen = _settings(shelf, bounds, note)
+    with gr.Accordion("Adjust: what you know of the original", open=False, elem_id="adjust"):
+        chosen |= _known(shelf.profile_note(first))
+    return Controls(
+        recording=recording,
+        restore=restore,
+        stop=stop,
+        progress=progress,
+        queue=queue,
+        compare=compare,
+        **chosen,
+    )
 
 
 def _settings(shelf: EngineShelf, bounds: InferenceConfig, note: str) -> dict[str, Any]:
@@ -151,6 +160,32 @@ def _settings(shelf: EngineShelf, bounds: InferenceConfig, note: str) -> dict[st
             elem_id="reference",
         ),
     }
+
+
+def _known(note: str) -> dict[str, Any]:
+    """What the encoder may be given besides the recording."""
+    choices = known_choices(note)
+    return {
+        "context": gr.File(file_count="multiple", type="filepath", height=110, **choices[0]),
+        "wall": gr.Textbox(placeholder="read from the recording", max_lines=1, **choices[1]),
+        "brightness": gr.Slider(-12, 12, value=0, step=1, **choices[2]),
+    }
+
+
+def known_choices(note: str) -> tuple[dict[str, Any], ...]:
+    """Labels of context, wall and brightness, greyed with the reason where they do nothing."""
+    context = "Another recording of the same voice, band or album that has its highs"
+    wall = "up to where the highs of the original reach."
+    brightness = "0 is as bright as the encoder expects; higher is brighter."
+    return (
+        {"label": f"{context}. {note}" if note else context, "interactive": not note},
+        {"label": "Wall (Hz)", "info": note or f"4000 to 24000: {wall}", "interactive": not note},
+        {
+            "label": "Brightness (dB)",
+            "info": note or f"-12 to 12: {brightness}",
+            "interactive": not note,
+        },
+    )
 
 
 def recording_label(settings: Settings, name: str = "") -> str:

@@ -40,17 +40,23 @@ class Endpoints:
         sampler: str | None = None,
         guidance: float | None = None,
         cutoff: str | None = None,
+        context: list[str] | None = None,
+        wall: float | None = None,
+        brightness: float | None = None,
     ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
         """Restore the missing top of a recording; the answer is a list of 48 kHz files and figures.
 
         encoder is on, off or both (two files, off first, from the same seed); steps, sampler and
         guidance default to the preset's own; without a seed one is drawn and returned; cutoff is in
         Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on; it is detected unless
-        given. While it runs, the figures hold only progress. The last ones
-        hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks,
-        seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
+        given. context are recordings of the same source that have their highs, wall is where the
+        original's band ended in Hz, brightness in dB makes the highs brighter than expected; all
+        need a model whose encoder reads them. While it runs, the figures hold only progress. The
+        last ones hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz,
+        chunks, seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
         """
-        values = (encoder, steps, seed, sampler, guidance, cutoff)
+        values = (encoder, steps, seed, sampler, guidance, cutoff, None)
+        values += (context, wall, brightness)
         preset = preset or self._shelf.presets[0]
         for last in self._program(lambda: request_of(audio, preset, *values)):
             yield None, {"progress": last.progress}
@@ -68,18 +74,23 @@ class Endpoints:
         guidance: float | None = None,
         cutoff: str | None = None,
         reference: str | None = None,
+        context: list[str] | None = None,
+        wall: float | None = None,
+        brightness: float | None = None,
     ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
         """Fill a recording in with the encoder off and on, from the same noise, and compare them.
 
         steps, sampler and guidance default to the preset's own; without a seed one is drawn and
         returned; cutoff is in Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on, and
-        detected unless given; reference is the full-band original. The
+        detected unless given; reference is the full-band original; context, wall and brightness
+        are as of upsample. The
         answer is a list of 48 kHz files (off, on, their difference, with a reference its aligned
         copy) and figures: the settings, difference_db of the whole and of every chunk (power of
         on - off against that of the generated band), and with a reference the log-spectral
         distances of both. While it runs, the figures hold only progress.
         """
         values = ("both", steps, seed, sampler, guidance, cutoff, reference)
+        values += (context, wall, brightness)
         preset = preset or self._shelf.presets[0]
         for last in self._program(lambda: request_of(audio, preset, *values)):
             yield None, {"progress": last.progress}

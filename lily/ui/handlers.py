@@ -22,6 +22,7 @@ from lily.ui.controls import (
     compare_choice,
     encoder_choice,
     guidance_bounds,
+    known_choices,
     recording_label,
     sampler_choices,
     seed_field,
@@ -71,29 +72,35 @@ class Handlers:
         preset: str,
     ) -> Updates:
         """Give the widgets the numbers of another preset."""
+        return self._numbers(preset) | self._encoder_updates(preset)
+
+    def _numbers(self, preset: str) -> Updates:
         bounds, controls = self._shelf.bounds(preset), self._controls
-        note = self._shelf.encoder_note(preset)
         return {
             controls.steps: gr.update(**steps_bounds(bounds)),
             controls.seed: gr.update(**seed_field(bounds)),
             controls.guidance: gr.update(**guidance_bounds(bounds)),
             controls.sampler: gr.update(**sampler_choices(bounds)),
+        }
+
+    def _encoder_updates(self, preset: str) -> Updates:
+        """Grey what does nothing with the preset's encoder, with the reason."""
+        note, controls = self._shelf.encoder_note(preset), self._controls
+        known = (controls.context, controls.wall, controls.brightness)
+        choices = known_choices(self._shelf.profile_note(preset))
+        return {
             controls.encoder: gr.update(**encoder_choice(note)),
             controls.compare: gr.update(**compare_choice(note)),
-        }
+        } | {control: gr.update(**one) for control, one in zip(known, choices, strict=True)}
 
     def check_encoder(self, preset: str) -> Updates:
         """Grey the encoder's switches, with the reason, if there is nothing to switch.
 
         A model that was downloaded since the page was built is known only now.
         """
-        note, controls = self._shelf.encoder_note(preset), self._controls
-        if not note:
-            return dict.fromkeys(controls.comparable, gr.skip())
-        return {
-            controls.encoder: gr.update(**encoder_choice(note)),
-            controls.compare: gr.update(**compare_choice(note)),
-        }
+        if not self._shelf.encoder_note(preset):
+            return dict.fromkeys(self._controls.comparable, gr.skip())
+        return self._encoder_updates(preset)
 
     def choose_use(self, use: str) -> Updates:
         """Fill in the settings that suit a kind of recording."""
@@ -143,6 +150,9 @@ class Handlers:
         cutoff: str,
         compare: bool,
         reference: str | None,
+        context: list[str] | None = None,
+        wall: str = "",
+        brightness: float = 0.0,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
         """Run from the page: updates of the answer until the end or an error.
@@ -151,6 +161,7 @@ class Handlers:
         compare. Stop, or a browser that goes away, closes this generator, and with it the run.
         """
         values = (preset, encoder, steps, seed, sampler, guidance, cutoff, compare, reference)
+        values += (context, wall, brightness)
         yield from self._follow(self._asked(recording, *values), "", visitor)
 
     def _asked(
@@ -161,10 +172,11 @@ class Handlers:
         *values: Any,
     ) -> tuple[Any, ...]:
         """The values of ``request_of`` from those of ``run``."""
-        *values, compare, reference = values
+        *values, compare, reference, context, wall, brightness = values
         compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
         both = "both" if compares else encoder
-        return (recording, preset, both, *values, reference if compares else None)
+        known = (context, wall, brightness)
+        return (recording, preset, both, *values, reference if compares else None, *known)
 
     def arm_file(
         self,

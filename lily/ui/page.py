@@ -147,12 +147,17 @@ def _endpoints(endpoints: Endpoints, shelf: EngineShelf) -> None:
         gr.Textbox(label="Cutoff (Hz)", value=None, **hidden),
     ]
     reference = gr.Audio(label="Reference", type="filepath", **hidden)
+    known = [
+        gr.File(label="Context", file_count="multiple", type="filepath", **hidden),
+        gr.Number(label="Wall (Hz)", value=None, **hidden),
+        gr.Number(label="Brightness (dB)", value=None, **hidden),
+    ]
     outputs = [
         gr.File(label="Files", file_count="multiple", **hidden),
         gr.JSON(label="Figures", **hidden),
     ]
     for name, function, inputs in (
-        ("upsample", endpoints.upsample, [recording, preset, encoder, *settings]),
-        ("compare", endpoints.compare, [recording, preset, *settings, reference]),
+        ("upsample", endpoints.upsample, [recording, preset, encoder, *settings, *known]),
+        ("compare", endpoints.compare, [recording, preset, *settings, reference, *known]),
     ):
         gr.Button(**hidden).click(function, inputs, outputs, api_name=name, **ENGINE_QUEUE)

@@ -86,6 +86,8 @@ def facts(result: UpsampleResult) -> list[tuple[str, str]]:
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
+    if result.expectation:
+        pairs.append(("The encoder", result.expectation))
     if result.checks:
         pairs.append(("Checks", summary_of(result.checks)))
     return pairs
@@ -141,6 +143,12 @@ def command(request: Request, result: UpsampleResult) -> str:
     words += ["--guidance", shortest(result.guidance), "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
         words += ["--cutoff", format_cutoff(request.cutoff_hz)]
+    if request.context_files:
+        words += ["--context", *map(_argument, request.context_files)]
+    if request.wall_hz is not None:
+        words += ["--wall", shortest(request.wall_hz)]
+    if request.brightness_db is not None:
+        words.append(f"--brightness={shortest(request.brightness_db)}")  # may be negative
     if request.reference is not None:
         words += ["--reference", _argument(request.reference)]
     return shlex.join(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class Request:
     guidance: float | None = None
     cutoff_hz: float | Segments | None = None
     reference: Path | None = None  # of a comparison: the full-band original
+    context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
+    wall_hz: float | None = None  # where the original's band ended
+    brightness_db: float | None = None  # of the highs, against what the encoder expects
 
     @property
     def compares(self) -> bool:
@@ -53,6 +57,9 @@ class Request:
             guidance=self.guidance,
             seed=self.seed,
             cutoff_hz=self.cutoff_hz,
+            context_files=self.context_files,
+            wall_hz=self.wall_hz,
+            brightness_db=self.brightness_db,
             resume=True,  # a stopped or lost run continues when it is requested again
         )
 
@@ -67,6 +74,9 @@ def request_of(
     guidance: float | None,
     cutoff: str | None,
     reference: str | None = None,
+    context: Sequence[str] | None = None,
+    wall: str | float | None = None,
+    brightness: float | None = None,
 ) -> Request:
     """Give values from a page or a program their types; raises InputError.
 
@@ -84,6 +94,9 @@ def request_of(
         guidance=_number("Guidance", guidance),
         cutoff_hz=parse_cutoff(cutoff.strip()) if cutoff and cutoff.strip() else None,
         reference=Path(reference) if reference else None,
+        context_files=tuple(map(Path, context or ())),
+        wall_hz=_number("Wall", wall),
+        brightness_db=_number("Brightness", brightness) or None,
     )
 
 

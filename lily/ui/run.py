@@ -155,14 +155,16 @@ class Run:
 
     def _given(self) -> list[Path]:
         """The files that came with the request."""
-        return [path for path in (self._request.recording, self._request.reference) if path]
+        asked = self._request
+        return [p for p in (asked.recording, asked.reference, *asked.context_files) if p]
 
     def _admit(self) -> None:
         """Refuse what says itself that it is too long, before it is decoded.
 
         What does not say, or says less, is refused by the engine once it has decoded as much.
         """
-        for path in self._given():
+        asked = self._request
+        for path in (asked.recording, *((asked.reference,) if asked.reference else ())):
             check_duration(path.name, probe(path).seconds or 0.0, self._settings.max_seconds)
 
     def _load(self) -> Generator[Snapshot, None, Engine]:

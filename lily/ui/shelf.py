@@ -21,6 +21,7 @@ from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
+NO_PROFILE = "The encoder of this model does not read the highs of other recordings."
 log = logging.getLogger(__name__)
 
 
@@ -121,6 +122,14 @@ class EngineShelf:
         except LilyError as error:  # the run that needs the weights will say it
             log.warning("%s", error)
             return ""
+
+    def profile_note(self, preset: str) -> str:
+        """Why the preset's encoder takes no context, wall or brightness; empty if it does."""
+        if note := self.encoder_note(preset):
+            return note
+        params = self._config(preset).get("model", {}).get("params", {})
+        encoder = params.get("unet_config", {}).get("params", {}).get("global_encoder") or {}
+        return "" if encoder.get("profile") else NO_PROFILE
 
     def load(self, preset: str) -> Generator[LoadEvent | None, None, Engine]:
         """Load the preset's engine, telling of it; only after ``acquire``.

@@ -68,8 +68,8 @@ footer .divider { display: none !important; }
   /* One column in the order of use: recording, button, status, player, then what may be chosen. */
   #columns { display: flex; flex-direction: column; gap: 10px; }
   #question, #answer { display: contents; }
-  #question > :has(#compare), #settings { order: 3; }
-  #queue, #compare, #settings, #action, #examples, #player { width: 100%; }
+  #question > :has(#compare), #settings, #adjust { order: 3; }
+  #queue, #compare, #settings, #adjust, #action, #examples, #player { width: 100%; }
   #examples { display: grid; grid-template-columns: 1fr 1fr; }
   #player > * { padding: 0; }
   #recording { min-height: 120px; flex-grow: 0; }

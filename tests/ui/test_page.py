@@ -135,9 +135,10 @@ def test_a_notice_is_shown_as_text(shelf):
 def test_two_endpoints_are_public_and_name_their_parameters(page):
     public = page.get_api_info()["named_endpoints"]
     settings = ["steps", "seed", "sampler", "guidance", "cutoff"]
+    known = ["context", "wall", "brightness"]
     expected = {
-        "/upsample": ["audio", "preset", "encoder", *settings],
-        "/compare": ["audio", "preset", *settings, "reference"],
+        "/upsample": ["audio", "preset", "encoder", *settings, *known],
+        "/compare": ["audio", "preset", *settings, "reference", *known],
     }
     assert public.keys() == expected.keys()
     for name, parameters in expected.items():
@@ -425,3 +426,26 @@ def test_only_files_of_the_cache_are_restored_as_one_of_several(handlers, tmp_pa
         event = gr.EventData(None, {"path": path, "name": "a.wav"})
         with pytest.raises(gr.Error, match="has expired"):
             list(handlers.arm_file(event, None, None, *values))
+
+
+def test_what_an_encoder_cannot_read_is_greyed_with_the_reason(engine):
+    def config(profile):
+        params = {"unet_config": {"params": {"global_encoder": {"profile": profile}}}}
+        return {"inference": BOUNDS, "model": {"params": params}}
+
+    shelf = EngineShelf({"reads": config(True), "deaf": config(False)}, lambda _: engine)
+    page = made(shelf)
+    handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
+    wall = block(page, gr.Textbox, "Wall (Hz)")
+    assert wall.interactive is not False and "4000 to 24000" in wall.info
+    greyed = handlers.change_preset("deaf")[wall]
+    assert greyed["interactive"] is False and "does not read" in greyed["info"]
+    assert handlers.change_preset("reads")[wall]["interactive"] is True
+
+
+def test_what_is_known_of_the_original_reaches_the_engine(handlers, engine, recording):
+    values = ("small", "on", 4, "", "ddim", 1.5, "", False, None)
+    list(handlers.run(str(recording), *values, [str(recording)], "16000", 2))
+    asked = engine.asked[-1]
+    assert asked.context_files == (recording,)
+    assert (asked.wall_hz, asked.brightness_db) == (16_000.0, 2.0)

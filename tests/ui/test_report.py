@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,22 @@ def test_the_checks_are_one_line_that_names_what_failed():
     checks = (*checks, Check("Length", "1 of 2", "samples", False))
     assert facts(result(checks=checks))[-1] == ("Checks", "failed: length")
     assert figures(result(checks=checks))["checks"][3]["passed"] is False
+
+
+def test_what_the_encoder_was_given_is_in_the_command():
+    asked = Request(
+        Path("/cache/song.wav"),
+        "lily-mini",
+        context_files=(Path("/cache/b/album.flac"),),
+        wall_hz=16_000.0,
+        brightness_db=-3.0,
+    )
+    words = shlex.split(command(asked, result()))
+    assert words[words.index("--context") + 1] == "album.flac"
+    assert words[words.index("--wall") + 1] == "16000" and "--brightness=-3" in words
+
+
+def test_what_the_encoder_expects_is_among_the_facts():
+    expected = "Expects the highs to end near 16 kHz, of average brightness."
+    assert ("The encoder", expected) in facts(replace(result(), expectation=expected))
+    assert "The encoder" not in dict(facts(result()))

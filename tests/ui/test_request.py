@@ -100,3 +100,14 @@ def test_settings_come_from_the_environment():
 def test_a_wrong_setting_is_named(environment):
     with pytest.raises(ConfigError, match=next(iter(environment.values()))):
         Settings.from_environment(environment)
+
+
+def test_what_is_known_of_the_original_reaches_the_engine_and_the_command():
+    asked = ask(context=["/cache/b/one.wav", "/cache/c/-two.wav"], wall="16000", brightness=-3)
+    options = asked.options()
+    assert options.context_files == (Path("/cache/b/one.wav"), Path("/cache/c/-two.wav"))
+    assert (options.wall_hz, options.brightness_db) == (16_000.0, -3.0)
+    unset = ask(context=None, wall=" ", brightness=0).options()
+    assert not unset.informs_encoder
+    with pytest.raises(InputError, match="(?i)wall is .*high"):
+        ask(wall="high")

@@ -85,7 +85,7 @@ def test_no_file_outside_the_cache_is_served(client, app, secret):
         assert client.get(f"{app.api}/file={ROOT / name}").status_code in (403, 404)
 
 
-@pytest.mark.parametrize("field", ["audio", "reference"])
+@pytest.mark.parametrize("field", ["audio", "reference", "context"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -107,7 +107,8 @@ def test_no_file_outside_the_cache_is_served(client, app, secret):
 def test_no_path_or_address_from_a_client_is_opened(client, app, field, path):
     path = path.format(folder=app.cache.parent, cache=app.cache)
     good = upload(client, app, "good.wav", whole("wav", 1, 8_000))
-    values = {"audio": file_data(good), field: file_data(path)}
+    given = [file_data(path)] if field == "context" else file_data(path)
+    values = {"audio": file_data(good), field: given}
     kind, told = ask(client, app, "compare", steps=1, **values)
     assert kind == "error", told
     text = str(told)
