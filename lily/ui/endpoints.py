@@ -53,7 +53,8 @@ class Endpoints:
         original's band ended in Hz, brightness in dB makes the highs brighter than expected; all
         need a model whose encoder reads them. While it runs, the figures hold only progress. The
         last ones hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz,
-        chunks, seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and message.
+        chunks, seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and
+        message.
         """
         values = (encoder, steps, seed, sampler, guidance, cutoff, None)
         values += (context, wall, brightness)
