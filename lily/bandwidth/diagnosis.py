@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lily.audio.read import AudioInfo
 from lily.bandwidth.meter import BandwidthMeter
-from lily.dsp.cutoffs import FULL_BAND_HZ
+from lily.bandwidth.statistics import Segments
+from lily.dsp.cutoffs import FULL_BAND_HZ, Cutoffs
 
 SILENT_PEAK = 10 ** (-100 / 20)  # -100 dBFS: below it there is nothing to fill in
 OWN_RATE = 0.9  # x Nyquist, from which a cutoff is that of the sample rate
@@ -41,6 +42,13 @@ ENTRY = 0.02  # x the largest value per sample: rounded peaks of a bass are ente
 DC = 10 ** (-50 / 20)  # an offset from which it is mentioned
 NAMED_SEGMENTS = 4  # the rest is counted
 NAMED_REPAIRS = 4  # the rest is counted
+ALIKE = 1.05  # ratio of cutoffs up to which channels are taken to end together
+LOWEST_HZ = 500.0  # a channel that ends below has no band to fill: hum, a subwoofer
+LOW_FREQUENCY = 0x8  # bit of a speaker mask
+SPEAKER_NAMES = (  # by the bits of a speaker mask
+    "front left", "front right", "centre", "LFE", "back left", "back right", "left of centre",
+    "right of centre", "back centre", "side left", "side right",
+)  # fmt: skip
 LOSSY = {  # subtypes of libsndfile and codec names of FFmpeg
     "MPEG_LAYER_I": "MP1",
     "MPEG_LAYER_II": "MP2",
@@ -63,15 +71,16 @@ LOSSY = {  # subtypes of libsndfile and codec names of FFmpeg
 class Diagnosis:
     """What limits a recording's bandwidth."""
 
-    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy" or "changing"
+    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy", "changing" or "channels"
     kind: str
-    segments: tuple[tuple[float, float], ...]  # (start in seconds, cutoff in Hz)
+    segments: Segments  # of the channel that reaches highest
     codec: str  # from the file's format; empty if it is lossless
     holes: float  # share of empty time-frequency cells below the cutoff with sound above them
     clipped: int  # clipped peaks; 0 if too few to be sure
     dc: float  # largest DC offset of a channel, full scale 1.0
     text: str = ""  # the finding and what is done about it, in a sentence or two
     repairs: tuple[str, ...] = ()  # what decoding repaired or left out, a sentence each
+    channels: tuple[Segments, ...] = ()  # segments of each channel, where they differ
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON; segments keep their public name, ``pieces``."""
@@ -114,13 +123,15 @@ def diagnose(
 
     ``means`` (C, 1) is its DC, ``peak`` its peak without DC.
     """
-    whole, segments = meter.result(), meter.segments()
+    whole, segments, channels = meter.result(), meter.segments(), _channels(info, meter)
     nyquist = info.sample_rate / 2
     codec = LOSSY.get(info.subtype, "")
     dc = float(means.abs().max()) if means.numel() else 0.0
     holes = meter.holes(whole.cutoff_hz)
     if peak < SILENT_PEAK:
         kind = "silent"
+    elif channels:
+        kind = "channels"
     elif len(segments) > 1:
         kind = "changing"
     elif whole.full:
@@ -133,16 +144,53 @@ def diagnose(
         kind = "up-sampled"
     else:
         kind = "low-passed"
-    return Diagnosis(kind, segments, codec, holes, clipped if clipped >= CLIPPED_PEAKS else 0, dc)
+    clipped = clipped if clipped >= CLIPPED_PEAKS else 0
+    return Diagnosis(kind, segments, codec, holes, clipped, dc, channels=channels)
 
 
-def describe(found: Diagnosis, sample_rate: int, lowest_hz: float, because: str = "") -> Diagnosis:
+def detected_cutoffs(info: AudioInfo, meter: BandwidthMeter, sample_rate: int) -> Cutoffs:
+    """Return the cutoffs by which a recording is filled; a channel for low frequencies never is."""
+    segments = _channels(info, meter) or (meter.segments(),) * info.channels
+    tracks = [Cutoffs.from_seconds(own, sample_rate) for own in segments]
+    low = _low_frequency_channel(info)
+    if low is not None and len(tracks) > 1:
+        tracks[low] = Cutoffs.constant(FULL_BAND_HZ)
+    return Cutoffs.of_channels(tracks)
+
+
+def _channels(info: AudioInfo, meter: BandwidthMeter) -> tuple[Segments, ...]:
+    """The segments of each channel, where channels with sound of their own differ."""
+    loudest, low = meter.segments(), _low_frequency_channel(info)
+    channels = [
+        loudest if place == low or min(hz for _, hz in own) < LOWEST_HZ else own
+        for place, own in enumerate(meter.channel_segments())
+    ]
+    return _alike(channels) if any(own != loudest for own in channels) else ()
+
+
+def _alike(channels: list[Segments]) -> tuple[Segments, ...]:
+    """Give channels that end almost together the lower one's cutoff."""
+    ends = sorted(own[0][1] for own in channels if len(own) == 1)
+    shared: dict[float, float] = {}
+    for end in ends:
+        lowest = shared[max(shared)] if shared else end
+        shared[end] = lowest if end <= ALIKE * lowest else end
+    return tuple(((0.0, shared[own[0][1]]),) if len(own) == 1 else own for own in channels)
+
+
+def _low_frequency_channel(info: AudioInfo) -> int | None:
+    """The channel of the speaker for low frequencies (LFE), if the file names one."""
+    mask = info.speakers or 0
+    return (mask & (LOW_FREQUENCY - 1)).bit_count() if mask & LOW_FREQUENCY else None
+
+
+def describe(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str = "") -> Diagnosis:
     """Add the diagnosis in words, and what is done: filling from ``lowest_hz``.
 
     ``because`` gives the reason where the cutoff was not detected.
     """
-    does = _does(found, lowest_hz, because)
-    said = [f"{_what(found, sample_rate)}{':' if does else ''} {does}".rstrip() + "."]
+    does = _does(found, info, lowest_hz, because)
+    said = [f"{_what(found, info.sample_rate)}{':' if does else ''} {does}".rstrip() + "."]
     if found.clipped:
         said.append(f"It is clipped at {found.clipped} peaks, which is not repaired.")
     if found.dc >= DC and found.kind != "silent":
@@ -173,10 +221,11 @@ def _what(found: Diagnosis, sample_rate: int) -> str:
         "low-passed": f"Low-passed: a {rate} file that ends at {end}",
         "lossy": f"Lossy source ({found.codec or 'holes as codecs leave them'}, shelf at {end})",
         "changing": f"The bandwidth changes ({_steps(found.segments)})",
+        "channels": "The channels end at different frequencies",
     }[found.kind]
 
 
-def _does(found: Diagnosis, lowest_hz: float, because: str) -> str:
+def _does(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str) -> str:
     if because:
         return f"filling from {_khz(lowest_hz)} {because}"
     if found.kind in ("silent", "full"):
@@ -184,7 +233,32 @@ def _does(found: Diagnosis, lowest_hz: float, because: str) -> str:
     if found.kind == "changing":
         wide = any(hz >= FULL_BAND_HZ for _, hz in found.segments)
         return "filling each part from its own end" + (", wide parts stay as they are" * wide)
+    if found.kind == "channels":
+        return _by_channel(found.channels, info)
     return f"filling from {_khz(lowest_hz)}"
+
+
+def _by_channel(channels: tuple[Segments, ...], info: AudioInfo) -> str:
+    """``left channel full, right channel filled from 4.0 kHz``; alike channels are named once."""
+    names: dict[Segments, list[str]] = {}
+    for place, segments in enumerate(channels):
+        names.setdefault(segments, []).append(channel_name(info, place))
+    said = []
+    for segments, those in names.items():
+        named = " and ".join(filter(None, (", ".join(those[:-1]), those[-1])))
+        noun = "channel" if len(those) == 1 else "channels"
+        full = min(hz for _, hz in segments) >= FULL_BAND_HZ
+        said.append(f"{named} {noun} {'full' if full else f'filled from {_steps(segments)}'}")
+    return ", ".join(said)
+
+
+def channel_name(info: AudioInfo, channel: int) -> str:
+    """The name of a channel's speaker, or its number, from 1, where none is named."""
+    if info.channels == 2 and info.speakers in (None, 0x3):
+        return ("left", "right")[channel]
+    mask = info.speakers or 0
+    bits = [bit for bit in range(len(SPEAKER_NAMES)) if mask >> bit & 1]
+    return SPEAKER_NAMES[bits[channel]] if len(bits) == info.channels else f"{channel + 1}."
 
 
 def _steps(segments: tuple[tuple[float, float], ...]) -> str:

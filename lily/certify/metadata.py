@@ -66,7 +66,8 @@ class OutputMetadata(_Model):
     format: Literal["lily-output/1"] = FORMAT
     versions: dict[str, str]
     settings: Settings
-    cutoffs: tuple[tuple[float, float], ...]  # (start in seconds, Hz)
+    cutoffs: tuple[tuple[float, float], ...]  # (start in seconds, Hz), the lowest of any channel
+    channel_cutoffs: tuple[tuple[tuple[float, float], ...], ...] = ()  # of each, where they differ
     cutoff_source: Literal["detected", "given", "profile"]
     generated: bool  # False: the band was full already, or silent, and the recording was copied
     joins: tuple[float, ...]  # seconds, centres of the cross-fades between chunks

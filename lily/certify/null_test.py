@@ -3,7 +3,8 @@
 The recording and the output, (C, n) float32 at one sample rate, are subtracted without any
 alignment. Spectra are 16,384 samples long with a hop of 8,192, under a Kaiser window with leakage
 below -110 dB; the last one ends where the signals do. The band under test ends at 0.9 x the lowest
-cutoff that a spectrum touches, which is where the crossover begins. Figures are sums over spectra,
+cutoff that a spectrum touches, which is where the crossover begins; where channels differ, each has
+its own. Figures are sums over spectra,
 so memory does not grow with duration. Levels are in dB re a full-scale square wave.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.dsp.cutoffs import FADE, FULL_BAND_HZ, Cutoffs
+from lily.dsp.cutoffs import FADE, Cutoffs
 from lily.dsp.splice import CROSSOVER_START
 
 SIZE, HOP = 16_384, 8_192  # samples: bins of 2.9 Hz at 48 kHz, narrow against the lowest cutoff
@@ -106,41 +107,53 @@ class NullTest:
         """
         length = pair.shape[-1]
         window = torch.kaiser_window(length, periodic=True, beta=KAISER)
-        edge = self._edges(1)[0]
-        if edge <= SIZE // 2:
-            edge += LEAK_BINS - math.ceil(LEAK_BINS * SIZE / length)
-        if edge < 1 or not bool(window.any()):
+        wider = LEAK_BINS - math.ceil(LEAK_BINS * SIZE / length)
+        edges = [[e + wider if e <= SIZE // 2 else e for e in own] for own in self._edges(1)]
+        if min(edges)[0] < 1 or not bool(window.any()):
             return
         gain = (self._window.square().sum() / window.square().sum()).sqrt()
         padded = torch.nn.functional.pad(pair * window * gain, (0, SIZE - length))
-        self._accumulate(padded[:, :, None], [edge])
+        self._accumulate(padded[:, :, None], edges)
 
-    def _accumulate(self, frames: Tensor, edges: list[int]) -> None:
-        """Add windowed frames (2, C, L, SIZE); ``edges`` (L,) are one past the last bin tested."""
+    def _accumulate(self, frames: Tensor, edges: list[list[int]]) -> None:
+        """Add windowed frames (2, C, L, SIZE); ``edges`` as ``_edges`` gives them."""
         spectra = torch.fft.rfft(torch.cat([frames, (frames[1] - frames[0])[None]]))
         power = spectra.real.square() + spectra.imag.square()  # (3, C, L, F)
-        for edge in sorted(set(edges)):
-            chosen = [place for place, other in enumerate(edges) if other == edge]
-            below = power[:, :, chosen, :edge].sum(-1, dtype=torch.float64)  # (3, C, l)
-            self._powers = self._powers + below.sum(-1)
-            self._worst = torch.maximum(self._worst, below[2].amax(-1))
-            if frames.shape[1] > 1:
+        count = power.shape[1]
+        powers = torch.zeros(3, count, dtype=torch.float64)
+        worst = torch.zeros(count, dtype=torch.float64)
+        for row, own in enumerate(edges):
+            rows = slice(None) if len(edges) == 1 else slice(row, row + 1)
+            for edge, chosen in _places(own):
+                below = power[:, rows, chosen, :edge].sum(-1, dtype=torch.float64)  # (3, c, l)
+                powers[:, rows] += below.sum(-1)
+                worst[rows] = torch.maximum(worst[rows], below[2].amax(-1))
+        self._powers = self._powers + powers
+        self._worst = torch.maximum(self._worst, worst)
+        for edge, chosen in _places([min(both) for both in zip(*edges[:2], strict=True)]):
+            if count > 1:
                 left, right = spectra[:2, 0, chosen, :edge], spectra[:2, 1, chosen, :edge]
                 shared = left.real * right.real + left.imag * right.imag
                 self._cross = self._cross + shared.sum((-2, -1), dtype=torch.float64)
-        self._frames += len(edges)
+        self._frames += len(edges[0])
 
-    def _edges(self, count: int) -> list[int]:
-        """One past the last bin under test, for each of the next ``count`` spectra."""
+    def _edges(self, count: int) -> list[list[int]]:
+        """One past the last bin under test, for each of the next ``count`` spectra.
+
+        One list for all channels, or one for each where their cutoffs differ.
+        """
         if self._cutoffs is None:
-            return [SIZE // 2 + 1] * count
-        starts, edges = [*self._cutoffs.starts, None], []
+            return [[SIZE // 2 + 1] * count]
+        return [self._edges_of(own, count) for own in self._cutoffs.channels or (self._cutoffs,)]
+
+    def _edges_of(self, cutoffs: Cutoffs, count: int) -> list[int]:
+        starts, edges = [*cutoffs.starts, None], []
         for frame in range(count):
             begin = self._next + frame * HOP - FADE
             end = begin + SIZE + 2 * FADE
             touched = [
                 hz
-                for start, stop, hz in zip(starts[:-1], starts[1:], self._cutoffs.hz, strict=True)
+                for start, stop, hz in zip(starts[:-1], starts[1:], cutoffs.hz, strict=True)
                 if start < end and (stop is None or stop > begin)
             ]
             edges.append(self._edge(min(touched)))
@@ -148,10 +161,16 @@ class NullTest:
 
     def _edge(self, cutoff_hz: float) -> int:
         assert self._cutoffs is not None
-        if cutoff_hz >= FULL_BAND_HZ and len(self._cutoffs.hz) > 1:
-            return SIZE // 2 + 1  # a segment with a full band is the recording itself
+        if self._cutoffs.keeps(cutoff_hz):
+            return SIZE // 2 + 1  # a full segment or channel is the recording itself
         bins = int(CROSSOVER_START * cutoff_hz / self._rate * SIZE) - LEAK_BINS
         return max(1, min(SIZE // 2 + 1, bins))
+
+
+def _places(edges: list[int]) -> list[tuple[int, list[int]]]:
+    """Every distinct edge, with the places (l,) that have it."""
+    found = {edge: [n for n, other in enumerate(edges) if other == edge] for edge in edges}
+    return sorted(found.items())
 
 
 def decibels(power: float) -> float:

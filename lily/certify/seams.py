@@ -74,7 +74,7 @@ class SeamMeter:
     def __init__(
         self, joins: Sequence[float], width: float, cutoffs: Cutoffs, sample_rate: int
     ) -> None:
-        """``width`` is a cross-fade's length in seconds; segments with a full band are left out."""
+        """``width`` is a cross-fade in seconds; full segments and channels are not scored."""
         self._rate = sample_rate
         self._half = max(1, round(width * sample_rate / HOP / 2))
         self._reach = self._half + GUARD + AROUND
@@ -83,13 +83,10 @@ class SeamMeter:
             [round(second * sample_rate) // HOP for second in joins], dtype=torch.long
         )
         self._cutoffs = cutoffs
-        filled = [hz for hz in cutoffs.hz if len(cutoffs.hz) == 1 or hz < FULL_BAND_HZ]
-        low = CLEAR_OF_CUTOFF * max(filled, default=sample_rate / 2)
-        high = min(max(min(TOP_HZ, sample_rate / 2), low + 2_000.0), sample_rate / 2)
-        lowest = cutoffs.lowest_hz
-        spans = (low, high), (BELOW[0] * lowest, BELOW[1] * lowest)
-        edges = torch.stack([torch.linspace(*span, BANDS + 1) for span in spans])
-        self._edges = (edges / sample_rate * SIZE).round().long().clamp(1, SIZE // 2 + 1)
+        filled = [n for n, track in enumerate(cutoffs.channels) if not track.full]
+        self._filled = filled or None  # channels; None: all, with the same cutoffs
+        tracks = [cutoffs.channels[n] for n in filled] or [cutoffs]
+        self._edges = torch.stack([self._edges_of(track) for track in tracks])  # (T, 2, BANDS + 1)
         self._usable = bool((self._edges.diff() > 0).all()) and len(self._joins) >= FEWEST
         self._window = torch.hann_window(SIZE)
         self._scale = 2.0 / SIZE / float(self._window.square().sum())
@@ -103,6 +100,8 @@ class SeamMeter:
         """Take a block (C, n)."""
         if not self._usable or not block.numel():
             return
+        if self._filled is not None:
+            block = block[self._filled]
         if self._samples is None:  # the first frame's middle is sample HOP / 2
             self._samples = block.new_zeros(block.shape[0], SIZE // 2 - HOP // 2)
         self._samples = torch.cat([self._samples, block], dim=-1)
@@ -131,12 +130,25 @@ class SeamMeter:
             level_error=round(math.exp(level) * level_error, 5),
         )
 
+    def _edges_of(self, cutoffs: Cutoffs) -> Tensor:
+        """The bins (2, BANDS + 1) of bands above and below a channel's cutoffs."""
+        nyquist = self._rate / 2
+        filled = [hz for hz in cutoffs.hz if not self._cutoffs.keeps(hz)]
+        low = CLEAR_OF_CUTOFF * max(filled, default=nyquist)
+        high = min(max(min(TOP_HZ, nyquist), low + 2_000.0), nyquist)
+        lowest = cutoffs.lowest_hz
+        spans = (low, high), (BELOW[0] * lowest, BELOW[1] * lowest)
+        edges = torch.stack([torch.linspace(*span, BANDS + 1) for span in spans])
+        return (edges / self._rate * SIZE).round().long().clamp(1, SIZE // 2 + 1)
+
     def _take(self, frames: Tensor) -> None:
         """Measure flux and level of frames (C, L, SIZE), and compare the places they complete."""
         spectra = torch.fft.rfft(frames * self._window)
         power = (spectra.real.square() + spectra.imag.square()) * self._scale
         total = F.pad(power.cumsum(-1, dtype=torch.float64), (1, 0))
-        bands = total[..., self._edges].diff(dim=-1)  # (C, L, 2, BANDS)
+        edges = self._edges.expand(len(total), -1, -1)
+        chosen = [own[:, places] for own, places in zip(total, edges, strict=True)]
+        bands = torch.stack(chosen).diff(dim=-1)  # (C, L, 2, BANDS)
         floor = 10 ** (SILENT_DB / 10)
         level = 0.5 * bands.sum((0, -1)).clamp(min=floor / 10).log()  # (L, 2), of amplitude
         logs = 0.5 * bands.clamp(min=floor / BANDS / 10).log()

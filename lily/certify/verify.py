@@ -17,6 +17,7 @@ from torch import Tensor
 from lily.audio.read import AudioInfo, probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash, SampleHash
+from lily.bandwidth.diagnosis import detected_cutoffs
 from lily.bandwidth.meter import BandwidthMeter
 from lily.certify.check import Check
 from lily.certify.metadata import OutputMetadata, read_metadata
@@ -91,7 +92,7 @@ def _null_test(
 ) -> tuple[Check, ...]:
     rate = info.sample_rate
     detected = _detected(against, recording, rate)
-    cutoffs = Cutoffs.from_seconds(given or detected, rate)
+    cutoffs = Cutoffs.from_seconds(given, rate) if given else detected
     # A full band is copied unless a cutoff was requested.
     meter = OutputMeter(None if cutoffs.full and len(given) != 1 else cutoffs, rate)
     output_hash = SampleHash()
@@ -109,7 +110,7 @@ def _null_test(
         ):  # beyond the recording's end there is nothing to test
             meter.push(output=block)
     expected += sum(part.shape[-1] for part in recorded)
-    rows = [_cutoff_row(given, detected, stated)]
+    rows = [_cutoff_row(given, detected, rate, stated)]
     if stated is not None:
         rows += [
             _same("Samples are those in the metadata", output_hash, stated.output.sha256),
@@ -118,12 +119,12 @@ def _null_test(
     return (*rows, *checks(meter.finish(), (expected, length), info.subtype))
 
 
-def _detected(path: Path, info: AudioInfo, sample_rate: int) -> Segments:
+def _detected(path: Path, info: AudioInfo, sample_rate: int) -> Cutoffs:
     """The recording's cutoffs by the detector that a run uses."""
     meter = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
     for block in _resampled(path, info, sample_rate):
         meter.push(block)
-    return meter.segments()
+    return detected_cutoffs(info, meter, sample_rate)
 
 
 def _resampled(
@@ -138,13 +139,21 @@ def _resampled(
     yield resampler.flush()
 
 
-def _cutoff_row(given: Segments, detected: Segments, stated: OutputMetadata | None) -> Check:
+def _cutoff_row(
+    given: Segments, detected: Cutoffs, sample_rate: int, stated: OutputMetadata | None
+) -> Check:
     """Which cutoff was tested, and whether the metadata states another one."""
-    tested = f"{_hz(given)} as given, {_hz(detected)}" if given else _hz(detected)
-    text = f"{tested} detected"
-    if stated is not None and not _agree(stated.cutoffs, given or detected):
-        by = {"given": "by hand", "profile": "by its profile"}.get(stated.cutoff_source, "detected")
-        text += f"; the metadata states {_hz(stated.cutoffs)} ({by})"
+    found = tuple(track.in_seconds(sample_rate) for track in detected.channels or (detected,))
+    text = " / ".join(map(_hz, found)) + " detected"
+    tested = (given,) if given else found
+    if given:
+        text = f"{_hz(given)} as given, {text}"
+    if stated is not None:
+        tracks = stated.channel_cutoffs or (stated.cutoffs,)
+        if len(tracks) != len(tested) or not all(map(_agree, tracks, tested)):
+            source = {"given": "by hand", "profile": "by its profile"}
+            by = source.get(stated.cutoff_source, "detected")
+            text += f"; the metadata states {' / '.join(map(_hz, tracks))} ({by})"
     return Check("Cutoff", text)
 
 

@@ -7,7 +7,8 @@ multiplied by (r + 0.02)^(exponent / 2). The exponent rises from 0.5 to 1.3 as t
 idea is inter-TES of extended HE-AAC (ISO/IEC 23003-3), with a rule in place of its parameters.
 
 The same pass applies a level correction: a gain per cutoff, fitted once per model. Gains are read
-from the mean power of all channels, so the stereo image is kept. Signals are (C, n) at 48 kHz.
+from the mean power of all channels, so the stereo image is kept; where channels differ in their
+cutoffs, each has gains of its own. Signals are (C, n) at 48 kHz.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class TemporalShape:
         self._cutoffs, self._gain, self._follow, self._table = cutoffs, gain, follow, level_db
         self._highpass = PiecewiseFir(cutoffs, _separating_kernel)
         self._analysed: Tensor | None = None  # recording from HALO before the next block of gains
-        self._gains = torch.zeros(0)  # of the next samples
+        self._gains: Tensor | None = None  # of the next samples: (n,), or (C, n) by channel
         self._high: Tensor | None = None  # generated, from the same sample on
         self._recorded: Tensor | None = None  # the recording, from the same sample on
         self._shape: torch.Size | None = None  # of the generated blocks but for their length
@@ -100,28 +101,41 @@ class TemporalShape:
         start = self._block_start
         gains = torch.ones(BLOCK)
         if self._follow:
-            samples = self._analysed[None, :, : BLOCK + 2 * HALO]
-            frames = torch.arange(samples.shape[-1] // HOP)
-            cutoff_hz = self._cutoffs.at(start - HALO + frames * HOP + HOP // 2).float()[None]
-            shaped = shape_gains(short_levels(samples, cutoff_hz, [TOP])[:, 0])
-            shaped = F.interpolate(shaped[:, None], size=samples.shape[-1], mode="linear")
-            gains = shaped[0, 0, HALO:-HALO]
+            samples = self._analysed[:, : BLOCK + 2 * HALO]
+            tracks = self._cutoffs.channels
+            if tracks:
+                pairs = zip(samples.split(1), tracks, strict=True)
+                gains = torch.stack([self._followed(own, track) for own, track in pairs])
+            else:
+                gains = self._followed(samples, self._cutoffs)
         level = torch.zeros(BLOCK)
-        for hz in sorted(set(self._cutoffs.hz)):
+        for hz in self._cutoffs.distinct_hz:
             weights = self._cutoffs.weights(hz, start, BLOCK)
             level = level + weights * level_gain(hz, self._table)
-        self._gains = torch.cat([self._gains, gains * level])
+        made = gains * level
+        self._gains = made if self._gains is None else torch.cat([self._gains, made], dim=-1)
         self._analysed = self._analysed[:, BLOCK:]
         self._block_start += BLOCK
+
+    def _followed(self, samples: Tensor, cutoffs: Cutoffs) -> Tensor:
+        """The gains (BLOCK,) that follow channels (C, BLOCK + 2 HALO) of the same cutoffs."""
+        frames = torch.arange(samples.shape[-1] // HOP)
+        places = self._block_start - HALO + frames * HOP + HOP // 2
+        cutoff_hz = cutoffs.at(places).float()[None]
+        shaped = shape_gains(short_levels(samples[None], cutoff_hz, [TOP])[:, 0])
+        shaped = F.interpolate(shaped[:, None], size=samples.shape[-1], mode="linear")
+        return shaped[0, 0, HALO:-HALO]
 
     def _multiplied(self, high: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply what has both its gains and its samples."""
         assert self._recorded is not None and self._shape is not None
         self._high = high if self._high is None else torch.cat([self._high, high], dim=-1)
-        count = min(self._high.shape[-1], len(self._gains))
-        made = (self._high[:, :count] * self._gains[:count]).unflatten(0, self._shape)
+        gains = torch.zeros(0) if self._gains is None else self._gains
+        count = min(self._high.shape[-1], gains.shape[-1])
+        made = self._high[:, :count].unflatten(0, self._shape) * gains[..., :count]
         recorded, self._recorded = self._recorded[:, :count], self._recorded[:, count:]
-        self._high, self._gains = self._high[:, count:], self._gains[count:]
+        self._high = self._high[:, count:]
+        self._gains = None if self._gains is None else self._gains[..., count:]
         return recorded, made
 
 

@@ -35,12 +35,28 @@ class UnknownBins:
 
     def find(self, log_mel: Tensor, cutoffs_hz: Tensor) -> tuple[Tensor, Tensor]:
         """Which bins (..., L, M) lie above the cutoff (L, M), and which are holes of a codec."""
-        edges = torch.tensor([self._first_bin_above(hz) for hz in cutoffs_hz.tolist()])[:, None]
+        edges = self._edges(cutoffs_hz)
         above = torch.arange(log_mel.shape[-1]) >= edges  # (L, M)
         known = log_mel.masked_fill(above, 0.0).sum(-1) / edges[:, 0].clamp(min=1)
         narrow = edges[:, 0] < log_mel.shape[-1]
         sounding = ((known > SOUNDING) & narrow)[..., None]
         return above, (log_mel < EMPTY) & ~above & sounding
+
+    def known_mean(self, log_mels: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """The log of the channels' power mean, bin by bin over the channels that know the bin.
+
+        ``log_mels`` (C, L, M), ``cutoffs_hz`` (C, L); where no channel knows a bin, all count.
+        Unlike a mix of the samples, it does not cancel.
+        """
+        bins = torch.arange(log_mels.shape[-1])
+        known = torch.stack([bins < self._edges(own) for own in cutoffs_hz])  # (C, L, M)
+        known |= ~known.any(0)
+        power = torch.where(known, 2 * log_mels, -torch.inf).logsumexp(0)
+        return (power - known.sum(0).log()) / 2
+
+    def _edges(self, cutoffs_hz: Tensor) -> Tensor:
+        """The first unknown bin (L, 1) of frames with these cutoffs (L,)."""
+        return torch.tensor([self._first_bin_above(hz) for hz in cutoffs_hz.tolist()])[:, None]
 
     def _first_bin_above(self, cutoff_hz: float) -> int:
         if cutoff_hz >= FULL_BAND_HZ:

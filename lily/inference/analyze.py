@@ -17,7 +17,14 @@ from torch import Tensor
 from lily.audio.read import AudioInfo, DecodeWarning, probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash
-from lily.bandwidth.diagnosis import SILENT_PEAK, ClippingMeter, Diagnosis, describe, diagnose
+from lily.bandwidth.diagnosis import (
+    SILENT_PEAK,
+    ClippingMeter,
+    Diagnosis,
+    describe,
+    detected_cutoffs,
+    diagnose,
+)
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp import audiosr
 from lily.dsp.cutoffs import Cutoffs
@@ -54,6 +61,12 @@ class Analysis:
     def cutoff_hz(self) -> float:
         """The lowest cutoff."""
         return self.cutoffs.lowest_hz
+
+    @property
+    def spliced_means(self) -> Tensor:
+        """The DC (C, 1) that is not spliced: none for a channel that stays as it is."""
+        kept = [self.cutoffs.untouched(channel) for channel in range(self.info.channels)]
+        return self.means.masked_fill(torch.tensor(kept)[:, None], 0.0)
 
     @property
     def seconds(self) -> float:
@@ -140,7 +153,10 @@ class Analyzer:
         diagnosis = diagnose(self.info, self._bandwidth, self._clipping.peaks, means, peak)
         diagnosis = replace(diagnosis, repairs=tuple(self._repairs))
         self._check_segments()
-        cutoffs = Cutoffs.from_seconds(self._given or diagnosis.segments, self.sample_rate)
+        if self._given:
+            cutoffs = Cutoffs.from_seconds(self._given, self.sample_rate)
+        else:
+            cutoffs = detected_cutoffs(self.info, self._bandwidth, self.sample_rate)
         reason = "as asked" if self._given else ""
         return Analysis(
             name=self.name,
@@ -154,7 +170,7 @@ class Analyzer:
             # Above a single cutoff that was asked for, and by AudioSR's rules, something is
             # always generated.
             full_band=cutoffs.full and len(self._given) != 1 and not self._profile.prepares,
-            diagnosis=describe(diagnosis, self.info.sample_rate, cutoffs.lowest_hz, reason),
+            diagnosis=describe(diagnosis, self.info, cutoffs.lowest_hz, reason),
             sha256=self._hash.hexdigest(),
         )
 
@@ -208,7 +224,5 @@ def prepare_as_audiosr(
         analysis,
         prepared=prepared,
         cutoffs=cutoffs,
-        diagnosis=describe(
-            analysis.diagnosis, analysis.info.sample_rate, cutoffs.lowest_hz, reason
-        ),
+        diagnosis=describe(analysis.diagnosis, analysis.info, cutoffs.lowest_hz, reason),
     )

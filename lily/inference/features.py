@@ -42,13 +42,21 @@ class FeatureExtractor:
         return MelStream(self.mel).over(block.mean(0, keepdim=True) for block in limited)
 
     def encoder_log_mels(self, blocks: Iterable[Tensor], marked: bool) -> Iterator[Tensor]:
-        """The log-mel (l, M) of all channels mixed, its unknown bins ``marked`` or as they are."""
+        """The log-mel (l, M) of all channels, its unknown bins ``marked`` or as they are.
+
+        Where channels differ in their cutoffs, a bin is read from those that have it.
+        """
         unknown, first = UnknownBins(self.mel), 0
-        for (frames,) in self.mixed_log_mels(blocks):
-            centres = (torch.arange(first, first + len(frames)) + 0.5) * self.mel.config.hop
-            cutoffs_hz = self.analysis.cutoffs.at(centres.long())
-            yield unknown.mark(frames, cutoffs_hz) if marked else frames
-            first += len(frames)
+        tracks = self.analysis.cutoffs.channels
+        for frames in self.log_mels(blocks) if tracks else self.mixed_log_mels(blocks):
+            centres = (torch.arange(first, first + frames.shape[1]) + 0.5) * self.mel.config.hop
+            read, cutoffs_hz = frames[0], self.analysis.cutoffs.at(centres.long())
+            if tracks:
+                own_hz = torch.stack([track.at(centres.long()) for track in tracks])  # (C, l)
+                read = unknown.known_mean(frames, own_hz)
+                cutoffs_hz = own_hz.amax(0)
+            yield unknown.mark(read, cutoffs_hz) if marked else read
+            first += frames.shape[1]
 
     def _band_limited(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         analysis, rate = self.analysis, self.mel.config.sample_rate

@@ -89,7 +89,7 @@ class KnownBand:
 
     def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
         self.mel, self.cutoffs = mel, cutoffs
-        self._bins = {hz: self._known_bins(hz) for hz in cutoffs.hz}
+        self._bins = {hz: self._known_bins(hz) for hz in cutoffs.distinct_hz}
 
     def _known_bins(self, cutoff_hz: float) -> int:
         """Mels that the recording fills below a cutoff; all of a segment that is kept as it is."""
@@ -97,11 +97,14 @@ class KnownBand:
             return self.mel.config.n_mels
         return self.mel.first_bin_above(KNOWN * cutoff_hz)
 
-    def restore(self, generated: Tensor, low: Tensor, first: int) -> Tensor:
-        """Replace in ``generated`` (T, M) what ``low`` (T, M) has, from log-mel frame ``first``."""
+    def restore(self, generated: Tensor, low: Tensor, first: int, channel: int) -> Tensor:
+        """Replace in ``generated`` (T, M) what a channel's ``low`` (T, M) has.
+
+        ``first`` is their first log-mel frame.
+        """
         generated = generated.clamp(min=LOG_FLOOR)
         centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
-        cutoffs_hz = self.cutoffs.at(centres.long()).tolist()
+        cutoffs_hz = self.cutoffs.of(channel).at(centres.long()).tolist()
         known = torch.tensor([self._bins[hz] for hz in cutoffs_hz])
         below = torch.arange(low.shape[1]) < known[:, None]
         generated[below] = low[below]
@@ -112,7 +115,7 @@ class KnownBand:
 class KnownShare:
     """The same by AudioSR's rule: each chunk has a cutoff of its own, from its magnitudes."""
 
-    def restore(self, generated: Tensor, low: Tensor, _first: int) -> Tensor:
+    def restore(self, generated: Tensor, low: Tensor, _first: int, _channel: int) -> Tensor:
         """Replace the mels of ``generated`` (T, M) below the chunk's cutoff by ``low`` (T, M)."""
         bins = share_index(low.exp())
         return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)
@@ -130,10 +133,11 @@ class ChunkedGenerator:
         known: KnownBand | KnownShare,
         noise: NoiseField,
         contexts: Sequence[ContextCache | None],
+        cutoffs: Cutoffs,
         channels: int,
         mels: int,
     ) -> None:
-        self.plan, self.known, self.noise = plan, known, noise
+        self.plan, self.known, self.noise, self.cutoffs = plan, known, noise, cutoffs
         self.contexts, self.channels = tuple(contexts), channels
         self._low = FrameBuffer(channels, mels)
         self._cut = 0  # chunks that were cut from it
@@ -170,8 +174,14 @@ class ChunkedGenerator:
             yield chunk, log_mels
 
     def items(self, chunk: Chunk, log_mels: Tensor) -> Iterator[ChunkItem]:
-        """The items of a chunk, one per channel."""
+        """The items of a chunk, one per channel; a channel that stays as it is needs none."""
+        untouched = [c for c in range(self.channels) if self.cutoffs.untouched(c)]
+        for channel in untouched:  # before the first item, which may complete the chunk
+            for blend in self._blended:
+                blend.add(chunk.index, channel, log_mels[channel])
         for channel, log_mel in enumerate(log_mels):
+            if channel in untouched:
+                continue
             yield ChunkItem(
                 chunk.index,
                 channel,
@@ -185,7 +195,7 @@ class ChunkedGenerator:
     def add(self, item: ChunkItem, variant: int, log_mel: Tensor) -> None:
         """Take the log-mel (T, M) that was sampled for an item."""
         first = item.start * MEL_FRAMES_PER_LATENT
-        restored = self.known.restore(log_mel, item.log_mel, first)
+        restored = self.known.restore(log_mel, item.log_mel, first, item.channel)
         self._blended[variant].add(item.chunk, item.channel, restored)
 
     def add_chunk(self, index: int, variant: int, log_mels: Tensor) -> None:

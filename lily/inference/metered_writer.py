@@ -148,11 +148,13 @@ class MeteredWriter(AudioWriter):
 
     def _finished(self) -> OutputMetadata:
         facts = self._facts
-        starts = [start / self.sample_rate for start in facts.cutoffs.starts]
         return OutputMetadata(
             versions={"lily": VERSION, "torch": torch.__version__},
             settings=facts.settings,
-            cutoffs=tuple(zip(starts, facts.cutoffs.hz, strict=True)),
+            cutoffs=facts.cutoffs.in_seconds(self.sample_rate),
+            channel_cutoffs=tuple(
+                track.in_seconds(self.sample_rate) for track in facts.cutoffs.channels
+            ),
             cutoff_source=facts.cutoff_source,
             generated=facts.generated,
             joins=self._joins,

@@ -59,7 +59,8 @@ class OutputWriter:
         """Open the files of ``paths``; ``facts`` are each variant's metadata before measuring.
 
         ``speakers`` is the recording's WAVE speaker mask. ``means`` (C, 1) is the recording's DC:
-        the filters see the recording without it, as they would ring at its ends.
+        the filters see the recording without it, as they would ring at its ends. 0 for a channel
+        that stays as it is, since taking it away and adding it again rounds.
         """
         self._means = means
         self._files = ExitStack()

@@ -203,7 +203,7 @@ class RecordingRun:
         ]
         rate, info = runtime.sample_rate, analysis.info
         splicer = partial(Splicer, analysis.cutoffs, rate, info.channels)
-        shape = rate, analysis.samples, analysis.means
+        shape = rate, analysis.samples, analysis.spliced_means
         return OutputWriter(self.paths, *shape, splicer, facts, info.speakers)
 
     def _plan(self) -> Planned:
@@ -217,7 +217,7 @@ class RecordingRun:
         cache = runtime.context_cache(self.context) if any(self.encoders) else None
         contexts = [cache if encoder else None for encoder in self.encoders]
         shape = analysis.info.channels, mel.config.n_mels
-        self.generator = ChunkedGenerator(plan, known, noise, contexts, *shape)
+        self.generator = ChunkedGenerator(plan, known, noise, contexts, analysis.cutoffs, *shape)
         self.vocoder = StreamingVocoder(
             model.first_stage_model.vocoder,
             noise,

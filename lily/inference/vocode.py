@@ -104,13 +104,25 @@ class StreamingVocoder:
         return samples[:, : max(0, end - first)]
 
     def _guides(self, count: int) -> list[Guide]:
-        """What the vocoder reads of each channel over ``count`` frames, and drop a block of it."""
+        """What the vocoder reads of each channel over ``count`` frames, and drop a block of it.
+
+        Channels of the same cutoffs are analysed together.
+        """
         assert self._low is not None
         start, length = (self._next - HALO) * self.hop, count * self.hop
         samples = F.pad(self._low[:, :length], (0, max(0, length - self._low.shape[1])))
         self._low = self._low[:, VOCODER_FRAMES * self.hop :]
+        tracks = self.cutoffs.channels
+        if not tracks:
+            return self._guides_of(samples, self.cutoffs, start)
+        pairs = zip(samples.split(1), tracks, strict=True)
+        return [guide for own, track in pairs for guide in self._guides_of(own, track, start)]
+
+    def _guides_of(self, samples: Tensor, cutoffs: Cutoffs, start: int) -> list[Guide]:
+        """The guides of channels (C, n) of the same cutoffs, from an absolute place on."""
+        count = samples.shape[1] // self.hop
         centres = start + torch.arange(count) * self.hop + self.hop // 2
-        cutoff_hz = self.cutoffs.at(centres).float()[None]
+        cutoff_hz = cutoffs.at(centres).float()[None]
         with torch.inference_mode():
             band = LowBand(samples[None].to(self.device), cutoff_hz.to(self.device), start)
             frames = band.lag.shape[1]

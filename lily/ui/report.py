@@ -29,6 +29,8 @@ def segments_of(result: UpsampleResult, given: float | Segments | None = None) -
         return []
     if isinstance(given, tuple):
         pieces = given
+    elif given is None and result.diagnosis and result.diagnosis.channels:
+        pieces = ((0.0, result.cutoff_hz),)  # the lowest of any channel
     elif given is None and result.diagnosis and result.diagnosis.kind == "changing":
         pieces = result.diagnosis.segments
     else:
@@ -46,7 +48,12 @@ def summary(result: UpsampleResult, given: float | Segments | None = None) -> st
     """The result in two sentences; a message about the run comes first."""
     segments = segments_of(result, given)
     sentences = [result.message] if result.message else []
-    if len(segments) == 1 and segments[0][0] == 0:
+    if segments and given is None and result.diagnosis and result.diagnosis.channels:
+        sentences.append(
+            "Highs were generated in each channel above its own end: plausible, not recovered. "
+            "All else is untouched."
+        )
+    elif len(segments) == 1 and segments[0][0] == 0:
         cutoff = f"{segments[0][2] / 1000:.1f} kHz"
         sentences.append(
             f"Below {cutoff} the recording is untouched. Everything above was generated to "

@@ -35,7 +35,7 @@ def diagnosis(x: torch.Tensor, rate: int = RATE, subtype: str = "PCM_24", **how)
     means = x.mean(dim=1, keepdim=True)
     peak = float((x - means).abs().max())
     found = diagnose(info, meter, clipping.peaks, means, peak)
-    return describe(found, rate, how.pop("lowest_hz", found.segments[0][1]), **how)
+    return describe(found, info, how.pop("lowest_hz", found.segments[0][1]), **how)
 
 
 def low(x: torch.Tensor, cutoff_hz: float, width: float = 0.03) -> torch.Tensor:
@@ -86,7 +86,8 @@ def test_mp3_leaves_holes_and_filters_do_not() -> None:
 
 def test_holes_alone_make_a_lossy_source() -> None:
     found = Diagnosis("lossy", ((0.0, 11_000.0),), "", 0.02, 0, 0.0)
-    text = describe(found, RATE, 11_000.0).text
+    info = AudioInfo(RATE, 1, None, "WAV", "PCM_24")
+    text = describe(found, info, 11_000.0).text
     assert text == (
         "Lossy source (holes as codecs leave them, shelf at 11.0 kHz): filling from 11.0 kHz."
     )

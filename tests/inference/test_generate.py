@@ -39,7 +39,7 @@ def lower_edges_hz() -> list[float]:
 @pytest.mark.parametrize("cutoff_hz", [2_000.0, 4_000.0, 8_000.0, 12_000.0, 19_999.0, 20_000.0])
 def test_the_known_band_ends_just_below_the_cutoff(mel, cutoff_hz):
     low, generated = torch.full((3, MELS), 1.0), torch.full((3, MELS), 2.0)
-    restored = KnownBand(mel, Cutoffs.constant(cutoff_hz)).restore(generated, low, 0)
+    restored = KnownBand(mel, Cutoffs.constant(cutoff_hz)).restore(generated, low, 0, 0)
     known = int((restored[0] == 1.0).sum())
     assert (restored[:, :known] == 1.0).all() and (restored[:, known:] == 2.0).all()
     # Known are the filters that begin below 0.95 x the cutoff, to a bin of the spectrum.
@@ -50,7 +50,7 @@ def test_the_known_band_ends_just_below_the_cutoff(mel, cutoff_hz):
 def test_of_segments_only_a_full_one_is_known_whole(mel):
     cutoffs = Cutoffs((0, 480), (22_000.0, 4_000.0))
     low, generated = torch.full((2, MELS), 1.0), torch.full((2, MELS), 2.0)
-    restored = KnownBand(mel, cutoffs).restore(generated, low, 0)
+    restored = KnownBand(mel, cutoffs).restore(generated, low, 0, 0)
     assert (restored[0] == 1.0).all()
     assert 0 < (restored[1] == 1.0).sum() < MELS
 
@@ -58,21 +58,21 @@ def test_of_segments_only_a_full_one_is_known_whole(mel):
 def test_what_is_silent_in_the_recording_stays_silent(mel, randn):
     low, generated = randn(4, MELS), randn(4, MELS) + 5
     low[1] = LOG_FLOOR
-    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated.clone(), low, 0)
+    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated.clone(), low, 0, 0)
     assert (restored[1] == LOG_FLOOR).all()
     assert torch.equal(restored[0, -20:], generated[0, -20:])
 
 
 def test_nothing_generated_falls_below_the_floor(mel, randn):
     generated = torch.full((2, MELS), LOG_FLOOR - 3)
-    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated, randn(2, MELS), 0)
+    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated, randn(2, MELS), 0, 0)
     assert restored[:, -20:].min() == torch.tensor(LOG_FLOOR)
 
 
 class Unchanged:
     """Puts nothing back."""
 
-    def restore(self, generated, low, first):
+    def restore(self, generated, low, first, channel):
         return generated
 
 
@@ -88,7 +88,9 @@ def generator(frames: int, variants: int = 1, channels: int = 1) -> ChunkedGener
     )
     plan = Plan.of(frames, PROFILES["lily"], preset, OPTIONS, (False,) * variants)
     contexts = [None] * variants
-    return ChunkedGenerator(plan, Unchanged(), NoiseField(0, 1, 1), contexts, channels, 3)
+    return ChunkedGenerator(
+        plan, Unchanged(), NoiseField(0, 1, 1), contexts, Cutoffs.constant(4_000.0), channels, 3
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 127, 128, 129, 500, 1_000])
