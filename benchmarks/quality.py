@@ -17,8 +17,8 @@ import torch
 
 from lily.cli.evaluate import _files
 from lily.config.presets import load_config
-from lily.evaluation.cases import Case
-from lily.evaluation.run import Settings, evaluate
+from lily.evaluation.run import evaluate
+from lily.evaluation.settings import Case, Settings
 from lily.inference.engine import InferenceEngine
 
 CUTOFF_HZ = 8_000.0

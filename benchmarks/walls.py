@@ -21,7 +21,7 @@ from lily.audio.read import read_audio
 from lily.audio.write import write_audio
 from lily.cli.evaluate import _files
 from lily.config.presets import load_config
-from lily.evaluation.cases import Case, degrade_for
+from lily.evaluation.cases import degrade_for
 from lily.evaluation.metrics import (
     SAMPLE_RATE,
     heard_frames,
@@ -29,6 +29,7 @@ from lily.evaluation.metrics import (
     power_spectrum,
     split_bin,
 )
+from lily.evaluation.settings import Case
 from lily.evaluation.spectra import EMPTY
 from lily.inference.engine import InferenceEngine
 

@@ -45,7 +45,11 @@ IMPORTERS = {
         "lily/publish/model_card.py",
         "lily/publish/upload.py",
     },
-    "safetensors": {"lily/checkpoints/model_folder.py", "lily/checkpoints/reader.py"},
+    "safetensors": {
+        "lily/checkpoints/files.py",
+        "lily/checkpoints/model_folder.py",
+        "lily/checkpoints/reader.py",
+    },
     "soundfile": {
         "lily/audio/libsndfile.py",
         "lily/dsp/codec.py",

@@ -14,17 +14,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lily.audio.read import AudioInfo, probe, read_blocks
+from lily.audio.read import AudioInfo, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash, SampleHash
 from lily.bandwidth.diagnosis import detected_cutoffs
 from lily.bandwidth.meter import BandwidthMeter
 from lily.certify.check import Check
+from lily.certify.inputs import verify_inputs
 from lily.certify.metadata import OutputMetadata, read_metadata
 from lily.certify.output_meter import OutputMeter, checks
-from lily.certify.paths import metadata_path
 from lily.dsp.cutoffs import Cutoffs
-from lily.errors import InputError
 
 SAME_HZ = 0.02  # cutoffs closer than 2 % are one: the detector resolves no more
 SAME_SECONDS = 0.5
@@ -52,17 +51,12 @@ def verify(file: Path, against: Path | None = None, cutoff_hz: Segments = ()) ->
     ``cutoff_hz`` replaces the detected cutoffs of ``against``. Raises InputError if a file cannot
     be read, or if there is neither metadata nor a recording to compare with.
     """
-    info, path = probe(file), metadata_path(file)
-    stated = read_metadata(path) if path.exists() else None
-    beside = path if stated else None
-    if against is None:
-        if stated is None:
-            raise InputError(
-                f"{file} has no metadata ({path.name}) beside it; give the recording that it was "
-                "made of with --against."
-            )
+    inputs = verify_inputs(file, against)
+    info, beside, recording = inputs.info, inputs.metadata, inputs.recording
+    stated = read_metadata(beside) if beside else None
+    if against is None or recording is None:
+        assert stated is not None  # verify_inputs refuses a file with nothing to compare it with
         return Verdict(file, beside, None, (_file_hash(file, stated),))
-    recording = probe(against)
     if recording.channels != info.channels:
         channels = Check("Channels", f"{info.channels} of {recording.channels}", "", False)
         return Verdict(file, beside, against, (channels,))

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lily.checkpoints.files import require_empty
 from lily.checkpoints.folder_config import WEIGHTS, write_config
 from lily.checkpoints.model_folder import expected_tensors, is_of_encoder
 from lily.checkpoints.reader import Checkpoint, Shapes, open_checkpoint
@@ -131,8 +132,7 @@ def write_folder(
     the first, if a value overflows ``dtype``, or if the folder is not empty.
     """
     account.refuse_problems(checkpoint.path)
-    if folder.exists() and any(folder.iterdir()):
-        raise WeightsError(f"{folder} is not empty and is not overwritten; give another folder.")
+    require_empty(folder)
     _refuse_other_vae(checkpoint, account)
     made_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

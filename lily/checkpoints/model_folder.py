@@ -8,16 +8,15 @@ holds only the encoder's tensors, and the base provides the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lily.checkpoints.files import open_safetensors
 from lily.checkpoints.folder_config import WEIGHTS, weights_files, write_config
 from lily.config.presets import Config
 from lily.errors import WeightsError
@@ -82,7 +81,7 @@ def encoder_is_trained(config: Config) -> bool:
     """
     trained: dict[str, bool] = {}
     for path in weights_files(config):
-        with _open(path) as file:
+        with open_safetensors(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118  not a mapping
                 if is_of_encoder(key) and key.endswith(".global_out.weight"):
                     trained[key] = bool(file.get_tensor(key).any())
@@ -91,19 +90,8 @@ def encoder_is_trained(config: Config) -> bool:
 
 def read_shapes(path: Path) -> dict[str, torch.Size]:
     """Names and shapes of a safetensors file, without its data; raises WeightsError."""
-    with _open(path) as file:
+    with open_safetensors(path, "pt") as file:
         return {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path.parent} has no {path.name}; give a model folder.") from error
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or not safetensors: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lily.checkpoints.files import SAFETENSORS, require_checkpoint
 from lily.errors import WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -34,13 +35,8 @@ class Checkpoint:
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint; raises WeightsError if it is missing, damaged or holds code."""
-    if not path.is_file():
-        raise WeightsError(f"{path} is not a file; give a .bin, .ckpt or .safetensors checkpoint.")
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in {".bin", ".ckpt", ".pt", ".pth"}:
-        return _open_pickle(path)
-    raise WeightsError(f"{path} ends in {path.suffix!r}; give a .bin, .ckpt or .safetensors file.")
+    require_checkpoint(path)
+    return _open_safetensors(path) if path.suffix == SAFETENSORS else _open_pickle(path)
 
 
 def _open_safetensors(path: Path) -> Checkpoint:

@@ -9,9 +9,12 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
+from lily.checkpoints.resolve import resolve_config
+from lily.cli.checks import count
 from lily.cli.model import add_model, load_engine
 from lily.cli.run_options import add_run, upsample_options
-from lily.inference.options import PROFILE_NAMES
+from lily.inference.options import PROFILE_NAMES, UpsampleOptions
+from lily.inference.profiles import completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="spread over Ray: on this machine, or on the cluster at ADDRESS",
     )
-    parser.add_argument("--workers", type=int, help="with --ray; default: what memory and CPU hold")
-    parser.add_argument("--threads", type=int, help="CPU threads of a worker's engine")
+    parser.add_argument(
+        "--workers", type=count, help="with --ray; default: what memory and CPU hold"
+    )
+    parser.add_argument("--threads", type=count, help="CPU threads of a worker's engine")
     parser.add_argument("--json", action="store_true", help="the manifest's rows on stdout")
     parser.set_defaults(
         run=run_batch,
@@ -62,27 +67,29 @@ def run_batch(options: argparse.Namespace) -> int:
         model=options.weights or options.preset,
         overwrite=options.overwrite,
     )
+    completed(request.options, resolve_config(options.preset, options.weights))
     for address in (options.source, options.output):
         check_reachable(address)
     with BatchBar(options.json) as bar:
-        progress = run(request, lambda: _workers(options), bar)
+        progress = run(request, lambda: _workers(options, request.options), bar)
     print(f"lily: {summary(progress)}", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
-def _workers(options: argparse.Namespace) -> Any:
+def _workers(options: argparse.Namespace, chosen: UpsampleOptions) -> Any:
     if options.ray is not None:
         from lily.batch.cluster import Cluster, Model
 
         model = Model(options.preset, options.weights, options.device, options.precision)
         return Cluster(model, options.ray, options.workers, options.threads)
+    engine = load_engine(options, chosen)
+    import torch
+
     from lily.batch.work import ThisProcess
 
     if options.threads is not None:
-        import torch
-
         torch.set_num_threads(options.threads)
-    return nullcontext(ThisProcess(load_engine(options)))
+    return nullcontext(ThisProcess(engine))
 
 
 class BatchBar:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from lily.checkpoints.resolve import resolve_config
 from lily.cli.model import add_model, load_engine
 from lily.cli.run_options import add_sampler
+from lily.evaluation.settings import BenchSettings
 from lily.inference.options import UpsampleOptions
+from lily.inference.profiles import completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,29 +45,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """Measure, and print a table or one JSON object."""
-    resolve_config(options.preset, options.weights)  # refuses an unknown model before torch loads
-    from lily import __version__
-    from lily.evaluation.benchmark import BenchSettings, bench, start_to_finish
-
+    """Print rows as they are measured; with ``--json`` to standard error, then one object."""
     settings = BenchSettings(
         options.seconds, options.channels, options.rounds, tuple(options.growth)
     )
-    # First, while this process has no model and no waiting threads.
-    start = None if options.no_start else start_to_finish(_model_arguments(options))
+    settings.check()
     chosen = UpsampleOptions(
-        steps=options.steps, sampler=options.sampler, guidance=options.guidance
+        encoder=False, steps=options.steps, sampler=options.sampler, guidance=options.guidance
     )
-    facts = bench(load_engine(options), chosen, settings)
-    facts["versions"] = {"lily": __version__, **facts["versions"]}
-    if start:
-        facts["start"] = start
+    completed(chosen, resolve_config(options.preset, options.weights))
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for name, values in _measured(options, chosen, settings):
+        rows.append((name, values))
+        for line in LINES[name](values):
+            print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
-        print(json.dumps(facts))
-        return 0
-    for line in _lines(facts):
-        print(line)
+        from lily.evaluation.benchmark import report
+
+        print(json.dumps(report(rows)))
     return 0
+
+
+def _measured(
+    options: argparse.Namespace, chosen: UpsampleOptions, settings: BenchSettings
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    from lily.evaluation.benchmark import bench, start_to_finish
+
+    if not options.no_start:  # first, while this process has no model and no waiting threads
+        yield "start", start_to_finish(_model_arguments(options))
+    yield from bench(load_engine(options, chosen), chosen, settings)
 
 
 def _model_arguments(options: argparse.Namespace) -> list[str]:
@@ -80,37 +90,64 @@ def _model_arguments(options: argparse.Namespace) -> list[str]:
     return [text for key, value in given.items() if value is not None for text in (key, str(value))]
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
-    machine = ", ".join(str(value) for value in facts["machine"].values())
-    lines = [
+def _setup(facts: dict[str, Any]) -> Iterator[str]:
+    yield (
         f"{facts['model']} on {facts['device']}, {facts['precision']}, {facts['threads']} threads; "
-        f"{facts['steps']} steps of {facts['sampler']}, guidance {facts['guidance']:g}",
-        f"machine: {machine}",
-        "versions: " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()),
-    ]
-    for name, row in facts["rounds"].items():
-        lines.append(
-            f"encoder {name}: {facts['audio']['seconds']:g} s of audio in {row['seconds']} s, "
-            f"real-time factor {row['real_time_factor']}, {row['evaluations']} evaluations of "
-            f"{row['evaluated_rows']} rows"
+        f"{facts['steps']} steps of {facts['sampler']}, guidance {facts['guidance']:g}; "
+        f"{facts['audio']['seconds']:g} s of audio"
+    )
+    yield "machine: " + ", ".join(str(value) for value in facts["machine"].values())
+    yield "versions: " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
+
+
+def _start(facts: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"process start to finished file: {facts['seconds']} s for "
+        f"{facts['audio_seconds']:g} s of audio"
+    )
+
+
+def _round(facts: dict[str, Any]) -> Iterator[str]:
+    yield f"round {facts['round']}, encoder {facts['encoder']}: {facts['seconds']} s"
+
+
+def _rounds(facts: dict[str, Any]) -> Iterator[str]:
+    for name, row in facts.items():
+        yield (
+            f"encoder {name}: {row['seconds']} s, real-time factor {row['real_time_factor']}, "
+            f"{row['evaluations']} evaluations of {row['evaluated_rows']} rows"
         )
         for stage, seconds in row["stages"].items():
-            lines.append(f"  {stage:12} {seconds:9.3f} s {row['shares'][stage]:7.1%}")
-    if "encoder" in facts:
-        few = ", of one pair: give more --rounds" * (len(facts["encoder"]["rounds"]) < 2)
-        share = facts["encoder"]["time_overhead"]
-        lines.append(f"encoder's share: {share:+.1%} of a whole run{few}")
-    for row in facts["growth"].get("runs", ()):
-        lines.append(f"{row['seconds']:g} s of audio in {row['compute_seconds']} s")
-    if facts["growth"]:
-        lines.append(f"time grows with duration to the power {facts['growth']['exponent']}")
+            yield f"  {stage:12} {seconds:9.3f} s {row['shares'][stage]:7.1%}"
+
+
+def _encoder(facts: dict[str, Any]) -> Iterator[str]:
+    few = ", of one pair: give more --rounds" * (len(facts["rounds"]) < 2)
+    yield f"encoder's share: {facts['time_overhead']:+.1%} of a whole run{few}"
+
+
+def _growth_run(facts: dict[str, Any]) -> Iterator[str]:
+    yield f"{facts['seconds']:g} s of audio in {facts['compute_seconds']} s"
+
+
+def _growth(facts: dict[str, Any]) -> Iterator[str]:
+    yield f"time grows with duration to the power {facts['exponent']}"
+
+
+def _memory(facts: dict[str, Any]) -> Iterator[str]:
     if facts["predicted_mib"] is not None:
-        lines.append(f"predicted for tensors {facts['predicted_mib']} MiB")
-    lines.append(f"peak memory {facts['peak_memory_mib']} MiB")
-    if "start" in facts:
-        start = facts["start"]
-        lines.append(
-            f"process start to finished file: {start['seconds']} s for "
-            f"{start['audio_seconds']:g} s of audio"
-        )
-    return lines
+        yield f"predicted for tensors {facts['predicted_mib']} MiB"
+    if facts["peak_memory_mib"] is not None:
+        yield f"peak memory {facts['peak_memory_mib']} MiB"
+
+
+LINES = {  # how each row of the benchmark is printed
+    "setup": _setup,
+    "start": _start,
+    "round": _round,
+    "rounds": _rounds,
+    "encoder": _encoder,
+    "growth_run": _growth_run,
+    "growth": _growth,
+    "memory": _memory,
+}

@@ -1,13 +1,25 @@
-"""Checks of inputs and outputs that need no torch, made before a model is loaded."""
+"""Checks of arguments, inputs and outputs that need no torch, made before a model is loaded."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 from lily.audio.temp_files import require_new
 from lily.certify.paths import metadata_path
 from lily.errors import InputError
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, as argparse's ``type``."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
 
 
 def require_folder(path: Path) -> None:

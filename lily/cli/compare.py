@@ -32,12 +32,13 @@ def run_compare(options: argparse.Namespace) -> int:
     require_free(*comparison_files(options.output, options.input.stem, referenced))
     for path in (options.input, options.reference) if referenced else (options.input,):
         probe(path)
-    engine = load_engine(options)
+    chosen = upsample_options(options, encoder=True)
+    engine = load_engine(options, chosen)
     from lily.evaluation.comparison import examine, figures
     from lily.evaluation.reference import align
 
     reference = align(options.reference, options.input) if options.reference else None
-    events = engine.compare(options.input, options.output, upsample_options(options, encoder=True))
+    events = engine.compare(options.input, options.output, chosen)
     result = follow(events, options.input, takes=2)
     comparison = examine(result, reference)
     if options.json:

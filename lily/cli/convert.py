@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from lily.checkpoints.files import require_checkpoint, require_empty
+from lily.config.presets import load_config
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -32,10 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Print where every tensor goes, then write the folder, or say what is wrong."""
-    from lily.checkpoints.convert_audiosr import DTYPES, examine, write_folder
-    from lily.config.presets import load_config
-
     config = load_config(options.preset)
+    require_checkpoint(options.checkpoint)
+    require_empty(options.output)
+    from lily.checkpoints.convert_audiosr import DTYPES, examine, write_folder
+
     checkpoint, account = examine(options.checkpoint, config, options.ema)
     print(f"{'':40}{'tensors':>10}{'parameters':>16}", file=sys.stderr)
     for kind, tensors, parameters in account.rows(checkpoint.shapes):

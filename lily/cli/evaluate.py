@@ -6,9 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from lily.cli.checks import require_folder
+from lily.cli.checks import count, require_folder
 from lily.cli.model import add_model, load_engine
 from lily.errors import InputError
+from lily.evaluation.settings import Case, Settings, installed_judges
+from lily.inference.options import UpsampleOptions
+from lily.training.recordings import find_recordings
 
 FEW = 5  # recordings: of fewer, resampling them says nothing of others
 
@@ -47,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also with a borrowed recording, a stranger's, and the true wall and brightness",
     )
     parser.add_argument("--split", type=Path, metavar="FILE", help="only what it holds out")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N files, evenly spread")
+    parser.add_argument("--limit", type=count, metavar="N", help="only N files, evenly spread")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each file, from its start")
     parser.add_argument("--steps", type=int, help="sampler steps; default: the preset's")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="draws, averaged")
+    parser.add_argument("--seeds", type=count, default=1, metavar="N", help="draws, averaged")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the table")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(run=run_evaluate)
@@ -60,12 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print every measure by case and system, and the paired differences."""
     require_folder(options.folder)
-    from tqdm import tqdm
-
-    from lily.evaluation.cases import Case
-    from lily.evaluation.report import plot, summarise
-    from lily.evaluation.run import Settings, evaluate
-
     files = _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
     cases = tuple(Case(kind, value) for kind, values in kinds for value in values)
@@ -82,7 +79,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
         informed=_controls(options.informed, [case.name for case in cases]),
         judges=_judges(options.judges),
     )
-    engine = load_engine(options)
+    settings.check()
+    asked = UpsampleOptions(encoder=options.encoder != "off", steps=options.steps)
+    engine = load_engine(options, asked)
+    from tqdm import tqdm
+
+    from lily.evaluation.report import plot, summarise
+    from lily.evaluation.run import evaluate
+
     rows = list(tqdm(evaluate(engine, files, settings), unit="row", disable=None))
     summary = summarise(rows)
     if options.json:
@@ -104,8 +108,6 @@ def _controls(asked: list[str] | None, cases: list[str]) -> tuple[str, ...]:
 
 def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
     """The files asked for as (path, kind, source); a kind is the folder a file lies in."""
-    from lily.training.dataset import find_recordings
-
     recordings = find_recordings(options.folder)
     if options.split:
         try:
@@ -127,10 +129,8 @@ def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
 
 def _judges(asked: list[str] | None) -> tuple[str, ...]:
     """The perceptual metrics asked for; by default Zimtohrli, where it is installed."""
-    from lily.evaluation.judges import installed
-
     if asked is None:
-        return tuple(name for name in installed() if name == "zimtohrli")
+        return tuple(name for name in installed_judges() if name == "zimtohrli")
     return tuple(asked)
 
 

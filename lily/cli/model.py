@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lily.checkpoints.events import Downloading, LoadEvent, Notice
+from lily.checkpoints.files import require_weights
 from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.config.presets import preset_names
+from lily.inference.options import UpsampleOptions
+from lily.inference.profiles import completed
 
 if TYPE_CHECKING:
     from lily.inference.engine import InferenceEngine
@@ -37,10 +40,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_engine(options: argparse.Namespace) -> InferenceEngine:
-    """Load the model that the options of ``add_model`` choose, with progress on standard error."""
+def load_engine(options: argparse.Namespace, run: UpsampleOptions) -> InferenceEngine:
+    """Load the model that the options of ``add_model`` choose, with progress on standard error.
+
+    Raises InputError before that if the model cannot follow the options of the ``run``.
+    """
     with LoadBar(options.weights or options.preset) as notify:
-        config = with_weights(resolve_config(options.preset, options.weights, notify), notify)
+        config = resolve_config(options.preset, options.weights, notify)
+        completed(run, config)
+        config = with_weights(config, notify)
+        require_weights(config)
         # torch takes seconds to import, so the progress line and refusals come first.
         from lily.inference.engine import InferenceEngine
 

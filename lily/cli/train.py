@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lily.checkpoints.resolve import resolve_config, with_weights
+from lily.cli.checks import count
 from lily.cli.model import LoadBar
-from lily.errors import InputError
+from lily.config.presets import load_config
+from lily.training.request import check_run, chosen_stages, shortened
 
 if TYPE_CHECKING:
     from lily.training.loop import Progress
@@ -54,38 +57,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on a GPU: --resume gives the same bits, as it does on a CPU anyway; slower",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that prepare; default: one a core"
+        "--workers", type=count, metavar="N", help="processes that prepare; default: one a core"
     )
     parser.set_defaults(run=run_train)
 
 
 def run_train(options: argparse.Namespace) -> int:
     """Train the stages asked for, with a progress bar a stage."""
-    from lily.checkpoints.resolve import resolve_config, with_weights
-    from lily.config.presets import load_config
-    from lily.config.training import STAGES
-    from lily.inference.device import choose_device, choose_precision, repeatable
-    from lily.training.parallel import launched_precision
-    from lily.training.train import shortened, train
-
-    if options.stage not in (*STAGES, "all"):
-        raise InputError(f"Stage {options.stage!r} is not known; give {', '.join(STAGES)} or all.")
-    if options.part == "encoder" and options.stage not in ("all", "encoder"):
-        raise InputError(
-            f"--train encoder is a stage of its own; leave out --stage {options.stage}."
-        )
-    device = choose_device(options.device)
-    precision = choose_precision(options.precision or launched_precision(), device)
-    stages = STAGES if options.stage == "all" else (options.stage,)
-    config, base = load_config(options.preset), options.base
-    config = shortened(config, options.share)
     adapter = options.part == "encoder"
+    stages = chosen_stages(options.stage, adapter)
+    config, base = shortened(load_config(options.preset), options.share), options.base
     if adapter:
         base = base or options.preset
+    check_run(config, options.data, options.out, stages, resume=options.resume, base=base)
     if base:
         with LoadBar() as notify:
             below = with_weights(resolve_config(base, options.base, notify), notify)
         config = {**below, **{key: config[key] for key in ("training",) if key in config}}
+    from lily.inference.device import choose_device, choose_precision, repeatable
+    from lily.training.parallel import launched_precision
+    from lily.training.train import train
+
+    device = choose_device(options.device)
     progress = train(
         config,
         options.data,
@@ -96,7 +89,7 @@ def run_train(options: argparse.Namespace) -> int:
         workers=options.workers,
         base=base,
         adapter=adapter,
-        precision=precision,
+        precision=choose_precision(options.precision or launched_precision(), device),
     )
     with repeatable(options.deterministic):
         _show(progress)

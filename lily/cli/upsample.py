@@ -48,7 +48,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     ready, failed = _checked(options)
     if not ready:
         return 2 if failed else 0
-    engine = load_engine(options)
+    engine = load_engine(options, chosen)
     for path in ready:
         try:
             result = follow(engine.stream(path, options.output, chosen), path)

@@ -11,6 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lily.certify.check import Check
+from lily.certify.inputs import verify_inputs
+from lily.errors import InputError
+from lily.inference.options import cutoff_segments, parse_cutoff
 
 RESULTS = {True: "passed", False: "FAILED", None: ""}
 
@@ -35,13 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Print a row per check."""
-    from lily.certify.verify import verify
-    from lily.errors import InputError
-    from lily.inference.options import cutoff_segments, parse_cutoff
-
     if options.cutoff is not None and options.against is None:
         raise InputError("--cutoff belongs to --against; give the recording as well.")
     given = cutoff_segments(options.cutoff and parse_cutoff(options.cutoff))
+    verify_inputs(options.file, options.against)
+    from lily.certify.verify import verify
+
     verdict = verify(options.file, options.against, given)
     if options.json:
         facts = {

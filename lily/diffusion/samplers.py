@@ -28,14 +28,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from lily.diffusion.names import AUDIOSR, AUDIOSR_STEPS, ORDERS, SAMPLERS, TIMES
 from lily.errors import InputError
 
-TIMES = 1000  # training times, 0 (almost clean) to 999 (almost noise)
-_ORDERS = {"dpmpp2m": 2, "ddim": 1}
-SAMPLERS = tuple(_ORDERS)  # the deterministic ones, which a preset may offer
-AUDIOSR = "ddim-eta1"
-# 500 and 1,000 would begin where AudioSR's signal power is 0 and its own sampler returns NaN.
-AUDIOSR_STEPS = tuple(n for n in range(1, 251) if TIMES % n == 0)
 BETA_CAP = 0.999  # as diffusers' squaredcos_cap_v2
 
 Scales = tuple[float, float]  # of the signal and of the noise; their squares sum to 1
@@ -58,11 +53,11 @@ def sample(
     """
     if sampler == AUDIOSR:
         return _noisy_steps(predict_v, noise, audiosr_times(steps), device)
-    if sampler not in _ORDERS:
+    if sampler not in ORDERS:
         raise InputError(
             f"Unknown sampler {sampler!r}; choose one of {', '.join((*SAMPLERS, AUDIOSR))}."
         )
-    return _steps(predict_v, noise, trailing_times(steps), _ORDERS[sampler], device)
+    return _steps(predict_v, noise, trailing_times(steps), ORDERS[sampler], device)
 
 
 def trailing_times(steps: int) -> list[int]:

@@ -1,25 +1,22 @@
 """Measure a model on this machine: seconds by stage, real-time factor, evaluations, peak memory.
 
-What is measured is the engine itself on a recording made from a seed; the stages are separated by
-hooks on the networks, so nothing is run that a user's run would not. Ratios (encoder on against
-off) come from rounds that alternate in one process, as medians: a shared machine changes its speed
-by the minute.
+What is measured is the engine itself on a recording made from a seed; hooks on the networks tell
+the stages apart, so nothing runs that a user's run would not. Ratios (encoder on against off) come
+from rounds that alternate in one process, as medians: a shared machine changes its speed by the
+minute.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,8 @@ from torch import Tensor, nn
 from lily.audio.read import AudioWriter
 from lily.dsp.filters import StreamingFir, lowpass_kernel
 from lily.errors import InputError
+from lily.evaluation.machine import machine, peak_memory, versions
+from lily.evaluation.settings import BenchSettings
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import Analyzed, Finished, Planned, UpsampleResult
 from lily.inference.options import UpsampleOptions
@@ -37,30 +36,57 @@ CUTOFF_HZ = 8_000.0  # where the recording ends: a usual case, and every preset 
 SAMPLE_RATE = 48_000
 SEED = 0
 MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """What is measured, beyond the options of the runs themselves."""
-
-    seconds: float = 20.48  # of audio a round
-    channels: int = 1
-    rounds: int = 3  # of each of encoder on and off, alternating
-    growth: tuple[float, ...] = ()  # durations in seconds, one run each
-    start: bool = True  # also a process of its own: from its start to the finished file
+Row = tuple[str, dict[str, Any]]  # (what was measured, its figures)
+PASSING = ("round", "growth_run")  # rows that a later one sums up
 
 
 def bench(
     engine: InferenceEngine, options: UpsampleOptions, settings: BenchSettings
-) -> dict[str, Any]:
-    """Run the rounds; returns one JSON-able object. Raises InputError for settings of no use."""
-    if settings.rounds < 1 or settings.seconds <= 0 or settings.channels < 1:
-        raise InputError("Give at least one round, one channel and a duration above 0 seconds.")
-    if len(settings.growth) == 1:
-        raise InputError("A growth exponent needs at least two durations.")
+) -> Iterator[Row]:
+    """Run the rounds; yields rows of JSON-able figures as soon as they are measured.
+
+    They are ``setup``, a ``round`` for each, ``rounds``, ``encoder``, a ``growth_run`` for each
+    duration, ``growth`` and ``memory``. Raises InputError for settings of no use.
+    """
+    settings.check()
     chosen = engine.completed(replace(options, encoder=False, seed=options.seed or SEED))
     has_encoder = engine.model.unet.global_encoder is not None
-    facts: dict[str, Any] = {
+    yield "setup", setup(engine, chosen, settings)
+    with tempfile.TemporaryDirectory(prefix="lily-bench-") as name:
+        folder = Path(name)
+        recording = write_recording(folder / "noise.wav", settings.seconds, settings.channels)
+        one(engine, recording, folder, chosen)  # what only the first run pays is no round's
+        runs: dict[str, list[dict[str, Any]]] = {"on": [], "off": []}
+        for number in range(1, settings.rounds + 1):
+            for encoder in ("off", "on") if has_encoder else ("off",):
+                asked = replace(chosen, encoder=encoder == "on")
+                taken = one(engine, recording, folder, asked)
+                runs[encoder].append(taken)
+                seconds = round(taken["seconds"], 3)
+                yield "round", {"round": number, "encoder": encoder, "seconds": seconds}
+        yield "rounds", {encoder: middle(rows) for encoder, rows in runs.items() if rows}
+        if has_encoder:
+            yield "encoder", encoder_costs(engine, runs["on"], runs["off"])
+        yield from growth(engine, folder, replace(chosen, encoder=has_encoder), settings)
+    yield "memory", memory(engine)
+
+
+def report(rows: Iterable[Row]) -> dict[str, Any]:
+    """All rows as one JSON-able object; single rounds are left out."""
+    facts: dict[str, Any] = {}
+    for name, values in rows:
+        if name in ("setup", "memory"):
+            facts |= values
+        elif name not in PASSING:
+            facts[name] = values
+    return facts
+
+
+def setup(
+    engine: InferenceEngine, chosen: UpsampleOptions, settings: BenchSettings
+) -> dict[str, Any]:
+    """What is measured, and on what."""
+    return {
         "machine": machine(engine.device),
         "versions": versions(),
         "model": engine.name,
@@ -72,25 +98,12 @@ def bench(
         "guidance": chosen.guidance,
         "audio": {"seconds": settings.seconds, "channels": settings.channels},
     }
-    with tempfile.TemporaryDirectory(prefix="lily-bench-") as name:
-        folder = Path(name)
-        recording = write_recording(folder / "noise.wav", settings.seconds, settings.channels)
-        one(engine, recording, folder, chosen)  # what only the first run pays is no round's
-        runs: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        for _ in range(settings.rounds):
-            for encoder in (False, True) if has_encoder else (False,):
-                asked = replace(chosen, encoder=encoder)
-                runs[encoder].append(one(engine, recording, folder, asked))
-        facts["rounds"] = {
-            ("on" if encoder else "off"): middle(rows) for encoder, rows in runs.items() if rows
-        }
-        if has_encoder:
-            facts["encoder"] = encoder_costs(engine, runs[True], runs[False])
-        facts["growth"] = growth(engine, folder, replace(chosen, encoder=has_encoder), settings)
-    predicted = engine.runtime.memory
-    facts["predicted_mib"] = None if predicted is None else predicted // MEBIBYTE
-    facts["peak_memory_mib"] = peak_memory(engine.device) // MEBIBYTE
-    return facts
+
+
+def memory(engine: InferenceEngine) -> dict[str, Any]:
+    """The predicted size of the tensors and the measured peak, in MiB; None if there is none."""
+    sizes = {"predicted_mib": engine.runtime.memory, "peak_memory_mib": peak_memory(engine.device)}
+    return {name: None if size is None else size // MEBIBYTE for name, size in sizes.items()}
 
 
 def one(
@@ -199,21 +212,21 @@ def encoder_costs(
 
 def growth(
     engine: InferenceEngine, folder: Path, options: UpsampleOptions, settings: BenchSettings
-) -> dict[str, Any]:
-    """Seconds of runs of growing duration, and the exponent of the power law through them."""
-    rows = []
+) -> Iterator[Row]:
+    """Runs of growing duration in seconds, and the exponent of the power law through them."""
+    rows: list[dict[str, Any]] = []
     for seconds in settings.growth:
         recording = write_recording(folder / f"{seconds:g}.wav", seconds, settings.channels)
         taken = one(engine, recording, folder, options)["seconds"]
         recording.unlink()
         rows.append({"seconds": seconds, "compute_seconds": round(taken, 2)})
-    if not rows:
-        return {}
-    exponent = slope(
-        [math.log(row["seconds"]) for row in rows],
-        [math.log(max(row["compute_seconds"], 1e-3)) for row in rows],
-    )
-    return {"runs": rows, "exponent": round(exponent, 4)}
+        yield "growth_run", rows[-1]
+    if rows:
+        exponent = slope(
+            [math.log(row["seconds"]) for row in rows],
+            [math.log(max(row["compute_seconds"], 1e-3)) for row in rows],
+        )
+        yield "growth", {"runs": rows, "exponent": round(exponent, 4)}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -255,44 +268,3 @@ def write_recording(path: Path, seconds: float, channels: int) -> Path:
             left -= count
         writer.write(fir.flush())
     return path
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What was measured on."""
-    facts: dict[str, Any] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "vectors": torch.backends.cpu.get_cpu_capability(),
-    }
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-    return facts
-
-
-def versions() -> dict[str, str]:
-    """What was measured with."""
-    names = ("torch", "torchaudio", "numpy", "scipy")
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: what a GPU's tensors held at most; on a CPU, the whole process with its libraries."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows, where nothing else here needs it either
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

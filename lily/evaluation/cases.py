@@ -18,23 +18,10 @@ from lily.dsp.codec import mp3, round_trip
 from lily.dsp.cutoffs import FADE
 from lily.dsp.degrade import LowpassSpec, apply_lowpass
 from lily.evaluation.metrics import SAMPLE_RATE
+from lily.evaluation.settings import Case
 
 ORDER = 8  # doubled by running forwards and backwards
 WIDE_SHARE = 1 / 3  # of a recording of changing bandwidth
-
-
-@dataclass(frozen=True)
-class Case:
-    """One way of losing the highs: its kind, and its cutoff in Hz or bit rate in kbit/s."""
-
-    kind: str
-    value: float
-
-    @property
-    def name(self) -> str:
-        """How tables call it."""
-        unit = "kbps" if self.kind == "mp3" else "hz"
-        return f"{self.kind}_{self.value:g}{unit}"
 
 
 @dataclass(frozen=True)

@@ -8,33 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
 
 import numpy as np
 from torch import Tensor
 
-from lily.errors import InputError
 from lily.evaluation.metrics import SAMPLE_RATE
 
 SECONDS = 10  # of each recording: the metrics cost up to a second per second
 Judge = Callable[[np.ndarray, np.ndarray], float]
-PACKAGES = {"zimtohrli": "zimtohrli", "visqol": "visqol"}
-
-
-def installed() -> tuple[str, ...]:
-    """The judges whose packages are installed."""
-    return tuple(name for name, package in PACKAGES.items() if find_spec(package))
-
-
-def check_judges(names: tuple[str, ...]) -> None:
-    """Raise InputError for a judge that is unknown or whose package is missing."""
-    for name in names:
-        if name not in PACKAGES:
-            raise InputError(f"No judge is called {name!r}; give {' or '.join(PACKAGES)}.")
-        if name not in installed():
-            raise InputError(
-                f"Judge {name} is not installed; run pip install 'lily-audio[evaluation]'."
-            )
 
 
 def opinion(name: str, reference: Tensor, estimate: Tensor) -> float:

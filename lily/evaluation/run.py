@@ -21,13 +21,14 @@ from torch import Tensor
 from lily.audio.read import read_audio
 from lily.audio.write import write_audio
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
-from lily.evaluation.cases import Case, Degraded, degrade_for
+from lily.evaluation.cases import Degraded, degrade_for
 from lily.evaluation.envelope_controls import ENVELOPE_CONTROLS, envelope_control
 from lily.evaluation.informed import INFORMED, true_settings
-from lily.evaluation.judges import check_judges, opinion
+from lily.evaluation.judges import opinion
 from lily.evaluation.measures import measure
 from lily.evaluation.metrics import SAMPLE_RATE, distances, log_power, spectral_distance
 from lily.evaluation.realism import Pair, patches
+from lily.evaluation.settings import Case, Settings
 from lily.evaluation.spectra import Spectra
 from lily.evaluation.tones import harmonic_tones
 from lily.inference.engine import InferenceEngine
@@ -38,21 +39,6 @@ from lily.model.global_encoder import GlobalContext
 CONTROLS = ("wrong", "shuffled", "vector")
 SYSTEMS = ("reference", "input", *BASELINES, *ENVELOPE_CONTROLS, "off", "on", *CONTROLS, *INFORMED)
 JUDGED_FOR_REALISM = ("oracle", "off", "on")  # what the classifier is trained to tell apart
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is measured, besides the recordings."""
-
-    cases: tuple[Case, ...]
-    seconds: float = 30.0  # of each recording, from its start
-    seeds: int = 1  # draws of the model, averaged
-    first_seed: int = 0
-    steps: int | None = None
-    encoder: tuple[bool, ...] = (False, True)
-    controls: tuple[str, ...] = ()  # names of the cases in which the context controls are run
-    informed: tuple[str, ...] = ()  # names of the cases in which the encoder is given more
-    judges: tuple[str, ...] = ()  # perceptual metrics
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ def evaluate(
 
     Raises InputError for a judge that is not installed.
     """
-    check_judges(settings.judges)
+    settings.check()
     items = [_Item(k, s, _excerpt(p, settings.seconds), p.name) for p, k, s in files]
     tones = [_Item("tones", "tones", samples, name) for name, samples in harmonic_tones()]
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ from lily.inference.events import ChunksDone, Event, Failed, Finished, UpsampleR
 from lily.inference.memory import items_for, predicted_bytes
 from lily.inference.options import UpsampleOptions
 from lily.inference.output import OutputPaths
-from lily.inference.profiles import with_defaults
+from lily.inference.profiles import completed
 from lily.inference.reading import RecordingReader
 from lily.inference.recording import RecordingRun
 from lily.inference.runtime import Runtime
@@ -203,16 +203,7 @@ class InferenceEngine:
 
     def completed(self, options: UpsampleOptions) -> UpsampleOptions:
         """The options with the preset's defaults filled in; raises InputError for a wrong one."""
-        options = with_defaults(options, self.settings, secrets.randbelow(self.settings.seed_max))
-        encoder = self.model.unet.global_encoder
-        if options.encoder and encoder is None:
-            raise InputError(f"{self.name} has no global encoder; choose encoder off.")
-        if encoder is not None and options.informs_encoder and not encoder.config.profile:
-            raise InputError(
-                f"The encoder of {self.name} reads no profile, so it takes no context, wall or "
-                "brightness; choose a model whose encoder does."
-            )
-        return options
+        return completed(options, self.config, secrets.randbelow(self.settings.seed_max))
 
     @cached_property
     def weights_sha256(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 ``audiosr`` prepares the recording and samples as AudioSR does: with the encoder off its latent is
 AudioSR's for the same noise. What follows the vocoder is the same in both: level and start are
 kept, and the band below the cutoff is the recording's own. docs/method.md has the whole table.
+Needs no torch, so that a command line refuses a wrong option at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lily.config.inference import LATENT_ALIGN, InferenceConfig
-from lily.diffusion.samplers import AUDIOSR, AUDIOSR_STEPS
+from lily.config.presets import Config, unet_config
+from lily.config.sections import build
+from lily.diffusion.names import AUDIOSR, AUDIOSR_STEPS
 from lily.errors import InputError
 from lily.inference.options import (
     BRIGHTNESS_DB,
@@ -72,6 +75,25 @@ PROFILES: Mapping[str, Profile] = {
         temperature=1.0,
     ),
 }
+
+
+def completed(options: UpsampleOptions, config: Config, seed: int = 0) -> UpsampleOptions:
+    """Fill in the defaults of the profile and of a model's configuration, and a ``seed``.
+
+    Raises InputError for an option that is not allowed, or that this model cannot follow.
+    """
+    preset = build(InferenceConfig, config["inference"], "inference")
+    options = with_defaults(options, preset, seed)
+    unet = unet_config(config["model"]["params"]["unet_config"]["params"])
+    name = config.get("name", "model")
+    if options.encoder and not unet.use_global_encoder:
+        raise InputError(f"{name} has no global encoder; choose encoder off.")
+    if options.informs_encoder and not unet.global_encoder.profile:
+        raise InputError(
+            f"The encoder of {name} reads no profile, so it takes no context, wall or brightness; "
+            "choose a model whose encoder does."
+        )
+    return options
 
 
 def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) -> UpsampleOptions:

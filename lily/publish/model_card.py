@@ -14,7 +14,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from lily.checkpoints.model_folder import expected_tensors, is_of_encoder
 from lily.config.model_id import hub_id
 from lily.config.presets import Config, load_config, preset_names
 from lily.errors import PublishError
@@ -138,6 +137,8 @@ def _own_card(folder: Path) -> ModelCard | None:
 
 
 def _introduction(name: str, config: Config, folder: Path) -> str:
+    from lily.checkpoints.model_folder import expected_tensors, is_of_encoder  # torch
+
     counts = {"U-Net": 0, "Global Audio Encoder and its conditioning": 0, "autoencoder": 0}
     counts["vocoder"] = 0
     for key, value in expected_tensors(config).items():

@@ -17,9 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
 from lily.checkpoints.events import Notice, Notify, ignore
+from lily.checkpoints.files import require_weights
 from lily.checkpoints.folder_config import CONFIG, WEIGHTS, read_folder_config
 from lily.checkpoints.hub import host
-from lily.checkpoints.model_folder import check_weights
 from lily.checkpoints.resolve import with_weights
 from lily.config.model_id import HubId, hub_id
 from lily.errors import PublishError
@@ -64,7 +64,11 @@ def publish(
             raise PublishError(f"{wanted} is no name on the Hub; give owner/name.")
     files = space_files(name) if space else {}  # before anything is uploaded
     config = read_folder_config(folder)
-    check_weights(with_weights(config, notify))
+    here = with_weights(config, notify)
+    require_weights(here)
+    from lily.checkpoints.model_folder import check_weights  # torch
+
+    check_weights(here)
     card = model_card(folder, name, config, space)
     _notify_gaps(folder, str(card), notify)
     adds = {

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lily.errors import TrainingError
-from lily.training.dataset import Album, Recording, save_array
+from lily.training.dataset import Album, save_array
+from lily.training.recordings import Recording
 
 QUIET = -10.5  # mean log-mel of a crop below which there is nothing to learn: one above the floor
 TRIES = 4  # crops drawn before a silent one is taken after all

@@ -1,11 +1,10 @@
-"""From a folder of audio to training arrays: find, split by source, decode, join, degrade, cache.
+"""From recordings to training arrays: decode, join, degrade, cache.
 
 Recordings of one source are joined into albums of up to minutes, anew for each variant. An album
 is one long recording with one history (speed, equalisation, bandwidth, degradation, level). Some
 albums are mixed with recordings of another source. For each album the log-mel of the original
 (``target``) and of the degraded recording (``low``) are kept, both at the level of inference.
-Arrays are memory-mapped, so a corpus need not fit in memory. Splitting is by source, never by
-clip: the source is the part of a file's name before ``__``, else its folder, else the file.
+Arrays are memory-mapped, so a corpus need not fit in memory.
 """
 
 from __future__ import annotations
@@ -30,29 +29,11 @@ from lily.config.presets import MelConfig
 from lily.config.training import TrainingConfig
 from lily.errors import InputError
 from lily.training.history import live_through
+from lily.training.recordings import Recording
 
-SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".m4a", ".aac", ".w64")
-)
-EFFECTS = ("sfx", "effects")  # folders of sound effects, which may be played at other speeds
 SHORTEST_SECONDS = 1.0
 SILENT = 1e-4  # peak below which there is nothing to learn: -80 dBFS
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One audio file of the corpus and the source it belongs to."""
-
-    path: Path
-    name: str  # its path within the folder, which seeds its random draws
-    source: str
-    key: str  # names its files in the cache; another size or date, another key
-
-    @property
-    def effect(self) -> bool:
-        """Whether it is a sound effect, which keeps its character at other speeds."""
-        return self.name.split("/")[0] in EFFECTS
 
 
 @dataclass(frozen=True)
@@ -65,57 +46,6 @@ class Album:
     parts: tuple[str, ...]  # keys of its recordings, in order
     under: tuple[str, ...] = ()  # keys of another source's recordings, mixed with them
     effect: bool = False  # made of sound effects alone
-
-
-def find_recordings(folder: Path) -> list[Recording]:
-    """Every audio file below ``folder``, in a fixed order; raises InputError if there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give a folder of audio files.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise InputError(f"{folder} holds no audio; it may hold {', '.join(sorted(SUFFIXES))}.")
-    return [
-        Recording(p, p.relative_to(folder).as_posix(), _source(p, folder), _key(p, folder))
-        for p in paths
-    ]
-
-
-def _source(path: Path, folder: Path) -> str:
-    if "__" in path.stem:
-        return path.stem.split("__")[0]
-    parent = path.parent.relative_to(folder)
-    return str(parent) if str(parent) != "." else path.stem
-
-
-def _key(path: Path, folder: Path) -> str:
-    stat = path.stat()
-    name = f"{path.relative_to(folder)}:{stat.st_size}:{stat.st_mtime_ns}"
-    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-
-
-def split_by_source(
-    recordings: Sequence[Recording], fraction: float, seed: int, named: Sequence[str] = ()
-) -> tuple[list[Recording], list[Recording]]:
-    """Training and validation recordings; no source is in both.
-
-    The sources ``named`` are held out if there are any; otherwise sources are taken for validation
-    in a seeded order while they fit into ``fraction`` of the recordings, so that one large source
-    cannot swallow the rest.
-    """
-    if named:
-        training = [r for r in recordings if r.source not in named]
-        return training, [r for r in recordings if r.source in named]
-    sizes: dict[str, int] = {}
-    for recording in recordings:
-        sizes[recording.source] = sizes.get(recording.source, 0) + 1
-    order = sorted(sizes, key=lambda s: hashlib.blake2b(f"{seed}:{s}".encode()).digest())
-    room, held_out = fraction * len(recordings), set()
-    for source in order:
-        if sizes[source] <= room:
-            held_out.add(source)
-            room -= sizes[source]
-    training = [r for r in recordings if r.source not in held_out]
-    return training, [r for r in recordings if r.source in held_out]
 
 
 def plan_albums(

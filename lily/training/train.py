@@ -19,21 +19,14 @@ import torch
 from lily.checkpoints.model_folder import load_model, save_adapter_folder, save_model_folder
 from lily.config.presets import Config, MelConfig, mel_config
 from lily.config.training import STAGES, TrainingConfig, training_config
-from lily.errors import InputError, TrainingError
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.training.chunks import encode_corpus
 from lily.training.corpus import Corpus
-from lily.training.dataset import (
-    Album,
-    Recording,
-    decode,
-    find_recordings,
-    plan_albums,
-    press,
-    split_by_source,
-)
+from lily.training.dataset import Album, decode, plan_albums, press
 from lily.training.loop import Loop, Progress, read_checkpoint, set_weights
 from lily.training.parallel import World
+from lily.training.recordings import Recording, find_recordings, split_by_source
+from lily.training.request import check_run
 from lily.training.stages import KINDS
 
 log = logging.getLogger(__name__)
@@ -63,15 +56,12 @@ def train(
     gradients and moving averages staying float32. Raises InputError, TrainingError and
     WeightsError.
     """
-    if "training" not in config:
-        raise TrainingError(f"Preset {config.get('name')!r} has no training section; add one.")
+    stages = ("encoder",) if adapter else stages
+    check_run(config, data, out, stages, resume=resume, base=base)
     recipe, config = training_config(config["training"]), with_profile(config)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not resume and any(out.glob("*.pt")):
-        raise TrainingError(f"{out} already holds checkpoints; give --resume or another folder.")
     world = World.join(device)
     workers = workers or os.cpu_count() or 1
-    stages = ("encoder",) if adapter else stages
     if recipe.carriers is None:  # another kind of vocoder has none
         stages = tuple(name for name in stages if name != "carriers")
     corpus, held_out = yield from prepare(data, out, recipe, _mel(config), world, workers)
@@ -83,7 +73,7 @@ def train(
     for name in STAGES:
         if name not in stages:
             if not adapter:  # the layers below an adapter are the base's
-                _load_finished(model, out, name, stages if base is None else ())
+                _load_finished(model, out / f"{name}.pt")
             continue
         if name in ("diffusion", "finish", "encoder"):
             # A base's own latents keep their scale; another autoencoder's have another.
@@ -115,23 +105,6 @@ def with_profile(config: Config) -> Config:
         **config,
         "model": {**config["model"], "params": {**params, "unet_config": unet_config}},
     }
-
-
-def shortened(config: Config, share: float) -> Config:
-    """The recipe with a share of its steps and of its variants, at least one of each.
-
-    Raises InputError unless 0 < ``share`` <= 1.
-    """
-    if not 0 < share <= 1:
-        raise InputError(
-            f"A share of {share:g} cannot be run; give more than 0 and at most 1, which is all."
-        )
-    recipe = dict(config.get("training", {}))
-    for stage in set(STAGES) & recipe.keys():
-        recipe[stage] = {**recipe[stage], "steps": max(1, round(share * recipe[stage]["steps"]))}
-    if "variants" in recipe:
-        recipe["variants"] = max(1, round(share * recipe["variants"]))
-    return {**config, "training": recipe} if recipe else config
 
 
 def prepare(
@@ -239,12 +212,7 @@ def _write_split(path: Path, data: Path, training: list[Any], validation: list[A
     path.write_text(json.dumps(split, indent=1))
 
 
-def _load_finished(model: LatentDiffusion, out: Path, name: str, wanted: tuple[str, ...]) -> None:
-    """Take a finished stage's averaged weights, which those ``wanted`` later build on."""
-    path = out / f"{name}.pt"
-    later = [s for s in wanted if STAGES.index(s) > STAGES.index(name)]
-    if not path.is_file():
-        if later:
-            raise TrainingError(f"Stage {later[0]} needs {name} first: {path} does not exist.")
-        return
-    set_weights(model, read_checkpoint(path)["ema"])
+def _load_finished(model: LatentDiffusion, path: Path) -> None:
+    """Take the averaged weights of a stage's checkpoint, if it was trained."""
+    if path.is_file():
+        set_weights(model, read_checkpoint(path)["ema"])

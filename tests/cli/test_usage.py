@@ -11,6 +11,7 @@ import pytest
 
 from lily.cli import build_parser, main
 from lily.cli.model import load_engine
+from lily.inference.options import UpsampleOptions
 from lily.version import VERSION
 
 
@@ -48,4 +49,4 @@ def test_a_terminal_shows_what_is_loaded_before_the_model_loads(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr("lily.inference.engine.InferenceEngine", engine)
     chosen = Namespace(weights=None, preset="lily-mini", device="cpu", precision="auto")
-    assert load_engine(chosen) == ("lily-mini", "cpu")
+    assert load_engine(chosen, UpsampleOptions()) == ("lily-mini", "cpu")

@@ -13,8 +13,9 @@ from lily.audio.read import probe, read_audio
 from lily.cli import main
 from lily.config.presets import load_config
 from lily.errors import InputError
-from lily.evaluation.benchmark import BenchSettings, bench, slope, write_recording
+from lily.evaluation.benchmark import bench, report, slope, write_recording
 from lily.evaluation.metrics import distances
+from lily.evaluation.settings import BenchSettings
 from lily.inference.engine import InferenceEngine
 from lily.inference.options import UpsampleOptions
 
@@ -27,7 +28,13 @@ def recording(folder: Path, seconds: float) -> Path:
 def test_stages_add_up_and_evaluations_are_counted():
     engine = InferenceEngine(load_config("lily-mini"), device="cpu")
     settings = BenchSettings(seconds=6.0, rounds=1, growth=(1.0, 2.0))
-    facts = bench(engine, UpsampleOptions(steps=2, guidance=1.5), settings)
+    rows = list(bench(engine, UpsampleOptions(steps=2, guidance=1.5), settings))
+    names = [name for name, _ in rows]
+    assert names == [
+        *("setup", "round", "round", "rounds", "encoder", "growth_run", "growth_run", "growth"),
+        "memory",
+    ]
+    facts = report(rows)
     for row in facts["rounds"].values():
         assert sum(row["stages"].values()) == pytest.approx(row["seconds"], abs=0.01)
         assert sum(row["shares"].values()) == pytest.approx(1, abs=0.01)
@@ -59,7 +66,7 @@ def test_settings_of_no_use_are_refused(capsys):
     assert "at least one round" in capsys.readouterr().err
     engine = InferenceEngine(load_config("lily-mini"), device="cpu")
     with pytest.raises(InputError, match="two durations"):
-        bench(engine, UpsampleOptions(), BenchSettings(growth=(5.0,)))
+        list(bench(engine, UpsampleOptions(), BenchSettings(growth=(5.0,))))
 
 
 def test_bfloat16_stays_near_float32(tmp_path):

@@ -8,9 +8,10 @@ import torch
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.errors import InputError
 from lily.evaluation.envelope_controls import envelope_control
-from lily.evaluation.judges import check_judges, installed, opinion
+from lily.evaluation.judges import opinion
 from lily.evaluation.metrics import distances
 from lily.evaluation.realism import Pair, area_under_curve, auc, patches
+from lily.evaluation.settings import check_judges, installed_judges
 from lily.evaluation.spectra import Spectra
 from lily.evaluation.tones import COUNT, harmonic_tones
 
@@ -66,10 +67,10 @@ def test_patches_need_sound():
 def test_judges_are_known_and_installed_or_refused():
     with pytest.raises(InputError, match="zimtohrli or visqol"):
         check_judges(("peaq",))
-    check_judges(installed())
+    check_judges(installed_judges())
 
 
-@pytest.mark.skipif("zimtohrli" not in installed(), reason="needs the evaluation extra")
+@pytest.mark.skipif("zimtohrli" not in installed_judges(), reason="needs the evaluation extra")
 def test_zimtohrli_prefers_the_recording_to_its_low_passed_self():
     reference = noise()
     low = filter_whole(reference, lowpass_kernel(3_900, 4_100, 48_000))

@@ -12,11 +12,12 @@ from lily.checkpoints.model_folder import save_model_folder
 from lily.config.presets import MelConfig, load_config
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.dsp.mel import LogMel, bin_centres_hz
-from lily.evaluation.cases import Case, degrade_for
+from lily.evaluation.cases import degrade_for
 from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import differences, plot, summarise
-from lily.evaluation.run import CONTROLS, SYSTEMS, Row, Settings, evaluate
+from lily.evaluation.run import CONTROLS, SYSTEMS, Row, evaluate
+from lily.evaluation.settings import Case, Settings
 from lily.inference.engine import InferenceEngine
 from lily.model.global_encoder import GlobalContext
 from lily.model.recording_profile import COUNT, LEVELS, in_units, measure, setting

@@ -18,11 +18,13 @@ from lily.config.presets import load_config, mel_config
 from lily.config.training import STAGES, training_config
 from lily.dsp.mel import LOG_FLOOR
 from lily.errors import InputError, TrainingError
-from lily.training.dataset import find_recordings, plan_albums, split_by_source
+from lily.training.dataset import plan_albums
 from lily.training.loop import read_checkpoint
 from lily.training.losses import POWER_FLOOR, RESOLUTIONS, energy_distance, log_spectra
 from lily.training.parallel import World, launched_precision
-from lily.training.train import _build, prepare, shortened, train
+from lily.training.recordings import find_recordings, split_by_source
+from lily.training.request import shortened
+from lily.training.train import _build, prepare, train
 
 
 @pytest.fixture(scope="module")
