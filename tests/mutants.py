@@ -225,14 +225,14 @@ MUTANTS = (
         "lily/inference/sample.py",
         "torch.tensor([item.start for item in batch], dtype=torch.float64)",
         "torch.tensor([0 * item.start for item in batch], dtype=torch.float64)",
-        "tests/inference tests/model/test_conditioning.py",
+        "tests/inference/test_sample.py",
     ),
     Mutant(
         "query times in latent frames",
         "lily/inference/sample.py",
         "for item in batch], dtype=torch.float64) * LATENT_SECONDS",
         "for item in batch], dtype=torch.float64)",
-        "tests/inference tests/model/test_conditioning.py",
+        "tests/inference/test_sample.py",
     ),
     Mutant(
         "vocoder noise not shifted by its halo",
