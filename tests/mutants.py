@@ -347,7 +347,7 @@ def run(tree: Path, mutant: Mutant) -> str:
     if text.count(mutant.old) != 1:
         return "NO MATCH"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-xq", "-m", "not gpu", "-p", "no:cacheprovider"]
     try:
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
         done = subprocess.run(
