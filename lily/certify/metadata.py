@@ -32,6 +32,7 @@ class Settings(_Model):
     sampler: str
     guidance: float
     seed: int
+    takes: tuple[tuple[float, int], ...] = ()  # (second, seed) of chunks with their own seed
     profile: str
     context_sha256: tuple[str, ...] = ()  # of borrowed recordings, as far as they were read
     wall_hz: float | None = None  # figures of the recording's profile that were given

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lily.errors import InputError
-from lily.inference.options import UpsampleOptions, parse_cutoff
+from lily.inference.options import Takes, UpsampleOptions, parse_cutoff, parse_takes
 
 
 def add_sampler(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run: those of the sampler, seed, cutoff and resume."""
     add_sampler(parser)
     parser.add_argument("--seed", type=int, help="same seed, same samples (default: drawn)")
+    parser.add_argument(
+        "--takes",
+        type=_takes,
+        default=(),
+        metavar="S:SEED,...",
+        help="other seeds for single chunks: 12.5:9 is seed 9 for the chunk at 12.5 s",
+    )
     parser.add_argument(
         "--cutoff",
         type=_cutoff,
@@ -67,6 +74,7 @@ def upsample_options(
         sampler=options.sampler,
         guidance=options.guidance,
         seed=options.seed,
+        takes=options.takes,
         cutoff_hz=options.cutoff,
         profile=profile,
         context_files=tuple(options.context),
@@ -82,5 +90,13 @@ def _cutoff(text: str) -> float | tuple[tuple[float, float], ...]:
     """``8000``, or segments such as ``0:4000,62.5:20000``."""
     try:
         return parse_cutoff(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _takes(text: str) -> Takes:
+    """Such as ``12.5:9,40:3``."""
+    try:
+        return parse_takes(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

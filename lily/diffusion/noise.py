@@ -28,6 +28,10 @@ class NoiseField:
         self.channels = channels  # of the latent; a recording's channels share their noise
         self.bins = bins
 
+    def with_seed(self, seed: int) -> NoiseField:
+        """The field of another seed, of the same shape."""
+        return NoiseField(seed, self.channels, self.bins)
+
     def latent(self, step: int, starts: Sequence[int], length: int) -> Tensor:
         """Return noise (B, channels, length, bins) of one sampler step, float32 on the CPU.
 

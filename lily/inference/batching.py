@@ -23,6 +23,10 @@ from lily.inference.sample import ChunkItem, SampledStep, Sampler, SamplingConfi
 OPEN_PER_ITEM = 2
 
 
+class SampleNow:
+    """Read from a recording: what waits is to be sampled before it is read further."""
+
+
 class Recording(Protocol):
     """What is batched: lily.inference.recording.RecordingRun, or a wrapper around it."""
 
@@ -32,7 +36,7 @@ class Recording(Protocol):
         ...
 
     def read(self) -> Iterator[Any]:
-        """Yield events, then ChunkItems."""
+        """Yield events, then ChunkItems; SampleNow where memory would grow otherwise."""
         ...
 
     def add(self, variant: int, sampled: Sequence[tuple[ChunkItem, Tensor]]) -> Iterator[Any]:
@@ -100,7 +104,10 @@ class Batcher:
         for recording in recordings:
             self._open.append(recording)
             for _, made in self.attempt(recording, recording.read()):
-                if not isinstance(made, ChunkItem):
+                if isinstance(made, SampleNow):
+                    while self._waiting:
+                        yield self._oldest()
+                elif not isinstance(made, ChunkItem):
                     yield recording, made
                 elif batch := self._add(recording, made):
                     yield batch

@@ -117,6 +117,7 @@ class UpsampleResult:
     complete: bool = True  # False: stopped early, the file holds the chunks finished by then
     figures: Mapping[str, float] = field(default_factory=dict)
     profile: str = "lily"
+    takes: tuple[tuple[float, int], ...] = ()  # (second, seed) of chunks with a seed of their own
     resumed: int = 0  # of the chunks, those that an earlier run had finished
     metadata: Path | None = None  # the JSON file beside it
     checks: tuple[Check, ...] = ()  # measurements of the output, held to their limits
@@ -156,6 +157,7 @@ class UpsampleResult:
             "message": self.message,
             "complete": self.complete,
             "resumed": self.resumed,
+            "takes": [list(take) for take in self.takes],
             "figures": dict(self.figures),
             "metadata": None if self.metadata is None else str(self.metadata),
             "checks": [asdict(check) for check in self.checks],

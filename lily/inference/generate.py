@@ -7,8 +7,10 @@ independently of the duration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,7 +23,8 @@ from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.inference.options import UpsampleOptions
+from lily.errors import InputError
+from lily.inference.options import Takes, UpsampleOptions
 from lily.inference.profiles import Profile
 from lily.inference.sample import ChunkItem, SamplingConfig
 from lily.model.attention import LATENT_SECONDS, ContextCache
@@ -73,6 +76,26 @@ class Plan:
             fade_seconds=inference.fade * LATENT_SECONDS,
             joins=tuple(middle * LATENT_SECONDS for middle in middles),
         )
+
+    def takes(self, takes: Takes, seconds: float) -> dict[int, int]:
+        """The seeds of chunks that have one of their own; ``seconds`` is the recording's length.
+
+        A second belongs to the chunk that is heard there: cross-fades are halved. Raises InputError
+        for a second past the end and for two takes of one chunk.
+        """
+        seeds: dict[int, int] = {}
+        for second, seed in takes:
+            if second >= seconds:
+                raise InputError(
+                    f"There is no chunk at {second:.10g} s; the recording ends at {seconds:.2f} s."
+                )
+            chunk = bisect_right(self.joins, second)
+            if chunk in seeds:
+                raise InputError(
+                    f"{second:.10g} s lies in a chunk that has a take already; give one a chunk."
+                )
+            seeds[chunk] = seed
+        return seeds
 
     def spans(self, seconds: float) -> tuple[tuple[float, float], ...]:
         """Every chunk's (start, stop) in seconds, the last ending with the recording."""
@@ -136,7 +159,10 @@ class ChunkedGenerator:
         cutoffs: Cutoffs,
         channels: int,
         mels: int,
+        takes: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
+        """``takes`` are the seeds of chunks whose noise is not that of ``noise``."""
+        self._takes = {chunk: noise.with_seed(seed) for chunk, seed in takes.items()}
         self.plan, self.known, self.noise, self.cutoffs = plan, known, noise, cutoffs
         self.contexts, self.channels = tuple(contexts), channels
         self._low = FrameBuffer(channels, mels)
@@ -187,7 +213,7 @@ class ChunkedGenerator:
                 channel,
                 chunk.start,
                 log_mel.clone(),  # not a view, which would keep and send the whole buffer
-                self.noise,
+                self._takes.get(chunk.index, self.noise),
                 self.contexts,
                 self.plan.config,
             )

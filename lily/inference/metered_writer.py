@@ -69,6 +69,7 @@ def run_facts(
         sampler=options.sampler or "",
         guidance=float(options.guidance or 1.0),
         seed=options.seed or 0,
+        takes=options.takes if generated else (),
         profile=options.profile,
         context_sha256=context_sha256 if informed else (),
         wall_hz=options.wall_hz if informed else None,

@@ -7,7 +7,7 @@ report a wrong option at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lily.errors import InputError
@@ -21,6 +21,8 @@ LAST_START = 1e6  # seconds, eleven days: the latest start of a cutoff segment
 MOST_SEGMENTS = 64  # of a cutoff: each distinct one filters the whole recording
 CUTOFF_FORM = "give Hz, such as 8000, or segments as SECOND:HZ, such as 0:4000,62.5:20000"
 Segments = tuple[tuple[float, float], ...]  # (start in seconds, cutoff in Hz), rising from 0
+TAKES_FORM = "give SECOND:SEED,SECOND:SEED, such as 12.5:9,40:3"
+Takes = tuple[tuple[float, int], ...]  # (second, seed of the chunk that holds it)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class UpsampleOptions:
     sampler: str | None = None  # "dpmpp2m" or "ddim"
     guidance: float | None = None  # 1.0 turns guidance off and halves the work
     seed: int | None = None  # None draws one, which the result names
+    takes: Takes = ()  # chunks that are generated from a seed of their own
     cutoff_hz: float | Segments | None = None  # None: detected
     profile: str = "lily"  # one of PROFILE_NAMES
     context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
@@ -42,11 +45,26 @@ class UpsampleOptions:
     format: str = "wav"  # one of FORMATS
     resume: bool = False  # continue an earlier run with the same options from its finished chunks
     chunk_folder: Path | None = None  # where those are kept; None: <output>.part, beside the output
+    keep_chunks: bool = False  # also those of a complete run, for other takes of some chunks
 
     @property
     def informs_encoder(self) -> bool:
         """Whether the encoder is given more than the recording."""
         return bool(self.context_files) or (self.wall_hz, self.brightness_db) != (None, None)
+
+    def choices(self, seed_drawn: bool) -> UpsampleOptions:
+        """What all chunks without a take of their own depend on, borrowed recordings apart."""
+        return replace(
+            self,
+            seed=None if seed_drawn else self.seed,
+            takes=(),
+            resume=False,
+            chunk_folder=None,
+            keep_chunks=False,
+            longest_seconds=None,
+            format="wav",
+            context_files=(),
+        )
 
 
 def cutoff_segments(cutoff_hz: float | Segments | None) -> Segments:
@@ -83,6 +101,29 @@ def format_cutoff(cutoff_hz: float | Segments) -> str:
     if isinstance(cutoff_hz, int | float):
         return shortest(cutoff_hz)
     return ",".join(f"{shortest(second)}:{shortest(hz)}" for second, hz in cutoff_hz)
+
+
+def parse_takes(text: str) -> Takes:
+    """Read takes such as ``12.5:9,40:3``: the chunk that holds second 12.5 from seed 9, and so on.
+
+    Raises InputError.
+
+    >>> parse_takes("12.5:9,40:3")
+    ((12.5, 9), (40.0, 3))
+    """
+    try:
+        pairs = [piece.split(":") for piece in text.split(",")]
+        takes = tuple((float(second), int(seed)) for second, seed in pairs)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no list of takes; {TAKES_FORM}.") from error
+    if not all(0 <= second <= LAST_START for second, _ in takes):
+        raise InputError(f"{text!r} has an impossible time; {TAKES_FORM}.")
+    return takes
+
+
+def format_takes(takes: Takes) -> str:
+    """The takes as text from which ``parse_takes`` reads exactly the same values."""
+    return ",".join(f"{shortest(second)}:{seed}" for second, seed in takes)
 
 
 def shortest(value: float) -> str:

@@ -112,6 +112,8 @@ def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) 
     check_range("steps", steps, preset.steps.min, preset.steps.max)
     check_range("guidance", guidance, preset.guidance.min, preset.guidance.max)
     check_range("seed", seed, 0, preset.seed_max)
+    for _, take in options.takes:
+        check_range("seed of a take", take, 0, preset.seed_max)
     if options.brightness_db is not None:
         check_range("brightness in dB", options.brightness_db, *BRIGHTNESS_DB)
     if options.wall_hz is not None:

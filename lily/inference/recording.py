@@ -24,6 +24,7 @@ from lily.dsp.blocks import SampleFifo
 from lily.dsp.splice import Splicer
 from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import InputError, Stopped
+from lily.inference.batching import SampleNow
 from lily.inference.events import (
     ChunksDone,
     Compared,
@@ -76,7 +77,8 @@ class RecordingRun:
         self._began = time.perf_counter()
         self._spans: tuple[tuple[float, float], ...] = ()  # of the chunks, in seconds
         self._all_read = False
-        self._resumed = 0  # chunks that an earlier run had finished, from the first on
+        self._reused: set[int] = set()  # chunks that an earlier run had finished
+        self._takes: dict[int, int] = {}  # seeds of chunks that have one of their own
         self._recorded = SampleFifo()  # the recording, until what was generated is spliced onto it
         self._outputs: OutputWriter | None = None
         self._shape: TemporalShape | None = None
@@ -144,7 +146,7 @@ class RecordingRun:
             outputs.flush()
         outputs.close()
         if self._chunks:
-            self._chunks.close(self.complete)
+            self._chunks.close(self.complete and not self.options.keep_chunks)
         results = list(map(self._result, outputs.writers, self.encoders))
         if len(results) == 1:
             yield Finished(results[0])
@@ -165,15 +167,7 @@ class RecordingRun:
     def _find_chunks(self) -> None:
         """Open the folder of finished chunks; a random seed is replaced by the earlier run's."""
         runtime, options, output = self.runtime, self.options, self.paths.variants[0]
-        asked = replace(
-            options,
-            seed=None if self._seed_drawn else options.seed,
-            resume=False,
-            chunk_folder=None,
-            longest_seconds=None,
-            format="wav",
-            context_files=(),
-        )
+        asked = options.choices(self._seed_drawn)
         key = run_key(
             self._reader.analysis.sha256,
             (asked, self.encoders, self._borrowed),
@@ -216,8 +210,9 @@ class RecordingRun:
         noise = NoiseField(options.seed or 0, model.channels, model.first_stage_model.config.bins)
         cache = runtime.context_cache(self.context) if any(self.encoders) else None
         contexts = [cache if encoder else None for encoder in self.encoders]
-        shape = analysis.info.channels, mel.config.n_mels
-        self.generator = ChunkedGenerator(plan, known, noise, contexts, analysis.cutoffs, *shape)
+        shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
+        self._takes = plan.takes(options.takes, analysis.seconds)
+        self.generator = ChunkedGenerator(plan, known, noise, contexts, *shape, self._takes)
         self.vocoder = StreamingVocoder(
             model.first_stage_model.vocoder,
             noise,
@@ -247,10 +242,10 @@ class RecordingRun:
             self._recorded.push(block)
             yield block
 
-    def _cut(self, frames: Tensor) -> Iterator[Event | ChunkItem]:
+    def _cut(self, frames: Tensor) -> Iterator[Event | ChunkItem | SampleNow]:
         """Append log-mel frames (C, l, M); yields the items of the chunks they complete.
 
-        A chunk of an earlier run is reused, without items, only if all chunks before it were.
+        A chunk of an earlier run is reused, without items, once all chunks before it are there.
         """
         self.generator.append(frames)
         for chunk, log_mels in self.generator.chunks():
@@ -258,16 +253,19 @@ class RecordingRun:
             if not kept:
                 yield from self.generator.items(chunk, log_mels)
                 continue
-            self._resumed += 1
+            if self.done < chunk.index:
+                yield SampleNow()
+            self._reused.add(chunk.index)
             for variant, finished in enumerate(kept):
                 self.generator.add_chunk(chunk.index, variant, finished)
                 yield from self.add(variant, ())
 
     def _kept(self, chunk: int, shape: tuple[int, ...]) -> list[Tensor]:
-        """A chunk of every variant from an earlier run, if all chunks before it were kept too."""
-        if self._chunks is None or self._resumed < chunk:
+        """A chunk of every variant from an earlier run; empty if one is missing."""
+        if self._chunks is None:
             return []
-        kept = [self._chunks.load(chunk, n, shape) for n in range(len(self.encoders))]
+        take, variants = self._takes.get(chunk), range(len(self.encoders))
+        kept = [self._chunks.load(chunk, n, shape, take) for n in variants]
         found = [log_mels for log_mels in kept if log_mels is not None]
         return found if len(found) == len(kept) else []
 
@@ -278,8 +276,8 @@ class RecordingRun:
         blended = []
         for chunk, log_mels in self.generator.blend(variant):
             blended.append(chunk)
-            if self._chunks and chunk >= self._resumed:
-                self._chunks.save(chunk, variant, log_mels)
+            if self._chunks and chunk not in self._reused:
+                self._chunks.save(chunk, variant, log_mels, self._takes.get(chunk))
         if blended:
             yield ChunksDone(tuple(blended), blended[-1] + 1, len(self._spans), variant)
 
@@ -318,7 +316,8 @@ class RecordingRun:
             figures={"peak": writer.peak},
             expectation=self._reader.expectation if encoder else "",
             profile=options.profile,
-            resumed=self._resumed,
+            resumed=len(self._reused),
+            takes=options.takes,
             metadata=metadata_path(writer.path),
             checks=writer.checks(),
             diagnosis=analysis.diagnosis,
@@ -331,8 +330,8 @@ class RecordingRun:
             return self._reader.analysis.unchanged_reason
         if not self.complete:
             return f"Stopped early: {self.done} of {chunks} chunks are finished."
-        if self._resumed:
-            return f"Resumed: {self._resumed} of {chunks} chunks are from an earlier run."
+        if self._reused and not self.options.takes:
+            return f"Resumed: {len(self._reused)} of {chunks} chunks are from an earlier run."
         if self.runtime.sampler.reduced:
             return self.runtime.sampler.reduced
         if any(self.encoders) and not self.runtime.model.encoder_is_trained:

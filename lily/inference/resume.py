@@ -66,27 +66,32 @@ class ChunkStore:
             store._give_up(error)
         return store
 
-    def load(self, chunk: int, variant: int, shape: tuple[int, ...]) -> Tensor | None:
-        """A chunk (C, T, M) of ``shape``; None if it is missing or damaged."""
-        path = self._path(chunk, variant)
+    def load(
+        self, chunk: int, variant: int, shape: tuple[int, ...], take: int | None = None
+    ) -> Tensor | None:
+        """A chunk (C, T, M) of ``shape``; None if it is missing or damaged.
+
+        ``take`` is the chunk's seed where that is not the run's.
+        """
+        path = self._path(chunk, variant, take)
         try:
             data = path.read_bytes()
         except OSError:
             return None
         checksum, body = data[:CHECKSUM], data[CHECKSUM:]
-        if checksum != self._checksum(chunk, variant, body):
+        if checksum != self._checksum(path, body):
             log.warning("%s is damaged and is generated again.", path)
             return None
         return torch.frombuffer(bytearray(body), dtype=torch.float32).view(shape)
 
-    def save(self, chunk: int, variant: int, log_mels: Tensor) -> None:
-        """Write a finished chunk (C, T, M)."""
+    def save(self, chunk: int, variant: int, log_mels: Tensor, take: int | None = None) -> None:
+        """Write a finished chunk (C, T, M), as ``load`` reads it."""
         if not self._writable:
             return
         body = log_mels.contiguous().numpy().tobytes()
         try:
-            data = self._checksum(chunk, variant, body) + body
-            self._path(chunk, variant).write_bytes(data)
+            path = self._path(chunk, variant, take)
+            path.write_bytes(self._checksum(path, body) + body)
         except OSError as error:
             self._give_up(error)
 
@@ -101,11 +106,12 @@ class ChunkStore:
                 self.folder.rmdir()
         self._lock.close()
 
-    def _path(self, chunk: int, variant: int) -> Path:
-        return self.folder / f"{chunk:06}-{variant}.chunk"
+    def _path(self, chunk: int, variant: int, take: int | None) -> Path:
+        own = "" if take is None else f"-{take}"
+        return self.folder / f"{chunk:06}-{variant}{own}.chunk"
 
-    def _checksum(self, chunk: int, variant: int, body: bytes) -> bytes:
-        place = f"{self.key} {chunk} {variant} ".encode()
+    def _checksum(self, path: Path, body: bytes) -> bytes:
+        place = f"{self.key} {path.stem} ".encode()
         return hashlib.blake2b(place + body, digest_size=CHECKSUM).digest()
 
     def _remove_files(self) -> None:
