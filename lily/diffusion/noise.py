@@ -45,15 +45,17 @@ class NoiseField:
             rows.append(torch.cat(drawn, dim=1).narrow(1, start % FRAMES, length))
         return torch.stack(rows)
 
-    def white(self, start: int, count: int) -> Tensor:
+    def white(self, start: int, count: int, stream: int = 0) -> Tensor:
         """Return white noise (count,) of unit variance for samples [start, start + count).
 
-        Float32 on the CPU; ``start`` may be negative, as a vocoder's halo before the beginning is.
+        Each ``stream`` is independent of the others. Float32 on the CPU; ``start`` may be negative,
+        as a vocoder's halo before the beginning is.
         """
         if not count:
             return torch.zeros(0)
         blocks = range(start // SAMPLES, (start + count - 1) // SAMPLES + 1)
-        drawn = [self._draw((SAMPLES,), "white", block) for block in blocks]
+        more = (stream,) if stream else ()
+        drawn = [self._draw((SAMPLES,), "white", block, *more) for block in blocks]
         return torch.cat(drawn).narrow(0, start % SAMPLES, count).clone()
 
     def places(self, first: int, count: int, segment: int) -> Tensor:

@@ -48,6 +48,8 @@ class UnknownBins:
         ``log_mels`` (C, L, M), ``cutoffs_hz`` (C, L); where no channel knows a bin, all count.
         Unlike a mix of the samples, it does not cancel.
         """
+        if len(log_mels) == 1:
+            return log_mels[0]
         bins = torch.arange(log_mels.shape[-1])
         known = torch.stack([bins < self._edges(own) for own in cutoffs_hz])  # (C, L, M)
         known |= ~known.any(0)

@@ -1,13 +1,14 @@
 """Bring a reference, the full-band original of a recording, in step with it, or say why it cannot.
 
-Both are looked at at 48 kHz, mixed to mono. The delay is where their cross-correlation peaks; what
-does not correlate, or covers too little of the recording, is another recording. Levels are left
-alone: the distance is defined at the level as delivered.
+Both are compared at 48 kHz, channel by channel, since a mix of channels of opposite polarity would
+be silence. The delay is where the magnitude of their cross-correlation peaks; what does not
+correlate, or covers too little of the recording, is another recording. Levels are left alone: the
+distance is defined at the level as delivered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -35,11 +36,15 @@ class Reference:
     delay: float  # seconds by which the reference came later
 
     def distances(self, estimate: Tensor, cutoff_hz: float) -> Distances:
-        """Compare what both cover of an estimate (C, T)."""
+        """Compare what both cover of an estimate (C, T): the means of the channels' distances."""
         stop = min(self.stop, estimate.shape[-1])  # a stopped take ends early
-        return distances(
-            self.samples[:, self.start : stop], estimate[:, self.start : stop], cutoff_hz
-        )
+        pair = self.samples[:, self.start : stop], estimate[:, self.start : stop]
+        whole = distances(*pair, cutoff_hz)
+        if len(estimate) == 1:
+            return whole
+        channels = [distances(a[None], b[None], cutoff_hz) for a, b in zip(*pair, strict=True)]
+        sounding = [of for of in channels if of.frames]
+        return replace(_mean(sounding or channels), stereo_change=whole.stereo_change)
 
 
 def align(path: Path, recording: Path) -> Reference:
@@ -56,14 +61,14 @@ def align(path: Path, recording: Path) -> Reference:
             f"{path.name} has {given.shape[0]} channels and {recording.name} {channels}; give a "
             "reference with as many, or a mono one."
         )
-    delay, likeness = _delay(given.mean(0), heard.mean(0))
+    delay, likeness = _delay(given, heard)
     if likeness < SAME:
         raise InputError(
             f"{path.name} is not the same recording (correlation {likeness:.2f} at best, at least "
             f"{SAME:g} is needed); give its full-band original, shifted by {MAX_DELAY:g} s at most."
         )
     if channels == 1:
-        given = given.mean(0, keepdim=True)
+        given = _in_phase_mean(given)
     given = given.expand(channels, -1)
     length = heard.shape[-1]
     start, stop = max(0, -delay), min(length, given.shape[-1] - delay)
@@ -93,16 +98,43 @@ def _read(path: Path) -> Tensor:
 
 
 def _delay(reference: Tensor, recording: Tensor) -> tuple[int, float]:
-    """Samples (T,) by which the reference is late, and the correlation (0 to 1) there."""
+    """Samples by which the reference (C, T) is late, and the correlation (0 to 1) there.
+
+    Magnitudes of the channels' correlations are added; a mono signal is compared with each channel.
+    """
     reach = round(MAX_DELAY * SAMPLE_RATE)
-    heard = recording[: round(LISTEN * SAMPLE_RATE)].double()
-    other = reference[: len(heard) + reach].double()
-    heard, other = heard - heard.mean(), other - other.mean()
-    size = 1 << (len(heard) + len(other) + reach).bit_length()
-    spectrum = torch.fft.rfft(heard, size).conj() * torch.fft.rfft(other, size)
-    correlation = torch.fft.irfft(spectrum, size)
-    near = torch.cat([correlation[-reach:], correlation[: reach + 1]])
+    heard = recording[:, : round(LISTEN * SAMPLE_RATE)].double()
+    length = heard.shape[-1]
+    other = reference[:, : length + reach].double()
+    heard = heard - heard.mean(-1, keepdim=True)
+    other = other - other.mean(-1, keepdim=True)
+    size = 1 << (length + other.shape[-1] + reach).bit_length()
+    near = torch.zeros(2 * reach + 1, dtype=torch.float64)
+    for channel in range(max(len(heard), len(other))):  # one at a time: a minute takes 100 MB
+        own, against = heard[min(channel, len(heard) - 1)], other[min(channel, len(other) - 1)]
+        spectrum = torch.fft.rfft(own, size).conj() * torch.fft.rfft(against, size)
+        correlation = torch.fft.irfft(spectrum, size)
+        near += torch.cat([correlation[-reach:], correlation[: reach + 1]]).abs()
     best = int(near.argmax()) - reach
-    overlap = other[max(0, best) : len(heard) + best]
-    power = heard.square().sum() * overlap.square().sum()
-    return best, float(near[best + reach] / power.sqrt().clamp(min=1e-12))
+    overlap = other[:, max(0, best) : length + best]
+    power = (heard.square().sum(-1) * overlap.square().sum(-1)).sqrt().sum()
+    return best, float(near[best + reach] / power.clamp(min=1e-12))
+
+
+def _in_phase_mean(samples: Tensor) -> Tensor:
+    """The mean (1, T) of channels (C, T), each with the polarity of the loudest."""
+    loudest = samples[int(samples.square().sum(-1).argmax())]
+    signs = torch.where((samples * loudest).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    return (signs * samples).mean(0, keepdim=True)
+
+
+def _mean(found: list[Distances]) -> Distances:
+    """The mean of channels' distances; frames are counted in all of them."""
+    columns = zip(*(astuple(of) for of in found), strict=True)
+    values = {}
+    for field, column in zip(fields(Distances), columns, strict=True):
+        known = [value for value in column if value is not None]
+        counted = field.name in ("frames", "quiet", "silent")
+        total = sum(known)
+        values[field.name] = total if counted else total / len(known) if known else None
+    return Distances(**values)

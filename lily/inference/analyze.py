@@ -28,6 +28,7 @@ from lily.bandwidth.diagnosis import (
 from lily.bandwidth.meter import BandwidthMeter
 from lily.dsp import audiosr
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.stereo_image import StereoImage, StereoImageMeter
 from lily.errors import InputError
 from lily.inference.events import Analyzed
 from lily.inference.options import (
@@ -54,6 +55,7 @@ class Analysis:
     cutoffs: Cutoffs
     full_band: bool  # nothing is missing, so nothing is generated
     diagnosis: Diagnosis
+    image: StereoImage  # how channels relate in phase below the cutoff
     sha256: str  # of the recording as its file holds it: lily/audio/sample_hash.py
     prepared: audiosr.Prepared | None = None  # for the profile with AudioSR's rules
 
@@ -121,6 +123,7 @@ class Analyzer:
             check_range("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         self._resampler = Resampler(info.sample_rate, sample_rate)
         self._bandwidth = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
+        self._image = StereoImageMeter(info.channels, sample_rate)
         self._hash = AudioHash(info.sample_rate, info.channels)
         self._clipping = ClippingMeter()
         self._repairs: list[str] = []
@@ -171,12 +174,14 @@ class Analyzer:
             # always generated.
             full_band=cutoffs.full and len(self._given) != 1 and not self._profile.prepares,
             diagnosis=describe(diagnosis, self.info, cutoffs.lowest_hz, reason),
+            image=StereoImage.of(self._image.correlation(cutoffs.lowest_hz)),
             sha256=self._hash.hexdigest(),
         )
 
     def _measure(self, block: Tensor) -> None:
         """Take a block (C, n) at the model's rate."""
         self._bandwidth.push(block)
+        self._image.push(block)
         self._samples += block.shape[-1]
         check_duration(self.name, self.seconds, self._longest)
         if block.shape[-1]:

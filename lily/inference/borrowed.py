@@ -54,7 +54,7 @@ class BorrowedRecording:
         )
 
     def encoder_log_mels(self) -> Iterator[Tensor]:
-        """The log-mel (l, M) of all channels mixed, its unknown bins marked."""
+        """The log-mel (l, M) of all channels, its unknown bins marked."""
         return self.features.encoder_log_mels(self._resampled(), marked=True)
 
     def _resampled(self) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """From a recording's samples to the log-mel that the networks get: level, low-pass, log-mel.
 
-The global encoder gets all channels mixed, the U-Net each of them. Nothing above the cutoff reaches
-either. Blocks are (C, n) at the model's sample rate, frames (C, l, M).
+The global encoder gets the mean of all channels' power, the U-Net each of them. Nothing above the
+cutoff reaches either. Blocks are (C, n) at the model's sample rate, frames (C, l, M).
 """
 
 from __future__ import annotations
@@ -36,26 +36,19 @@ class FeatureExtractor:
         limited = self._band_limited(blocks)
         return MelStream(self.mel).over(_heard(limited, hear) if hear else limited)
 
-    def mixed_log_mels(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The log-mel (1, l, M) of all channels mixed."""
-        limited = self._band_limited(blocks)
-        return MelStream(self.mel).over(block.mean(0, keepdim=True) for block in limited)
-
     def encoder_log_mels(self, blocks: Iterable[Tensor], marked: bool) -> Iterator[Tensor]:
         """The log-mel (l, M) of all channels, its unknown bins ``marked`` or as they are.
 
-        Where channels differ in their cutoffs, a bin is read from those that have it.
+        The channels' powers are averaged, so that nothing cancels; where their cutoffs differ, a
+        bin is read from those that have it.
         """
-        unknown, first = UnknownBins(self.mel), 0
-        tracks = self.analysis.cutoffs.channels
-        for frames in self.log_mels(blocks) if tracks else self.mixed_log_mels(blocks):
+        unknown, first, cutoffs = UnknownBins(self.mel), 0, self.analysis.cutoffs
+        for frames in self.log_mels(blocks):
             centres = (torch.arange(first, first + frames.shape[1]) + 0.5) * self.mel.config.hop
-            read, cutoffs_hz = frames[0], self.analysis.cutoffs.at(centres.long())
-            if tracks:
-                own_hz = torch.stack([track.at(centres.long()) for track in tracks])  # (C, l)
-                read = unknown.known_mean(frames, own_hz)
-                cutoffs_hz = own_hz.amax(0)
-            yield unknown.mark(read, cutoffs_hz) if marked else read
+            own_hz = [cutoffs.of(channel).at(centres.long()) for channel in range(len(frames))]
+            cutoffs_hz = torch.stack(own_hz)  # (C, l)
+            read = unknown.known_mean(frames, cutoffs_hz)
+            yield unknown.mark(read, cutoffs_hz.amax(0)) if marked else read
             first += frames.shape[1]
 
     def _band_limited(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -78,7 +78,7 @@ class RecordingReader:
         self.features = FeatureExtractor(self.runtime.mel, self.analysis, level_peak)
 
     def read_context(self) -> Iterator[ContextRead]:
-        """Pass 2: read the whole recording, mixed to one channel, into its context.
+        """Pass 2: read the whole recording, all channels in one, into its context.
 
         Borrowed recordings follow it; figures of the profile that the options give are set.
         """

@@ -221,6 +221,7 @@ class RecordingRun:
             runtime.device,
             runtime.precision,
             analysis.cutoffs,
+            analysis.image,
             bool(options.temporal_shape),
         )
         self._shape = temporal_shape(self.vocoder.vocoder, runtime.settings, options, reader)
@@ -266,8 +267,7 @@ class RecordingRun:
             return []
         take, variants = self._takes.get(chunk), range(len(self.encoders))
         kept = [self._chunks.load(chunk, n, shape, take) for n in variants]
-        found = [log_mels for log_mels in kept if log_mels is not None]
-        return found if len(found) == len(kept) else []
+        return [] if any(log_mels is None for log_mels in kept) else kept
 
     # ---- writing --------------------------------------------------------------------------------
 

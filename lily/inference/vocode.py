@@ -20,6 +20,7 @@ from lily.dsp.blocks import silence
 from lily.dsp.carriers import DRAWN_FRAMES, Guide, LowBand
 from lily.dsp.carriers import HOP as COPY_HOP
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.stereo_image import StereoImage
 from lily.dsp.temporal_shape import TemporalShape
 from lily.inference.device import network_mode
 from lily.inference.options import UpsampleOptions
@@ -46,10 +47,11 @@ class StreamingVocoder:
         device: torch.device,
         precision: torch.dtype,
         cutoffs: Cutoffs,
+        image: StereoImage,
         shaped: bool = True,
     ) -> None:
         self.vocoder, self.noise, self.samples, self.hop = vocoder, noise, samples, hop
-        self.cutoffs, self.shaped = cutoffs, shaped
+        self.cutoffs, self.image, self.shaped = cutoffs, image, shaped
         self.device, self.precision = device, precision
         self._buffer: Tensor | None = None  # frames from HALO before the next block on
         self._low: Tensor | None = None  # band-limited samples from the same place on
@@ -84,24 +86,39 @@ class StreamingVocoder:
         """Vocode the next block and drop its frames."""
         assert self._buffer is not None
         count = VOCODER_FRAMES + 2 * HALO
-        white = None
-        if self.vocoder.uses_noise:
-            start = (self._next - HALO) * self.hop
-            white = self.noise.white(start, count * self.hop)[None].to(self.device)
+        noises = self._noises(count) if self.vocoder.uses_noise else None
+        signs = self.image.signs
         guides = self._guides(count) if self.vocoder.uses_recording else []
+        guides = [
+            replace(guide, copies=sign * guide.copies)  # the sign is turned back below
+            for guide, sign in zip(guides, signs, strict=False)
+        ]
         channels = []
         # One per call: the same shape for any recording.
         for row, channel in enumerate(self._buffer[:, :count]):
             log_mel = channel.T[None].to(self.device)
-            guide = [guides[row % len(guides)]] if guides else []
+            place = row % len(signs)
+            white = None if noises is None else noises[place : place + 1]
+            guide = [guides[place]] if guides else []
             with network_mode(self.device, self.precision):
-                channels.append(self.vocoder(log_mel, white, *guide)[0].float().cpu())
+                made = self.vocoder(log_mel, white, *guide)[0].float().cpu()
+            channels.append(signs[place] * made)
         samples = torch.stack(channels)[:, HALO * self.hop : -HALO * self.hop]
         first = self._next * self.hop
         self._buffer = self._buffer[:, VOCODER_FRAMES:]
         self._next += VOCODER_FRAMES
         end = min(self.samples, self._frames * self.hop)
         return samples[:, : max(0, end - first)]
+
+    def _noises(self, count: int) -> Tensor:
+        """White noise (C, n) for each channel over ``count`` frames of the next block."""
+        place = (self._next - HALO) * self.hop, count * self.hop
+        streams = self.image.shares.any(0).tolist()  # those that any channel uses
+        drawn = [
+            self.noise.white(*place, stream) if used else torch.zeros(place[1])
+            for stream, used in enumerate(streams)
+        ]
+        return self.image.mix(torch.stack(drawn)).to(self.device)
 
     def _guides(self, count: int) -> list[Guide]:
         """What the vocoder reads of each channel over ``count`` frames, and drop a block of it.

@@ -93,3 +93,37 @@ def test_mono_goes_with_any_channels_and_other_channels_are_refused(original, le
     three = write(tmp_path / "three.wav", original[:1].expand(3, -1))
     with pytest.raises(InputError, match="has 3 channels and stereo.wav 2"):
         align(three, stereo_file)
+
+
+@pytest.mark.parametrize(
+    ("of_reference", "of_recording"),
+    [
+        ((1, -1), (1, -1)),
+        ((1, 1), (1, -1)),
+        ((1, -0.9), (1, -0.9)),
+        ((1, -1), (1,)),
+        ((1,), (1, -1)),
+        ((-1,), (1,)),
+    ],
+)
+def test_opposite_polarity_hides_no_recording(original, tmp_path, of_reference, of_recording):
+    def channels(gains) -> torch.Tensor:
+        return torch.tensor(gains, dtype=torch.float32)[:, None] * original[:1]
+
+    narrow = filter_whole(channels(of_recording), lowpass_kernel(3900, 4100, 48_000))
+    late = torch.nn.functional.pad(channels(of_reference), (700, 0))
+    recording = write(tmp_path / "n.wav", narrow)
+    aligned = align(write(tmp_path / "r.wav", late), recording)
+    assert aligned.delay == 700 / 48_000
+    assert aligned.samples.shape == narrow.shape
+    inside = slice(aligned.start, aligned.stop)
+    assert (aligned.samples.abs()[:, inside].amax(-1) > 0.1).all()
+    assert aligned.distances(channels(of_recording), 4000.0).lsd < 0.1
+    assert aligned.distances(narrow, 4000.0).lsd_hf > 1.0
+
+
+def test_distances_are_the_means_of_the_channels(original, left, recording, tmp_path):
+    aligned = align(write(tmp_path / "r.wav", original), recording)
+    half = torch.stack([original[0], left[1]])  # the first channel is right, the second is not
+    both, none = aligned.distances(left, 4000.0), aligned.distances(half, 4000.0)
+    assert 0.3 * both.lsd_hf < none.lsd_hf < 0.7 * both.lsd_hf

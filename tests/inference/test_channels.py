@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_engine import band_limited, engine  # noqa: F401, a fixture
+from test_engine import band_limited, engine, write  # noqa: F401, a fixture
 
 from lily.audio.read import read_audio
 from lily.audio.write import AudioWriter
 from lily.certify.metadata import read_metadata
 from lily.certify.verify import verify
+from lily.config.presets import load_config
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.inference.analyze import analyze
+from lily.inference.engine import InferenceEngine
 from lily.inference.options import UpsampleOptions
 
 SECONDS = 4.0
@@ -137,3 +139,18 @@ def test_a_cutoff_that_was_asked_for_holds_for_all_channels(engine, tmp_path):  
     assert not torch.equal(before[1], after[1])
     assert soundfile.info(result.output).frames == before.shape[1]
     assert np.isfinite(after.numpy()).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mix", [[[1, 0], [1, 0]], [[1, 0], [-1, 0]], [[1, 0], [0, 1]], [[1, 0], [-0.6, 0.8]]]
+)
+def test_generated_highs_relate_between_channels_as_the_lows_do(tmp_path, mix):
+    """With the bundled model: random weights generate no noise."""
+    bundled = InferenceEngine(load_config("lily-mini"), device="cpu")
+    samples = torch.tensor(mix, dtype=torch.float32) @ band_limited(2.0, 6_000.0, channels=2)
+    path = write(tmp_path / "a.wav", samples / 2)
+    made = read_audio(bundled.run_inference(path, tmp_path / "o", seed=1).output)
+    highs = filter_whole(made, highpass_kernel(6_500, 7_000, 48_000))
+    lows, found = (float(torch.corrcoef(x)[0, 1]) for x in (samples, highs))
+    assert found == pytest.approx(lows, abs=0.2)

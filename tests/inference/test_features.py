@@ -55,17 +55,25 @@ def test_nothing_above_the_cutoff_reaches_a_network(features, mel, randn):
     above = filter_whole(samples, highpass_kernel(1.1 * CUTOFF, 1.2 * CUTOFF, 48_000))
     extractor, blocks = features(samples)
     first = mel.first_bin_above(1.3 * CUTOFF)
-    for frames in (extractor.log_mels(blocks()), extractor.mixed_log_mels(blocks())):
-        assert together(frames)[:, INNER, first:].max() < LOG_FLOOR + 0.5
+    read = torch.cat(list(extractor.encoder_log_mels(blocks(), marked=False)))[None]
+    for frames in (together(extractor.log_mels(blocks())), read):
+        assert frames[:, INNER, first:].max() < LOG_FLOOR + 0.5
     assert mel(above)[:, INNER, first:].min() > LOG_FLOOR + 2.0
 
 
-def test_the_encoder_gets_the_mean_of_the_channels(features, randn):
-    samples = 0.1 * randn(2, 96_000)
-    extractor, blocks = features(samples)
-    mixed = together(extractor.mixed_log_mels(blocks()))
-    assert mixed.shape[0] == 1
-    one, mono = features(samples.mean(dim=0, keepdim=True))
-    shift = torch.log(torch.tensor(one.gain / extractor.gain))
-    difference = together(one.log_mels(mono())) - mixed - shift
-    assert difference[:, INNER, :150].abs().max() < 1e-3
+@pytest.mark.parametrize(
+    ("left", "right", "level"),
+    [
+        (1.0, 1.0, 1.0),
+        (1.0, -1.0, 1.0),  # a mix of the samples would be silence
+        (1.0, -0.5, 0.625**0.5),
+        (1.0, 0.0, 0.5**0.5),
+    ],
+)
+def test_the_encoder_gets_the_mean_of_the_channels_power(features, randn, left, right, level):
+    one = 0.1 * randn(1, 96_000)
+    extractor, blocks = features(torch.cat([left * one, right * one]))
+    read = torch.cat(list(extractor.encoder_log_mels(blocks(), marked=False)))
+    mono, of_mono = features(one)
+    expected = together(mono.log_mels(of_mono()))[0] + torch.tensor(level).log()
+    assert (read - expected)[INNER, 20:140].abs().max() < 1e-3

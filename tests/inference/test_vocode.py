@@ -9,6 +9,7 @@ from torch import Tensor
 from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR
+from lily.dsp.stereo_image import StereoImage
 from lily.inference.vocode import VOCODER_FRAMES, StreamingVocoder
 from lily.model.vocoder import HALO
 
@@ -28,10 +29,13 @@ class NoiseVocoder:
         return seen[:, 0].repeat_interleave(HOP, dim=1) * white
 
 
+ONE = StereoImage.of(torch.ones(1, 1))
+
+
 def streaming(samples: int) -> StreamingVocoder:
     noise = NoiseField(SEED, 1, 1)
     cpu, cutoffs = torch.device("cpu"), Cutoffs.constant(4000.0)
-    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, cpu, torch.float32, cutoffs)
+    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, cpu, torch.float32, cutoffs, ONE)
 
 
 def vocoded(frames: Tensor, samples: int, sizes: list[int]) -> Tensor:

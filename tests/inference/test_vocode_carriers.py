@@ -9,6 +9,7 @@ from lily.config.presets import CarrierVocoderConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.filters import band_limit_kernel, filter_whole
+from lily.dsp.stereo_image import StereoImage
 from lily.inference.vocode import StreamingVocoder
 from lily.model.vocoder import make_vocoder
 
@@ -41,6 +42,7 @@ def vocoded(vocoder, log_mel, low, step=64, shaped=True, seed=0):
         torch.device("cpu"),
         torch.float32,
         Cutoffs.constant(8_000.0),
+        StereoImage.of(torch.ones(len(low), len(low))),
         shaped,
     )
     made = []
