@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ class LowBand:
 
     def aligned(self) -> Tensor:
         """The copy (B, C, n) at multiples of the recording's own lag."""
-        return self._synthesise(self._aligned_spectrum())
+        return self._synthesise(self._aligned_spectrum)
 
     def drawn(self, places: Tensor) -> Tensor:
         """The copy (B, C, n) at multiples of a lag drawn by ``places`` (B, T) in [0, 1]."""
@@ -86,7 +87,7 @@ class LowBand:
 
     def features(self) -> Tensor:
         """What says how tonal and how sharp the recorded band is: (B, FEATURES, n / 480)."""
-        copied = self._aligned_spectrum().abs().square().mean(1)[:, : BINS - 1] + 1e-9
+        copied = self._aligned_spectrum.abs().square().mean(1)[:, : BINS - 1] + 1e-9
         bands = copied.unflatten(1, (FLAT_BANDS, -1))
         flatness = (bands.log().mean(2) - bands.mean(2).log()) / 2 + 0.3
         lag = torch.stack([2 * self.peak - 1, self.lag / self.end], 1)
@@ -103,6 +104,7 @@ class LowBand:
         copies = torch.stack([self.aligned(), self.drawn(places)], 2)
         return Guide(copies, self.features(), self.level(), self.cutoff_hz)
 
+    @cached_property
     def _aligned_spectrum(self) -> Tensor:
         return copy_up(self.spectrum, self.end, self.lag, self.start)
 

@@ -76,8 +76,11 @@ class CarrierVocoder(IstftVocoder):
         cutoff = guide.cutoff_hz.repeat_interleave(self.config.frames_per_mel, 1)[..., None]
         noisy = gates[:, :, 0] * gain.clamp(max=4.0).exp()
         mixed = noisy * self.analyse(noise.float()) + torch.complex(real, imaginary)
+        hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=cutoff.device)
+        copied = (hz >= SOURCE_END * cutoff).float()
+        share = _local_mean(copied).clamp(min=1e-3)
         for place, copy in enumerate(guide.copies[:, 0].unbind(1), start=1):
-            mixed = mixed + gates[:, :, place] * self._whiten(self.analyse(copy), cutoff)
+            mixed = mixed + gates[:, :, place] * _whiten(self.analyse(copy), copied, share)
         spectrum = self.base(log_mel) * mixed
         return self._shaped(spectrum, heads, guide.level, cutoff)
 
@@ -98,18 +101,6 @@ class CarrierVocoder(IstftVocoder):
         logs = logs.clamp(*GATE_RANGE).flatten(0, 1)
         wide = F.interpolate(logs, size=self.bins, mode="linear", align_corners=True)
         return wide.exp().unflatten(0, (heads.shape[0], -1))
-
-    def _whiten(self, copy: Tensor, cutoff: Tensor) -> Tensor:
-        """Spectra (B, S, bins) to unit mean magnitude over 41 bins of those that were copied."""
-        hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=copy.device)
-        copied = (hz >= SOURCE_END * cutoff).float()
-
-        def mean(x: Tensor) -> Tensor:
-            return F.avg_pool1d(x, WHITENED_BINS, 1, WHITENED_BINS // 2, count_include_pad=False)
-
-        power = mean((copy.real.square() + copy.imag.square()) * copied)
-        level = power / mean(copied).clamp(min=1e-3) + 1e-7
-        return copy * copied * (2 / math.sqrt(math.pi) * level.rsqrt())
 
     def _shaped(self, spectrum: Tensor, heads: Tensor, level: Tensor, cutoff: Tensor) -> Tensor:
         """Synthesise (B, S, bins) with four bands above the cutoff following ``level`` (B, 4 L)."""
@@ -137,3 +128,18 @@ class CarrierVocoder(IstftVocoder):
         edge = cutoff * (top / cutoff) ** (band / SHAPE_BANDS)
         width = 0.1 if band else 1 - BELOW
         return ((hz / edge - BELOW) / width).clamp(0, 1)
+
+
+def _whiten(copy: Tensor, copied: Tensor, share: Tensor) -> Tensor:
+    """Spectra (B, S, bins) to unit mean magnitude over 41 bins of those that were ``copied``.
+
+    ``share`` is the local mean of ``copied``, which is 1 where there is a copy and 0 elsewhere.
+    """
+    power = (copy.real.square() + copy.imag.square()) * copied
+    level = _local_mean(power) / share + 1e-7
+    return copy * copied * (2 / math.sqrt(math.pi) * level.rsqrt())
+
+
+def _local_mean(x: Tensor) -> Tensor:
+    """The mean (B, S, bins) over 41 bins around each, fewer at the ends."""
+    return F.avg_pool1d(x, WHITENED_BINS, 1, WHITENED_BINS // 2, count_include_pad=False)
