@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from lily.audio.info import DecodeWarning
 
 SMALL_REST = 4_096  # bytes after the samples that may be padding or an unknown tag
+BLOCK_BYTES = 1 << 16  # read at once
 UNKNOWN = 0x7FFFF000  # sizes from here on say that the writer did not know it
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 LARGEST = 0xFFFFFFFF  # what 32 bits can state; libsndfile and FFmpeg read to the end then
@@ -86,6 +87,8 @@ def _chunked(file: BinaryIO, length: int, layout: Layout) -> tuple[BinaryIO, lis
             long_size = start + 8
         elif name == layout.samples:
             break
+        if size < 0:
+            return file, []
         place = start + size + (size % 2 if layout.even else 0)
     field, form, stated = place + 4, layout.size, size
     if long_size is not None and size == LARGEST:
@@ -97,23 +100,34 @@ def _chunked(file: BinaryIO, length: int, layout: Layout) -> tuple[BinaryIO, lis
         return file, [_cut(stated, length - start)]
     if stated == -1 or rest <= 0 or (stated and rest <= SMALL_REST):
         return file, []
-    if _is_chunk(file, start + stated + (stated % 2 if layout.even else 0), length, layout):
+    after = start + stated + (stated % 2 if layout.even else 0)
+    # Samples may begin with silence: only zeros to the end of the file are the disk's.
+    if _is_chunk(file, after, length, layout) or (stated and _is_zero(file, after)):
         return file, []
     size = length - start if struct.calcsize(form) == 8 else min(length - start, LARGEST)
     return Patched(file, {field: struct.pack(form, size)}), [_wrong(stated, length - start)]
 
 
 def _is_chunk(file: BinaryIO, place: int, length: int, layout: Layout) -> bool:
-    """Whether a chunk or a tag lies at a place, or nothing but zeros."""
-    file.seek(place)
-    data = file.read(SMALL_REST)
-    if data.startswith(TAGS) or not any(data):
-        return True
+    """Whether a chunk or a tag lies at a place."""
     head = 4 + struct.calcsize(layout.size)
+    file.seek(place)
+    data = file.read(max(head, max(map(len, TAGS))))
+    if data.startswith(TAGS):
+        return True
     if len(data) < head or not all(32 <= byte < 127 for byte in data[:4]):
         return False
     (size,) = struct.unpack(layout.size, data[4:head])
     return 0 <= size <= length - place - head
+
+
+def _is_zero(file: BinaryIO, place: int) -> bool:
+    """Whether nothing but zeros lies between a place and the end of the file."""
+    file.seek(place)
+    while data := file.read(BLOCK_BYTES):
+        if any(data):
+            return False
+    return True
 
 
 def _au(file: BinaryIO, length: int) -> tuple[BinaryIO, list[DecodeWarning]]:

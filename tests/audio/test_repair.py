@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made import decode, sweep, written
 
-from lily.audio.repair import Patched
+from lily.audio.repair import Patched, repaired
 from lily.errors import InputError
 
 RATE, LENGTH = 8_000, 16_000
@@ -56,8 +56,23 @@ CASES = [
 ]
 
 
-def with_sizes(form: str, sizes: dict[str, int], subtype: str = "PCM_16") -> bytes:
-    data = bytearray(written(SAMPLES, RATE, form, subtype))
+class Counted(io.BytesIO):
+    """A file that may be read so many times."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        super().__init__(data)
+        self._left = most
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._left -= 1
+        assert self._left >= 0, "read again and again"
+        return super().read(size)
+
+
+def with_sizes(
+    form: str, sizes: dict[str, int], subtype: str = "PCM_16", samples: np.ndarray = SAMPLES
+) -> bytes:
+    data = bytearray(written(samples, RATE, form, subtype))
     for field, size in sizes.items():
         letters, offset, kind = FIELDS[form][field]
         place = data.index(letters) + offset
@@ -78,6 +93,24 @@ def test_every_sample_is_read_whatever_the_header_says(tmp_path, form, sizes):
         assert "header" in warning.text
     if form in ("WAV", "RF64", "AU") and sizes.get("data", UNKNOWN) != UNKNOWN:
         assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("form", ["WAV", "RF64", "AIFF", "CAF"])
+@pytest.mark.parametrize("stated", [0, 8_000])
+def test_silence_where_the_stated_samples_end_is_no_padding(tmp_path, form, stated):
+    samples = SAMPLES.copy()
+    samples[stated // 2 : stated // 2 + 4_000] = 0
+    sizes = {"data": stated} | ({"frames": stated // 2} if form in ("RF64", "AIFF") else {})
+    data = with_sizes(form, sizes, samples=samples)
+    decoded, _, (warning,) = decode(tmp_path, f"a.{form.lower()}", data)
+    assert decoded.shape == samples.shape and np.abs(decoded - samples).max() < 2**-15
+    assert f"{stated:,} bytes" in warning.text
+
+
+def test_a_chunk_of_negative_size_ends_the_search():
+    data = b"caff" + struct.pack(">HH4sq", 1, 0, b"free", -12) + bytes(100)
+    file = Counted(data, most=100)
+    assert repaired(file) == (file, [])
 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
