@@ -22,7 +22,9 @@ SCRIPTS = (
     "blind_panel",
     "results",
     "library",
+    "takes",
     "shelf",
+    "keys",
 )
 
 

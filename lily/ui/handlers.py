@@ -7,6 +7,7 @@ with its traceback and shown as one calm line.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -30,7 +31,7 @@ from lily.ui.controls import (
 )
 from lily.ui.estimate import Pace
 from lily.ui.examples import example
-from lily.ui.jobs import EXPIRED, Jobs
+from lily.ui.jobs import EXPIRED, Jobs, with_take
 from lily.ui.progress import Progress
 from lily.ui.request import NO_RECORDING, Request, request_of
 from lily.ui.run import Run
@@ -42,6 +43,7 @@ from lily.ui.uses import cutoff_of
 from lily.ui.view import NOTHING
 
 LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
+SEEDS = 1000  # of takes: small numbers are easier to note down
 Updates = dict[Any, Any]
 
 
@@ -176,7 +178,7 @@ class Handlers:
         compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
         both = "both" if compares else encoder
         known = (context, wall, brightness)
-        return (recording, preset, both, *values, reference if compares else None, *known)
+        return (recording, preset, both, *values, reference if compares else None, *known, ())
 
     def arm_file(
         self,
@@ -201,18 +203,20 @@ class Handlers:
         event: gr.EventData,
         visitor: gr.Request = None,  # type: ignore[assignment]  # Gradio fills it in
     ) -> Iterator[Updates]:
-        """Answer the click on Continue: the recording is shown, and its job handed to the run."""
+        """Answer the click on Continue, or on Another take, which makes a job of its own."""
         self._runs.pop(_session(visitor), None)
         asked = event._data if isinstance(event._data, dict) else {}
         try:
-            recording = self._jobs.find(asked.get("job"))[0]
+            job, values = asked.get("job"), self._jobs.find(asked.get("job"))
+            if "second" in asked:
+                job = self._jobs.keep(with_take(values, asked["second"], secrets.randbelow(SEEDS)))
         except LilyError as error:
             blank = Progress([], recording=str(asked.get("name", ""))).value()
             yield self._ended(blank | {"job": str(asked.get("job"))}, "error", str(error))
             raise gr.Error(str(error), visible=False, print_exception=False) from error
-        blank = Progress([], recording=Path(recording).name).value()
-        shown = {self._answer.progress: blank, self._controls.recording: recording}
-        yield shown | {self.job: asked["job"]} | self._running()
+        blank = Progress([], recording=Path(values[0]).name).value()
+        shown = {self._answer.progress: blank, self._controls.recording: values[0]}
+        yield shown | {self.job: job} | self._running()
 
     def run_again(
         self,
@@ -248,8 +252,6 @@ class Handlers:
             yield self._ended(last, "error", message) | nothing
             raise gr.Error(message, visible=False, print_exception=False) from error
         self._runs.pop(name, None)
-        if last["phase"] == "done":
-            self._jobs.forget(last["job"])
 
     def stop(self, progress: dict[str, Any] | None) -> Updates:
         """Show that the run was ended; cancelling it is Gradio's doing."""

@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from lily.errors import InputError
+from lily.inference.options import LAST_START
 from lily.ui.cache import RUN_PREFIX, Cache
 
 NAME = re.compile(r"[A-Za-z0-9_-]{16,32}")  # what token_urlsafe gives; never a path
 FILE = "job.json"
 EXPIRED = "This recording has expired on the server; drop it again to restore it."
+
+
+def with_take(values: Sequence[Any], second: Any, seed: int) -> list[Any]:
+    """The values of a job with another seed for the chunk at ``second``; raises InputError."""
+    if type(second) not in (int, float) or not 0 <= second <= LAST_START:
+        raise InputError(f"There is no chunk at {second!r} seconds.")
+    *others, takes = values
+    return [*others, [*(take for take in takes if take[0] != second), [float(second), seed]]]
 
 
 class Jobs:
@@ -47,13 +56,6 @@ class Jobs:
         if not Path(values[0]).is_file():
             raise InputError(EXPIRED)
         return values
-
-    def forget(self, name: str) -> None:
-        """Remove a job that is finished."""
-        folder = self._folder(name)
-        (folder / FILE).unlink(missing_ok=True)
-        if folder.is_dir():
-            folder.rmdir()
 
     def _folder(self, name: str) -> Path:
         return self._cache.folder / f"{RUN_PREFIX}job-{name}"

@@ -110,8 +110,12 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         changed,
         **AT_ONCE,
     )
-    armed_again = right.player.retry(
-        handlers.arm_again, None, [*changed, left.recording, handlers.job], **AT_ONCE
+    armed_again = gr.on(
+        [right.player.retry, right.player.edit],
+        handlers.arm_again,
+        None,
+        [*changed, left.recording, handlers.job],
+        **AT_ONCE,
     )
     armed_file = left.queue.submit(
         handlers.arm_file, left.inputs, [*changed, handlers.job], **AT_ONCE

@@ -13,7 +13,7 @@ from lily.certify.check import summary as summary_of
 from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.evaluation.comparison import Comparison
 from lily.inference.events import UpsampleResult
-from lily.inference.options import Segments, format_cutoff, shortest
+from lily.inference.options import Segments, format_cutoff, format_takes, shortest
 from lily.ui.progress import clock_time
 from lily.ui.request import Request
 
@@ -90,6 +90,7 @@ def facts(result: UpsampleResult) -> list[tuple[str, str]]:
             ("Time", clock_time(result.compute_seconds)),
             ("Speed", _speed(result.real_time_factor)),
             ("Seed", str(result.seed)),
+            *([("Other takes", format_takes(result.takes))] if result.takes else []),
             ("Steps", f"{result.steps}, {result.sampler}, guidance {result.guidance:g}"),
             ("Model", result.model),
         ]
@@ -150,6 +151,8 @@ def command(request: Request, result: UpsampleResult) -> str:
     words += ["--guidance", shortest(result.guidance), "--seed", str(result.seed)]
     if request.cutoff_hz is not None:
         words += ["--cutoff", format_cutoff(request.cutoff_hz)]
+    if request.takes:
+        words += ["--takes", format_takes(request.takes)]
     if request.context_files:
         words += ["--context", *map(_argument, request.context_files)]
     if request.wall_hz is not None:

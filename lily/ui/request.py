@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lily.errors import InputError
-from lily.inference.options import Segments, UpsampleOptions, parse_cutoff
+from lily.inference.options import Segments, Takes, UpsampleOptions, parse_cutoff
 
 ENCODERS = ("on", "off", "both")  # both: a comparison
 NO_RECORDING = "There is no recording yet; upload one or record one, then press Run."
@@ -31,6 +31,7 @@ class Request:
     context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
     wall_hz: float | None = None  # where the original's band ended
     brightness_db: float | None = None  # of the highs, against what the encoder expects
+    takes: Takes = ()  # chunks with a seed of their own
 
     @property
     def compares(self) -> bool:
@@ -39,7 +40,7 @@ class Request:
 
     def key(self) -> str:
         """A hash of the recording and the choices: equal requests continue each other's runs."""
-        choices = replace(self, recording=Path(), reference=None)
+        choices = replace(self, recording=Path(), reference=None, takes=())
         digest = hashlib.blake2b(repr(choices).encode(), digest_size=16)
         with self.recording.open("rb") as file:
             while data := file.read(1 << 20):
@@ -60,6 +61,7 @@ class Request:
             context_files=self.context_files,
             wall_hz=self.wall_hz,
             brightness_db=self.brightness_db,
+            takes=self.takes,
             resume=True,  # a stopped or lost run continues when it is requested again
         )
 
@@ -77,6 +79,7 @@ def request_of(
     context: Sequence[str] | None = None,
     wall: str | float | None = None,
     brightness: float | None = None,
+    takes: Sequence[Sequence[float]] = (),
 ) -> Request:
     """Give values from a page or a program their types; raises InputError.
 
@@ -97,6 +100,7 @@ def request_of(
         context_files=tuple(map(Path, context or ())),
         wall_hz=_number("Wall", wall),
         brightness_db=_number("Brightness", brightness) or None,
+        takes=tuple((float(second), int(seed)) for second, seed in takes),
     )
 
 

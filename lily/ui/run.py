@@ -136,7 +136,7 @@ class Run:
             folder = self._cache.new_folder()
             chunks = self._cache.chunk_folder(self._request.key())
             held.enter_context(self._cache.holding([folder, chunks]))
-            self._options = replace(self._options, chunk_folder=chunks)
+            self._options = replace(self._options, chunk_folder=chunks, keep_chunks=self._listened)
             if self._request.reference:
                 self.progress.say("measuring", "Aligning the reference")
                 yield self._snapshot()
@@ -231,7 +231,7 @@ class Run:
             )
         else:
             events = engine.stream(self._request.recording, folder, self._options, stop=self._stop)
-        if self._listened:
+        if self._listened and not self._request.takes:  # a take is heard beside the others
             self._growing = Growing(self._request, folder, self._job, self._clock)
         began = shown = self._clock()
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lily.audio.mix import FORMATS, save_resampled
+from lily.certify.metadata import read_metadata
 from lily.evaluation.comparison import Comparison
 from lily.inference.events import UpsampleResult
 from lily.ui.mixes import GAIN_DB, Mixable
@@ -112,6 +114,8 @@ def player_value(
             for key, path in heard.files.items()
         ],
         "cutoffs": segments_of(result, request.cutoff_hz),
+        "chunks": _places(result) if len(heard.takes) == 1 else [],
+        "takes": [list(take) for take in result.takes],
         "gain_db": list(GAIN_DB),
         "formats": [{"key": key, "label": label} for key, label in FORMATS.items()],
         "facts": described,
@@ -119,6 +123,14 @@ def player_value(
         "files": _files(result, comparison, stem),
         "command": command,
     }
+
+
+def _places(result: UpsampleResult) -> list[list[float]]:
+    """Where each chunk is heard, [start, stop] in seconds; none if the result is not whole."""
+    if not (result.complete and result.chunks and result.metadata):
+        return []
+    edges = [0.0, *read_metadata(result.metadata).joins, result.samples / result.sample_rate]
+    return [[start, stop] for start, stop in pairwise(edges)]
 
 
 def _labels(heard: Heard) -> dict[str, str]:

@@ -405,7 +405,7 @@ def test_what_a_browser_sends_as_a_job_is_never_opened(handlers, page):
             updates.extend(handlers.arm_again(event))
 
 
-def test_a_job_is_kept_while_its_run_is_unfinished(handlers, page, recording):
+def test_a_job_can_be_continued_and_given_another_take(handlers, page, recording):
     (panel,) = (b for b in page.blocks.values() if b.elem_id == "chunk-map")
     updates = run(handlers, recording, seed="5")
     job = next(updates)[panel]["job"]
@@ -414,8 +414,16 @@ def test_a_job_is_kept_while_its_run_is_unfinished(handlers, page, recording):
     assert str(recording) in armed.values()
     *_, last = handlers.run_again(job)
     assert last[panel]["phase"] == "done" and last[panel]["job"] == job
-    with pytest.raises(gr.Error, match="has expired"):
-        list(handlers.arm_again(gr.EventData(None, {"job": job})))
+    take = list(handlers.arm_again(gr.EventData(None, {"job": job, "second": 2.0})))[-1]
+    assert take[handlers.job] != job
+
+
+@pytest.mark.parametrize("second", [None, "2", -1, float("nan"), float("inf"), [], True])
+def test_a_take_is_asked_for_at_a_second(handlers, page, recording, second):
+    (panel,) = (b for b in page.blocks.values() if b.elem_id == "chunk-map")
+    *_, last = run(handlers, recording, seed="5")
+    with pytest.raises(gr.Error, match="no chunk at"):
+        list(handlers.arm_again(gr.EventData(None, {"job": last[panel]["job"], "second": second})))
 
 
 def test_only_files_of_the_cache_are_restored_as_one_of_several(handlers, tmp_path):

@@ -26,7 +26,9 @@ SHARED = (
     "blind_panel",
     "results",
     "library",
+    "takes",
     "shelf",
+    "keys",
 )
 
 

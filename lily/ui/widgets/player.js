@@ -1,6 +1,7 @@
 // The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
 // Spectrum. Gradio runs this file, after files.js, wav.js, transport.js, spectrum.js,
-// blind_test.js, blind_panel.js, results.js, library.js and shelf.js, as a function body with `element`, `props`,
+// blind_test.js, blind_panel.js, results.js, library.js, takes.js,
+// shelf.js and keys.js, as a function body with `element`, `props`,
 // `server`, `trigger` and `watch` in scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
@@ -32,7 +33,7 @@ function fail(error) {
 }
 
 const sourceOf = (key) => shown.sources.find((one) => one.key === key);
-const isTake = (key) => key === "off" || key === "on";
+const isTake = (key) => key === "off" || key === "on" || /^take/.test(key);
 const primary = () => shown.sources.findLast((one) => isTake(one.key))?.key ?? "input";
 
 // The gains that let `key` be heard. A take is the recording + highs, so recording * (1 - g) +
@@ -56,6 +57,8 @@ function listen(key) {
     button.setAttribute("aria-pressed", String(chosen));
     if (chosen) say(button.textContent);
   }
+  takes.heard = key;
+  takes.draw(key);
   drawSave();
 }
 
@@ -96,11 +99,13 @@ function drawState() {
   const { loop } = transport;
   spectrum.loop = loop ? [loop.start / RATE, loop.stop / RATE] : null;
   find(".clear").hidden = !loop;
+  takes.draw(heard);
   spectrum.draw();
 }
 
 function draw(value) {
   find(".title").textContent = value.title;
+  find(".takes").hidden = true;
   document.body.dataset.lilyShown = value.growing ? "growing" : "";
   find(".badge").textContent = value.badge;
   find(".summary").textContent = value.summary;
@@ -155,6 +160,7 @@ function load() {
     grow(value);
     return;
   }
+  if (value?.run && takes.take(value)) return;
   // Of several recordings, the next one does not interrupt what is playing.
   if (!(document.body.dataset.lilyQueue && transport?.playing && !shown?.growing)) replace(value);
   if (!value?.run) return;
@@ -210,9 +216,10 @@ function toggle() {
 }
 
 async function download() {
+  const key = isTake(heard) ? heard : primary();
   const asked = {
-    run: shown.run,
-    take: isTake(heard) ? heard : primary(),
+    run: sourceOf(key).result?.run ?? shown.run,
+    take: sourceOf(key).result ? sourceOf(key).result.sources.at(-1).key : key,
     gain_db: Number(find(".gain").value),
     format: find(".format").value,
     highs_only: find(".highs-only").checked,
@@ -229,43 +236,21 @@ async function download() {
   }
 }
 
-// Space, arrows, digits and letters, wherever the focus is, unless it is where they mean something
-// else: in a text, a list or a slider; and on a button that was reached by keyboard, space presses.
-function onKey(event) {
-  if (!element.isConnected) {
-    document.removeEventListener("keydown", onKey);
-    return;
-  }
-  if (!transport || event.ctrlKey || event.metaKey || event.altKey) return;
-  const target = event.target.closest?.("*") ?? document.body;
-  const typing = target.isContentEditable
-    || target.matches("textarea, select, input:not([type=range], [type=checkbox], [type=radio])");
-  const steering = target.matches("[type=range], [type=radio], [role=tab], [role=listbox], [role=option]");
-  const pressing = target.matches("button, summary, a, [type=checkbox], [type=radio]")
-    && target.matches(":focus-visible") && !target.closest(".sources");
-  if (typing) return;
-  const number = Number(event.key);
-  const { test } = blind;
-  const named = "ABX".indexOf(event.key.toUpperCase());
-  if (event.key === " " && !pressing) toggle();
-  else if (event.key === "ArrowLeft" && !steering) move(-STEP);
-  else if (event.key === "ArrowRight" && !steering) move(STEP);
-  else if (event.key === "Home" && target === find(".view")) transport.seek(0);
-  else if (event.key === "End" && target === find(".view")) transport.seek(transport.frames);
-  else if (test && event.key.length === 1 && named >= 0) blind.hear("ABX"[named]);
-  else if (test && number >= 1 && number <= 3) blind.hear("ABX"[number - 1]);
-  else if (!test && number >= 1 && number <= shown.sources.length) {
-    listen(shown.sources[number - 1].key);
-  } else return;
-  event.preventDefault();
-}
-
-function move(seconds) {
-  transport.seek(transport.position() + seconds * RATE);
-}
-
 const library = new Library(storageOrNone());
 const blind = new BlindPanel(element, { listen, say, save, about: () => shown });
+const takes = new Takes(element, {
+  value: () => shown,
+  position: () => (transport?.position() ?? 0) / RATE,
+  ask: (data) => trigger("edit", data),
+  show: async (value, [start, stop]) => {
+    await show(value);
+    transport?.setLoop(start * RATE, stop * RATE);
+  },
+  kept: (value) => {
+    library.add(value);
+    show(value);
+  },
+});
 const shelf = new Shelf(find(".library"), library, {
   open: reopen,
   resume: (job) => trigger("retry", { job: job.job, name: job.name }),
