@@ -38,7 +38,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-def main(checkpoint: str, threads: int) -> None:
+def main(checkpoint: str, threads: int, device: str) -> None:
     """Load AudioSR once, then answer requests until the pipe closes."""
     import torch
     from audiosr import build_model, super_resolution
@@ -46,7 +46,7 @@ def main(checkpoint: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")  # as AudioSR's command line sets it
-    model = build_model(ckpt_path=checkpoint, device="cpu")
+    model = build_model(ckpt_path=checkpoint, device=device)
     watch = Stopwatch()
     watch.watch(model, "apply_model", "unet")
     watch.watch(model.first_stage_model, "encode", "vae encode")
@@ -81,4 +81,4 @@ def answer(what: dict[str, Any]) -> None:
 if __name__ == "__main__":
     PIPE = sys.stdout
     sys.stdout = sys.stderr  # whatever AudioSR prints must not reach the pipe
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

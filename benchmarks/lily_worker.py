@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 
-def main(folder: str, threads: int, precision: str) -> None:
+def main(folder: str, threads: int, device: str, precision: str) -> None:
     """Load Lily once, then answer requests until the pipe closes."""
     import torch
 
@@ -18,7 +18,7 @@ def main(folder: str, threads: int, precision: str) -> None:
     from lily.evaluation.benchmark import StageClock
     from lily.inference.engine import InferenceEngine
 
-    engine = InferenceEngine(resolve_config(weights=folder), "cpu", precision)
+    engine = InferenceEngine(resolve_config(weights=folder), device, precision)
     ready = {"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()}
     print(json.dumps({**ready, "precision": str(engine.precision)}), flush=True)
     for line in sys.stdin:
@@ -32,4 +32,4 @@ def main(folder: str, threads: int, precision: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

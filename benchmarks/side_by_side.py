@@ -72,27 +72,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--audiosr", required=True, help="the Python that has kagayoi-audiosr")
     parser.add_argument("--weights", type=Path, required=True, help="what random_weights.py wrote")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    weights, threads = options.weights.resolve(), str(options.threads)
+    weights, where = options.weights.resolve(), [str(options.threads), options.device]
     recording = write_recording(weights / "noise.wav", SECONDS, 1)
     asked = {"input": str(recording), "seed": SEED}
     rows: dict[str, list[dict[str, Any]]] = {"audiosr": [], **{name: [] for name in CASES}}
     for _ in range(options.rounds):
         worker = str(HERE / "audiosr_worker.py")
-        command = [options.audiosr, worker, str(weights / "audiosr.safetensors"), threads]
+        command = [options.audiosr, worker, str(weights / "audiosr.safetensors"), *where]
         request = {**asked, "output": str(weights), "steps": STEPS, "guidance": GUIDANCE}
         rows["audiosr"].append(ask(command, request, options.threads))
         for name, (precision, chosen) in CASES.items():
             worker = str(HERE / "lily_worker.py")
-            command = [sys.executable, worker, str(weights / "audiosr-random"), threads, precision]
+            command = [sys.executable, worker, str(weights / "audiosr-random"), *where, precision]
             request = {**asked, "options": {"seed": SEED, **chosen}}
             rows[name].append(ask(command, request, options.threads))
     result = {name: median(taken, rows["audiosr"]) for name, taken in rows.items()}
     import torch
 
-    facts = {"machine": machine(torch.device("cpu")), "versions": versions()}
+    facts = {"machine": machine(torch.device(options.device)), "versions": versions()}
     print(json.dumps({**facts, "seconds": SECONDS, "rounds": options.rounds, "systems": result}))
 
 
