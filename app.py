@@ -12,6 +12,8 @@ from pathlib import Path
 # folder of their own, which lily.ui.cache keeps within its limits.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "lily-page"))
+# torch reads this when it is imported: what an Apple GPU lacks runs on the CPU, with a warning.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 SESSIONS = 64  # Gradio keeps 0.1 MB of settings for each visitor; a copy that is dropped is rebuilt
 

@@ -12,7 +12,7 @@ from lily.checkpoints.events import Downloading, LoadEvent, Notice
 from lily.checkpoints.files import require_weights
 from lily.checkpoints.resolve import resolve_config, with_weights
 from lily.config.presets import preset_names
-from lily.inference.options import UpsampleOptions
+from lily.inference.options import DEVICES, PRECISIONS, UpsampleOptions
 from lily.inference.profiles import completed
 
 if TYPE_CHECKING:
@@ -34,9 +34,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER_OR_HUB_ID",
         help="a model folder, or owner/name[@revision] on the Hub, instead of a preset",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
-        "--precision", default="auto", help="auto, fp32, bf16 or fp16 (default: auto)"
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="cuda: NVIDIA or AMD, mps: Apple (default: a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the networks (default: bf16 where it pays, else fp32)",
     )
 
 

@@ -14,6 +14,8 @@ from lily.cli.model import LoadBar
 from lily.config.presets import load_config
 from lily.training.request import check_run, chosen_stages, shortened
 
+DEVICES = ("auto", "cpu", "cuda")  # the losses need float64, which Apple's GPUs lack
+
 if TYPE_CHECKING:
     from lily.training.loop import Progress
 
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of every stage's steps and of the corpus' variants; 0.01 rehearses a recipe",
     )
     parser.add_argument("--resume", action="store_true", help="continue where a run stopped")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
@@ -78,7 +80,7 @@ def run_train(options: argparse.Namespace) -> int:
     from lily.training.parallel import launched_precision
     from lily.training.train import train
 
-    device = choose_device(options.device)
+    device = choose_device(options.device, DEVICES)
     progress = train(
         config,
         options.data,

@@ -50,6 +50,11 @@ class Guide:
     level: Tensor  # (B, n / 120): short-time power of the recording's top over its local mean
     cutoff_hz: Tensor  # (B, n / 480)
 
+    def to(self, device: torch.device) -> Guide:
+        """The same on a device."""
+        fields = (self.copies, self.features, self.level, self.cutoff_hz)
+        return Guide(*(tensor.to(device) for tensor in fields))
+
 
 class LowBand:
     """Analysis of a band-limited recording (B, C, n), from which carriers are made.

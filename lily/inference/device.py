@@ -1,36 +1,52 @@
-"""Decide where the networks run and in which precision; asked for by name, answered by torch."""
+"""Choose the device and the precision of the networks.
+
+No float64 tensor is made on a device: Apple's GPUs have none. Times, angles and sums in float64
+are computed on the CPU. Operators that an Apple GPU lacks run on the CPU, with torch's warning, if
+the command line or the page started the process (``PYTORCH_ENABLE_MPS_FALLBACK``).
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from lily.errors import InputError
+from lily.inference.options import DEVICES
 from lily.model.latent_diffusion import LatentDiffusion
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one; raises InputError for a device that is not there."""
+def choose_device(name: str, offered: tuple[str, ...] = DEVICES) -> torch.device:
+    """``auto`` takes a GPU if there is one; raises InputError for a device that is not there.
+
+    ``cuda`` is an NVIDIA GPU or, with a ROCm build of torch, an AMD GPU; ``mps`` an Apple GPU.
+    """
+    there = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"Device {name!r} is not known; give auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("No CUDA device is available here; give --device cpu.")
+        name = next(each for each, found in there.items() if each in offered and found())
+    if name not in offered:
+        raise InputError(f"Device {name!r} is not known here; give one of {', '.join(offered)}.")
+    if not there[name]():
+        kind = {"cuda": "CUDA or ROCm", "mps": "Apple"}[name]
+        raise InputError(f"No {kind} GPU is available to torch here; give --device cpu.")
     return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device, large: bool = False) -> torch.dtype:
     """``auto`` is bfloat16 where that pays, else float32; raises InputError for another name.
 
-    It pays on a GPU, and for a ``large`` model on a CPU that multiplies bfloat16 itself. A small
-    model gains a few per cent there, for which its bits are not changed.
+    It pays on a CUDA GPU, and for a ``large`` model on a CPU that multiplies bfloat16 itself. A
+    small model gains a few per cent there, for which its bits are not changed. On an Apple GPU it
+    was not measured.
     """
     if device.type == "cuda":
         # TF32 keeps ten bits: what is called float32 here is float32.
@@ -66,8 +82,17 @@ def network_mode(device: torch.device, precision: torch.dtype) -> Iterator[None]
     Never hold it across a ``yield``: what the caller does meanwhile must not be cast.
     """
     lower = precision is not torch.float32
-    with torch.inference_mode(), torch.autocast(device.type, precision, enabled=lower):
+    cast = torch.autocast(device.type, precision) if lower else nullcontext()
+    with torch.inference_mode(), cast:
         yield
+
+
+def release_memory(device: torch.device) -> None:
+    """Return a GPU's cached memory to the system."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def multiplies_bfloat16() -> bool:
@@ -79,6 +104,8 @@ def processor(device: torch.device) -> str:
     """The name of what computes: a GPU, or a CPU's architecture and vector instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"{platform.machine()} MPS"
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

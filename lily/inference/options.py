@@ -13,6 +13,8 @@ from pathlib import Path
 from lily.errors import InputError
 
 PROFILE_NAMES = ("lily", "audiosr")  # Lily's own pipeline, or AudioSR's: lily/inference/profiles.py
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("wav", "flac")  # of an output file
 CUTOFFS_HZ = (500.0, 23_000.0)  # AudioSR was never trained below the first
 HIGHEST_WALL_HZ = 24_000.0  # where the band of an original can end

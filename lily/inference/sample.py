@@ -22,12 +22,17 @@ from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample
 from lily.errors import OutOfMemory
-from lily.inference.device import network_mode, processor
+from lily.inference.device import network_mode, processor, release_memory
 from lily.model.attention import LATENT_SECONDS, Conditioning, ContextCache, RowContexts
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
 
-# How torch's CPU allocator words it; on a GPU it raises an error of its own class.
-CPU_ALLOCATOR = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
+# How torch words it on a CPU and on an Apple GPU; CUDA has an error of its own class.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "not enough memory",
+    "MPS backend out of memory",
+)
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,8 @@ class ChunkSampler:
                     raise
                 self._halve(error)
             # Not inside the handler, whose traceback still holds the tensors.
-            if self.device.type == "cuda" and self.reduced:
-                torch.cuda.empty_cache()
+            if self.reduced:
+                release_memory(self.device)
 
     def _halve(self, error: BaseException) -> None:
         if self.batch == 1:
@@ -221,7 +226,7 @@ class ChunkSampler:
         if not known:
             return None
         seconds = torch.tensor([item.start for item in batch], dtype=torch.float64) * LATENT_SECONDS
-        return Conditioning(RowContexts(known), seconds.to(self.device))
+        return Conditioning(RowContexts(known), seconds)
 
 
 def _noise(batch: Sequence[ChunkItem], step: int) -> Tensor:
@@ -233,4 +238,4 @@ def _noise(batch: Sequence[ChunkItem], step: int) -> Tensor:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(words in str(error) for words in CPU_ALLOCATOR)
+    return any(words in str(error) for words in OUT_OF_MEMORY)

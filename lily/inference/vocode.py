@@ -136,15 +136,18 @@ class StreamingVocoder:
         return [guide for own, track in pairs for guide in self._guides_of(own, track, start)]
 
     def _guides_of(self, samples: Tensor, cutoffs: Cutoffs, start: int) -> list[Guide]:
-        """The guides of channels (C, n) of the same cutoffs, from an absolute place on."""
+        """The guides of channels (C, n) of the same cutoffs, from an absolute place on.
+
+        Made on the CPU: their sums are in float64, and so they are the same for every device.
+        """
         count = samples.shape[1] // self.hop
         centres = start + torch.arange(count) * self.hop + self.hop // 2
         cutoff_hz = cutoffs.at(centres).float()[None]
         with torch.inference_mode():
-            band = LowBand(samples[None].to(self.device), cutoff_hz.to(self.device), start)
+            band = LowBand(samples[None], cutoff_hz, start)
             frames = band.lag.shape[1]
             places = self.noise.places(start // COPY_HOP, frames, DRAWN_FRAMES)
-            guide = band.guide(places[None].to(self.device))
+            guide = band.guide(places[None]).to(self.device)
         if not self.shaped:
             guide = replace(guide, level=torch.ones_like(guide.level))
         return [replace(guide, copies=copies[None]) for copies in guide.copies[0].split(1)]

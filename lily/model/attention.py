@@ -140,7 +140,7 @@ class ContextCache:
 
     def rotation(self, times: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, N', pairs) that turn queries at ``times`` (R, N') in seconds."""
-        return rotation(times, 2 * self.spacing, pairs)
+        return rotation(times, 2 * self.spacing, pairs, self.keys[0].device)
 
     def select(self, index: Tensor) -> ContextCache:
         """The cache with rows picked by ``index`` (R,): several chunks of one recording share."""
@@ -175,7 +175,7 @@ class Conditioning:
     """One U-Net call's view of contexts: which rows have one, and when their chunks start."""
 
     cache: ContextCache | RowContexts
-    starts: Tensor  # (R,) float64 seconds, chunk starts of the rows that have context
+    starts: Tensor  # (R,) float64 seconds on the CPU, chunk starts of the rows that have context
     rows: Tensor | None = None  # (R,) indices of these rows in the batch; None: the first R
     _turns: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -183,7 +183,7 @@ class Conditioning:
         """Rotation of the queries (R, 1, columns * bands, pairs), made once per resolution."""
         key = (columns, bands, pairs)
         if key not in self._turns:
-            offsets = torch.arange(columns, dtype=torch.float64, device=self.starts.device)
+            offsets = torch.arange(columns, dtype=torch.float64)
             times = self.starts[:, None] + offsets * (stride * LATENT_SECONDS)
             times = times.repeat_interleave(bands, dim=1)
             cosines, sines = self.cache.rotation(times, pairs)
@@ -233,7 +233,7 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         projected = self.global_proj(tokens)
         keys = split_heads(self.global_k(projected), self.heads)
         values = split_heads(self.global_v(projected), self.heads)
-        cosines, sines = rotation(context.times, 2 * context.spacing, self.pairs)
+        cosines, sines = rotation(context.times, 2 * context.spacing, self.pairs, keys.device)
         turned = rotate(keys[:, :, 1:], cosines[:, None], sines[:, None])
         # The vector has no time: zero where a score would depend on it.
         still = torch.cat(

@@ -41,7 +41,7 @@ class GlobalContext:
 
     vector: Tensor  # (B, 64)
     tokens: Tensor  # (B, N, 64)
-    times: Tensor  # (B, N) float64, centres in seconds
+    times: Tensor  # (B, N) float64 on the CPU, centres in seconds
     spacing: float  # seconds between tokens
     valid: Tensor | None = None  # (B, N) bool where recordings of a batch differ in length
 
@@ -158,9 +158,9 @@ class GlobalAudioEncoder(nn.Module):
         """Pooled features (B, N, hidden), of ``counts`` (B, N) tokens each, to the context."""
         valid = None if bool((counts > 0).all()) else counts > 0
         mask = None if valid is None else valid[:, None, None, :]
-        places = torch.arange(x.shape[1], dtype=torch.float64, device=x.device)
+        places = torch.arange(x.shape[1], dtype=torch.float64)
         pairs = self.config.hidden // self.config.heads // 2
-        turn = rotation(places, 2.0, pairs)  # token steps: shortest period is two tokens
+        turn = rotation(places, 2.0, pairs, x.device)  # token steps: shortest period is two tokens
         for layer in self.layers:
             x = layer(x, turn, mask)
         tokens = self.token_mlp(x)  # (B, N, 64)
@@ -287,6 +287,6 @@ def _pool_sums(x: Tensor, weights: Tensor | None, factor: int) -> tuple[Tensor, 
 def _bin_centres(lengths: Tensor, bins: int, factor: int) -> Tensor:
     """Centre times (B, bins) in float64 seconds; a recording's last bin ends where it ends."""
     width = factor * STRIDE
-    starts = torch.arange(bins, dtype=torch.float64, device=lengths.device) * width
-    stops = torch.minimum(starts + width, lengths.double()[:, None])
+    starts = torch.arange(bins, dtype=torch.float64) * width
+    stops = torch.minimum(starts + width, lengths.cpu().double()[:, None])
     return (starts + torch.maximum(stops, starts)) / 2 * FRAME_SECONDS

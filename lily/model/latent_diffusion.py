@@ -213,7 +213,7 @@ class LatentDiffusion(nn.Module):
         starts = torch.zeros(len(informed)) if starts is None else starts
         conditioning = Conditioning(
             cache=self.unet.context_cache(context).select(index),
-            starts=starts.to(mel.device, torch.float64)[rows],
+            starts=starts.cpu().double()[rows.cpu()],
             rows=rows,
         )
         return conditioning, losses

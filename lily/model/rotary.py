@@ -1,6 +1,7 @@
 """Rotary positions in time: a score depends on the distance between two moments, on nothing else.
 
 Angles come from float64 times, so that an hour into a recording is as exact as its first second.
+They are computed on the CPU, since not every device has float64 (Apple's GPUs do not).
 Source: Su et al. 2021, arXiv:2104.09864, equation 34, with periods stated in seconds.
 """
 
@@ -14,17 +15,19 @@ from torch import Tensor
 LONGEST = 512.0  # longest period over the shortest: past it a whole context lies in one turn
 
 
-def rotation(times: Tensor, shortest: float, pairs: int) -> tuple[Tensor, Tensor]:
-    """Times (..., N) float64 in seconds to cosines and sines (..., N, pairs) in float32.
+def rotation(
+    times: Tensor, shortest: float, pairs: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Times (..., N) in seconds, on the CPU, to cosines and sines (..., N, pairs) on ``device``.
 
     The periods run geometrically from ``shortest`` seconds to ``LONGEST`` times that.
     """
-    exponents = torch.arange(pairs, dtype=torch.float64, device=times.device) / max(pairs - 1, 1)
+    exponents = torch.arange(pairs, dtype=torch.float64) / max(pairs - 1, 1)
     periods = shortest * LONGEST**exponents
     # Whole turns are removed in float64: what is left keeps full precision in float32.
     turns = torch.remainder(times.double()[..., None] / periods, 1.0)
     angles = (turns * (2 * math.pi)).float()
-    return angles.cos(), angles.sin()
+    return angles.cos().to(device), angles.sin().to(device)
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
