@@ -42,6 +42,7 @@ ENTRY = 0.02  # x the largest value per sample: rounded peaks of a bass are ente
 DC = 10 ** (-50 / 20)  # an offset from which it is mentioned
 NAMED_SEGMENTS = 4  # the rest is counted
 NAMED_REPAIRS = 4  # the rest is counted
+OUTPUT_KHZ = 48  # sample rate of every output
 ALIKE = 1.05  # ratio of cutoffs up to which channels are taken to end together
 LOWEST_HZ = 500.0  # a channel that ends below has no band to fill: hum, a subwoofer
 LOW_FREQUENCY = 0x8  # bit of a speaker mask
@@ -81,6 +82,7 @@ class Diagnosis:
     text: str = ""  # the finding and what is done about it, in a sentence or two
     repairs: tuple[str, ...] = ()  # what decoding repaired or left out, a sentence each
     channels: tuple[Segments, ...] = ()  # segments of each channel, where they differ
+    lost_hz: float = 0.0  # where sound above the output's band ends; 0 without any
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON; segments keep their public name, ``pieces``."""
@@ -195,6 +197,11 @@ def describe(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str =
         said.append(f"It is clipped at {found.clipped} peaks, which is not repaired.")
     if found.dc >= DC and found.kind != "silent":
         said.append(f"Its DC offset of {20 * math.log10(found.dc):.0f} dBFS is kept.")
+    if found.lost_hz:
+        said.append(
+            f"Its sound above {OUTPUT_KHZ / 2:g} kHz, which reaches {_khz(found.lost_hz)}, is lost "
+            f"at the output's {OUTPUT_KHZ:g} kHz."
+        )
     said.extend(found.repairs[:NAMED_REPAIRS])
     if len(found.repairs) > NAMED_REPAIRS:
         said.append(f"{len(found.repairs) - NAMED_REPAIRS} more places were repaired.")

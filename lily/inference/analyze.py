@@ -40,6 +40,8 @@ from lily.inference.options import (
 )
 from lily.inference.profiles import PROFILES
 
+LOST = 1.03  # x Nyquist: below, nothing but the resampler's transition is lost
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -123,6 +125,8 @@ class Analyzer:
             check_range("cutoff in Hz", cutoff_hz, CUTOFFS_HZ[0], info.sample_rate / 2)
         self._resampler = Resampler(info.sample_rate, sample_rate)
         self._bandwidth = BandwidthMeter(sample_rate, nyquist_hz=info.sample_rate / 2)
+        # Of sound that the output's sample rate cannot hold.
+        self._above = BandwidthMeter(info.sample_rate) if info.sample_rate > sample_rate else None
         self._image = StereoImageMeter(info.channels, sample_rate)
         self._hash = AudioHash(info.sample_rate, info.channels)
         self._clipping = ClippingMeter()
@@ -141,6 +145,8 @@ class Analyzer:
         """Take a block (C, n); raises InputError once the recording is longer than allowed."""
         self._hash.update(block)
         self._clipping.push(block)
+        if self._above:
+            self._above.push(block)
         self._measure(self._resampler.push(block))
 
     def warn(self, warning: DecodeWarning) -> None:
@@ -154,7 +160,7 @@ class Analyzer:
         peaks = torch.maximum(self._highest - means, means - self._lowest)  # (C, 1)
         peak = float(peaks.max())
         diagnosis = diagnose(self.info, self._bandwidth, self._clipping.peaks, means, peak)
-        diagnosis = replace(diagnosis, repairs=tuple(self._repairs))
+        diagnosis = replace(diagnosis, repairs=tuple(self._repairs), lost_hz=self._lost_hz(peak))
         self._check_segments()
         if self._given:
             cutoffs = Cutoffs.from_seconds(self._given, self.sample_rate)
@@ -177,6 +183,13 @@ class Analyzer:
             image=StereoImage.of(self._image.correlation(cutoffs.lowest_hz)),
             sha256=self._hash.hexdigest(),
         )
+
+    def _lost_hz(self, peak: float) -> float:
+        """Where sound above the model's Nyquist frequency ends; 0 if there is none."""
+        if self._above is None or peak < SILENT_PEAK:
+            return 0.0
+        found = self._above.result().cutoff_hz
+        return found if found > LOST * self.sample_rate / 2 else 0.0
 
     def _measure(self, block: Tensor) -> None:
         """Take a block (C, n) at the model's rate."""

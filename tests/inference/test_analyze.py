@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import soundfile
 from made import mp3, sound, zeroed
 
@@ -23,3 +25,41 @@ def test_a_whole_recording_needed_no_repair(tmp_path):
     path = tmp_path / "whole.wav"
     soundfile.write(path, sound(1.0), 44_100)
     assert analyze(path, 48_000, UpsampleOptions()).diagnosis.repairs == ()
+
+
+def noise_up_to(hz: float, rate: int, seconds: float = 2.0) -> np.ndarray:
+    """Noise that falls by 3 dB an octave, as music may, and ends at a frequency."""
+    length = round(seconds * rate)
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(length))
+    places = np.fft.rfftfreq(length, 1 / rate)
+    made = np.fft.irfft(np.where(places < hz, spectrum / places.clip(200) ** 0.5, 0), length)
+    return 0.3 * made / np.abs(made).max()
+
+
+@pytest.mark.parametrize(
+    ("rate", "ends_hz", "subtype", "lost"),
+    [
+        (96_000, 40_000, "PCM_16", True),
+        (88_200, 43_000, "PCM_24", True),
+        (192_000, 30_000, "PCM_24", True),
+        (96_000, 90_000, "PCM_24", True),  # up to its own Nyquist frequency
+        (96_000, 22_000, "PCM_16", False),
+        (96_000, 22_000, "PCM_24", False),
+        (192_000, 8_000, "PCM_16", False),
+        (48_000, 40_000, "PCM_24", False),
+        (44_100, 40_000, "PCM_24", False),
+    ],
+)
+def test_sound_that_48_khz_cannot_hold_is_mentioned(tmp_path, rate, ends_hz, subtype, lost):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise_up_to(ends_hz, rate), rate, subtype=subtype)
+    found = analyze(path, 48_000, UpsampleOptions()).diagnosis
+    assert ("above 24 kHz" in found.text) is lost
+    expected = min(ends_hz, rate / 2) if lost else 0.0
+    assert found.lost_hz == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", [48_000, 96_000, 192_000])
+def test_of_silence_nothing_is_lost(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.zeros(rate), rate, subtype="PCM_24")
+    assert not analyze(tmp_path / "a.wav", 48_000, UpsampleOptions()).diagnosis.lost_hz
