@@ -178,7 +178,7 @@ def known_choices(note: str) -> tuple[dict[str, Any], ...]:
     wall = "up to where the highs of the original reach."
     brightness = "0 is as bright as the encoder expects; higher is brighter."
     return (
-        {"label": f"{context}. {note}" if note else context, "interactive": not note},
+        {"label": context, "visible": not note},
         {"label": "Wall (Hz)", "info": note or f"4000 to 24000: {wall}", "interactive": not note},
         {
             "label": "Brightness (dB)",

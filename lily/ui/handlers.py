@@ -178,7 +178,7 @@ class Handlers:
         compares = (compare or bool(reference)) and not self._shelf.encoder_note(preset)
         both = "both" if compares else encoder
         known = (context, wall, brightness)
-        return (recording, preset, both, *values, reference if compares else None, *known, ())
+        return (recording, preset, both, *values, reference if compares else None, *known, (), "")
 
     def arm_file(
         self,
@@ -209,7 +209,8 @@ class Handlers:
         try:
             job, values = asked.get("job"), self._jobs.find(asked.get("job"))
             if "second" in asked:
-                job = self._jobs.keep(with_take(values, asked["second"], secrets.randbelow(SEEDS)))
+                seed = secrets.randbelow(SEEDS)
+                job = self._jobs.keep(with_take(job, values, asked["second"], seed))
         except LilyError as error:
             blank = Progress([], recording=str(asked.get("name", ""))).value()
             yield self._ended(blank | {"job": str(asked.get("job"))}, "error", str(error))

@@ -23,12 +23,16 @@ FILE = "job.json"
 EXPIRED = "This recording has expired on the server; drop it again to restore it."
 
 
-def with_take(values: Sequence[Any], second: Any, seed: int) -> list[Any]:
-    """The values of a job with another seed for the chunk at ``second``; raises InputError."""
+def with_take(name: str, values: Sequence[Any], second: Any, seed: int) -> list[Any]:
+    """The values of the job ``name`` with another seed for the chunk at ``second``.
+
+    Raises InputError.
+    """
     if type(second) not in (int, float) or not 0 <= second <= LAST_START:
         raise InputError(f"There is no chunk at {second!r} seconds.")
-    *others, takes = values
-    return [*others, [*(take for take in takes if take[0] != second), [float(second), seed]]]
+    *others, takes, chunks = values
+    kept = [take for take in takes if take[0] != second]
+    return [*others, [*kept, [float(second), seed]], chunks or name]
 
 
 class Jobs:

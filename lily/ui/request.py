@@ -32,6 +32,7 @@ class Request:
     wall_hz: float | None = None  # where the original's band ended
     brightness_db: float | None = None  # of the highs, against what the encoder expects
     takes: Takes = ()  # chunks with a seed of their own
+    chunks: str = ""  # the finished run whose other chunks they join
 
     @property
     def compares(self) -> bool:
@@ -40,7 +41,7 @@ class Request:
 
     def key(self) -> str:
         """A hash of the recording and the choices: equal requests continue each other's runs."""
-        choices = replace(self, recording=Path(), reference=None, takes=())
+        choices = replace(self, recording=Path(), reference=None, takes=(), chunks="")
         digest = hashlib.blake2b(repr(choices).encode(), digest_size=16)
         with self.recording.open("rb") as file:
             while data := file.read(1 << 20):
@@ -80,6 +81,7 @@ def request_of(
     wall: str | float | None = None,
     brightness: float | None = None,
     takes: Sequence[Sequence[float]] = (),
+    chunks: str = "",
 ) -> Request:
     """Give values from a page or a program their types; raises InputError.
 
@@ -101,6 +103,7 @@ def request_of(
         wall_hz=_number("Wall", wall),
         brightness_db=_number("Brightness", brightness) or None,
         takes=tuple((float(second), int(seed)) for second, seed in takes),
+        chunks=chunks,
     )
 
 

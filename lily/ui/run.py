@@ -134,7 +134,7 @@ class Run:
             held.enter_context(self._cache.holding(self._given()))
             self._admit()
             folder = self._cache.new_folder()
-            chunks = self._cache.chunk_folder(self._request.key())
+            chunks = self._cache.chunk_folder(self._request.chunks or self._request.key())
             held.enter_context(self._cache.holding([folder, chunks]))
             self._options = replace(self._options, chunk_folder=chunks, keep_chunks=self._listened)
             if self._request.reference:
@@ -145,6 +145,10 @@ class Run:
             self._preset = self._shelf.loaded or self._preset
             self._expect()
             yield from self._fill(engine, folder)
+            if self._complete and self._job and not self._request.takes:
+                # For other takes; the same request again is a new run, with a seed of its own.
+                with contextlib.suppress(OSError):
+                    chunks.rename(self._cache.chunk_folder(self._job))
             self.progress.say("drawing", "Preparing the player")
             yield self._snapshot()
             yield self.rest()
@@ -152,6 +156,12 @@ class Run:
             if folder and not self.made:
                 shutil.rmtree(folder, ignore_errors=True)
             held.close()
+
+    @property
+    def _complete(self) -> bool:
+        """Whether everything was generated."""
+        made = self.made.on if isinstance(self.made, ComparisonResult) else self.made
+        return made is not None and made.complete
 
     def _given(self) -> list[Path]:
         """The files that came with the request."""

@@ -405,7 +405,7 @@ def test_what_a_browser_sends_as_a_job_is_never_opened(handlers, page):
             updates.extend(handlers.arm_again(event))
 
 
-def test_a_job_can_be_continued_and_given_another_take(handlers, page, recording):
+def test_a_job_can_be_continued_and_given_another_take(handlers, page, recording, engine):
     (panel,) = (b for b in page.blocks.values() if b.elem_id == "chunk-map")
     updates = run(handlers, recording, seed="5")
     job = next(updates)[panel]["job"]
@@ -416,6 +416,11 @@ def test_a_job_can_be_continued_and_given_another_take(handlers, page, recording
     assert last[panel]["phase"] == "done" and last[panel]["job"] == job
     take = list(handlers.arm_again(gr.EventData(None, {"job": job, "second": 2.0})))[-1]
     assert take[handlers.job] != job
+    again = gr.EventData(None, {"job": take[handlers.job], "second": 2.0})
+    third = list(handlers.arm_again(again))[-1][handlers.job]
+    list(handlers.run_again(third))
+    (one,) = engine.asked[-1].takes  # the later take of a place replaces the earlier one
+    assert one[0] == 2.0 and engine.asked[-1].chunk_folder.name.endswith(job)
 
 
 @pytest.mark.parametrize("second", [None, "2", -1, float("nan"), float("inf"), [], True])

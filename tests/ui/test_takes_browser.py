@@ -46,6 +46,11 @@ def test_a_chunk_is_taken_again_and_the_best_take_is_kept(visit, tmp_path):
     # The vocoder and the filters see half a second to each side.
     assert len(changed) and loop[0] - 0.6 * 48_000 < changed[0]
     assert changed[-1] < loop[1] + 0.6 * 48_000
+    page.click("#restore")  # the same again is a new run, not the kept chunks
+    page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
+    wait_for_result(page, recording)
+    page.wait_for_selector(f"{SOURCES}:text-is('After')")
+    assert "Resumed" not in page.inner_text("#player .summary")
     page.get_by_role("button", name="Music", exact=True).click()
     page.wait_for_selector("#player .title:has-text('Music')")
     page.wait_for_function(f"{PLAYER}?.frames === 480000")
