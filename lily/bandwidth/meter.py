@@ -3,7 +3,7 @@
 The cutoff is a steep fall of the spectrum (`lily/bandwidth/cutoff.py`), not a percentile of energy:
 AudioSR's rule (98.5 % of the magnitude) puts untouched music at 9 to 15 kHz and would replace real
 highs. Statistics are kept of the loudest channel in every bin and, if there are several, of each
-channel alone (`lily/bandwidth/track.py`). Steady noise, clicks and pilot tones hide no fall.
+channel alone (`lily/bandwidth/track.py`). Noise, clicks, tones and images hide no fall.
 
 A recording without a fall is full up to its Nyquist frequency, or up to where it sinks into the
 quantisation noise of its sample format.

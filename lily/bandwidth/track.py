@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lily.bandwidth.cutoff import Cutoff
+from lily.bandwidth.cutoff import STEEP, Cutoff
+from lily.bandwidth.images import ImageDetector
 from lily.bandwidth.statistics import BandStatistics, Limits, Segments, lower
 
 
@@ -16,6 +17,7 @@ class Track:
         self._nyquist_hz = nyquist_hz
         self._statistics = BandStatistics(bin_hz, bins, hop_seconds)
         self._declicked: BandStatistics | None = None  # from the first click on
+        self._images = ImageDetector(bin_hz, nyquist_hz)
 
     @property
     def frames(self) -> int:
@@ -34,16 +36,29 @@ class Track:
         if self._declicked:
             self._declicked.add(power if declicked is None else declicked)
         self._statistics.add(power)
+        self._images.add(power)
 
     def cutoff(self, noise_ceiling_db: float) -> Cutoff:
         """Detect the cutoff; ``noise_ceiling_db`` is the highest level of quantisation noise."""
-        limits = Limits(self._nyquist_hz, noise_ceiling_db)
+        found = self._cutoff(Limits(self._nyquist_hz, noise_ceiling_db))
+        old_nyquist_hz = self._images.nyquist_hz()
+        if old_nyquist_hz:
+            below = self._cutoff(Limits(old_nyquist_hz, noise_ceiling_db, truncated=True))
+            # Where images begin, the recording itself ends.
+            found = lower(found, below if below.order else Cutoff(below.hz, STEEP))
+        return found
+
+    def segments(self, noise_ceiling_db: float) -> Segments:
+        """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
+        limits, whole_hz = self._limits(noise_ceiling_db), self.cutoff(noise_ceiling_db).hz
+        return self._statistics.segments(whole_hz, limits)
+
+    def _cutoff(self, limits: Limits) -> Cutoff:
         found = self._statistics.cutoff(limits)
         if self._declicked:  # what is left without clicks counts only if it ends at an edge
             found = lower(found, self._declicked.cutoff(limits.steep()))
         return found
 
-    def segments(self, noise_ceiling_db: float) -> Segments:
-        """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
-        limits = Limits(self._nyquist_hz, noise_ceiling_db)
-        return self._statistics.segments(self.cutoff(noise_ceiling_db).hz, limits)
+    def _limits(self, noise_ceiling_db: float) -> Limits:
+        old_nyquist_hz = self._images.nyquist_hz()
+        return Limits(old_nyquist_hz or self._nyquist_hz, noise_ceiling_db, bool(old_nyquist_hz))
