@@ -57,7 +57,7 @@ class NewFile:
             self._handle.close()  # Windows renames no open file, and none to a name that is taken
             os.rename(self.temporary, self.path)
         else:
-            _link(self.temporary, self.path)
+            link_new(self.temporary, self.path)
 
     def discard(self) -> None:
         """Delete the temporary file, if it is still there."""
@@ -162,14 +162,11 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
-def _prefix(path: Path) -> str:
-    """How temporary names of `path` begin: hidden, recognisable, and short for any final name."""
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
-    return f".{path.name[:SHOWN_CHARACTERS]}.{digest}."
+def link_new(temporary: Path, path: Path) -> None:
+    """Link a complete file to its final name; raises FileExistsError if the name is taken.
 
-
-def _link(temporary: Path, path: Path) -> None:
-    """Link a complete file to its final name; raises FileExistsError if the name is taken."""
+    The temporary name stays, unless the file system has no hard links.
+    """
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -181,6 +178,12 @@ def _link(temporary: Path, path: Path) -> None:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+
+def _prefix(path: Path) -> str:
+    """How temporary names of `path` begin: hidden, recognisable, and short for any final name."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    return f".{path.name[:SHOWN_CHARACTERS]}.{digest}."
 
 
 def _name_limit(folder: Path) -> int:

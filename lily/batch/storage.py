@@ -17,6 +17,7 @@ from typing import Any
 
 import fsspec
 
+from lily.audio.temp_files import link_new
 from lily.errors import InputError
 
 HASH_BLOCK = 1 << 20  # bytes
@@ -249,14 +250,10 @@ def place(file: Path, address: str) -> None:
     else:
         os.makedirs(os.path.dirname(address) or ".", exist_ok=True)
         try:
-            os.link(file, address)
+            link_new(file, Path(address))
         except FileExistsError:
             raise FileExistsError(f"{address} exists already and is not overwritten.") from None
-        except OSError:  # a file system without hard links
-            os.close(os.open(address, os.O_CREAT | os.O_EXCL))
-            os.replace(file, address)
-            return
-    file.unlink()
+    file.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

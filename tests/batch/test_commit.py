@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +104,25 @@ def test_killed_at_any_moment_result_and_row_appear_once(
     assert not (out / ".lily/work").exists()
     for name in RESULTS:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_a_result_without_hard_links_arrives_whole_or_not_at_all(tmp_path, monkeypatch, renames):
+    def refused(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "replace", os.replace if renames else refused)
+    made, result = tmp_path / "made.wav", tmp_path / "out/result.wav"
+    made.write_text("sound")
+    with nullcontext() if renames else pytest.raises(OSError, match="cross-device"):
+        place(made, str(result))
+    assert result.exists() == renames and made.exists() != renames
+    made.write_text("another")
+    result.write_text("sound")
+    with pytest.raises(FileExistsError, match="is not overwritten"):
+        place(made, str(result))
+    assert result.read_text() == "sound"
 
 
 def test_a_result_that_reached_a_store_before_its_row_is_kept(engine, tapes):
