@@ -72,7 +72,7 @@ def open_container(file: BinaryIO, name: str) -> av.container.InputContainer | N
     try:
         # Tags of old files are in any encoding: that must not refuse the sound.
         return av.open(_Named(file, name), options=options, metadata_errors="surrogateescape")
-    except (OSError, ValueError):  # FFmpeg's errors are among them
+    except (OSError, ValueError, av.error.FFmpegError):
         return None
 
 

@@ -67,6 +67,8 @@ def repaired(file: BinaryIO) -> tuple[BinaryIO, list[DecodeWarning]]:
     magic = file.read(4)
     if magic == b".snd":
         return _au(file, length)
+    if magic == b"riff":
+        return file, _w64(file, length)
     layout = LAYOUTS.get(magic)
     if layout is None:
         return file, []
@@ -145,6 +147,24 @@ def _au(file: BinaryIO, length: int) -> tuple[BinaryIO, list[DecodeWarning]]:
     else:
         return file, []
     return Patched(file, {8: struct.pack(">I", LARGEST)}), warnings
+
+
+def _w64(file: BinaryIO, length: int) -> list[DecodeWarning]:
+    """What a Sony W64 states wrongly; libsndfile reads its samples to the end of the file."""
+    place = 40  # the first chunk: 16 bytes of name, then 8 of its size with both
+    while True:
+        file.seek(place)
+        head = file.read(24)
+        size = int.from_bytes(head[16:], "little")
+        if len(head) < 24 or size < 24:
+            return []
+        if head[:4] == b"data":
+            break
+        place += -(-size // 8) * 8
+    stated, found = size - 24, length - place - 24
+    if found - stated >= 8:  # less is padding
+        return [_wrong(stated, found)]
+    return [_cut(stated, found)] if stated > found else []
 
 
 def _wrong(stated: int, found: int) -> DecodeWarning:

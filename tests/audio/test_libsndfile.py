@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from made import decode, encoded, sweep, tones, written
+from made import decode, encoded, sound, sweep, tones, written
 
 from lily.audio.read import probe
 from lily.errors import InputError
@@ -95,3 +95,11 @@ def test_the_speakers_of_other_containers_are_known(tmp_path):
     path = tmp_path / "a.w64"
     path.write_bytes(encoded(tones(6, 0.2), 48_000, "w64", "pcm_s16le"))
     assert probe(path).speakers == 0x3F
+
+
+@pytest.mark.parametrize("more", [8, 400, 40_000])
+def test_samples_after_the_stated_end_are_reported(tmp_path, more):
+    data = written(sound(0.5), 44_100, "W64", "PCM_16")
+    middle = len(data) // 4 * 2
+    samples, _, warnings = decode(tmp_path, "a.w64", data[:middle] + bytes(more) + data[middle:])
+    assert len(samples) == 22_050 or [w for w in warnings if "were read" in w.text]

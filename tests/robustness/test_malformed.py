@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 
+import lengths
 import pytest
 from fuzz import outcomes, tiny_engine
 from malformed import CONTAINERS, cases
@@ -35,3 +36,12 @@ def test_a_sample_is_measured_or_refused_and_leaves_nothing(everything, tmp_path
     counts = collections.Counter(text for _, text in told)
     assert counts["measured"] > 30 and counts["refused"] > 30 and counts["filled"] > 3
     assert not list((tmp_path / "files").iterdir())
+
+
+@pytest.mark.slow
+def test_the_length_of_a_damaged_file_is_right_or_something_is_reported(tmp_path):
+    told = list(lengths.outcomes(200, 0, tmp_path))
+    broken = [f"{name}: {text}" for name, text in told if "BROKEN" in text]
+    assert not broken, "\n".join(broken)
+    counts = collections.Counter(text for _, text in told)
+    assert counts["whole"] > 20 and counts["reported"] > 40
