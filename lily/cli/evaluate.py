@@ -118,8 +118,8 @@ def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
             ) from error
         recordings = [r for r in recordings if r.name in held_out]
     if options.limit is not None:
-        spread = max(1, len(recordings) // max(1, options.limit))
-        recordings = recordings[::spread][: options.limit]
+        count = min(len(recordings), max(0, options.limit))
+        recordings = [recordings[n * len(recordings) // count] for n in range(count)]
     if len(recordings) < 2:
         raise InputError(
             f"{options.folder} gives {len(recordings)} recordings to measure; give at least two."

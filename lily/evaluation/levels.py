@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ def patchiness(reference: Spectra, estimate: Spectra, band: Band) -> float | Non
     A ridge regression on the reference predicts the level above the cutoff from that of four bands
     below. What an estimate's level differs from it, its mean over the recording taken out, is
     compared in standard deviation: 1 is as steady as the reference, more is patchy. None with
-    fewer than 8 windows.
+    fewer than 8 windows, or where the band above the cutoff is empty.
     """
     lows, highs = _windows(reference, band)
     _, made = _windows(estimate, band)
@@ -49,7 +51,8 @@ def patchiness(reference: Spectra, estimate: Spectra, band: Band) -> float | Non
     penalty = RIDGE * count * torch.eye(lows.shape[1], dtype=lows.dtype)
     weights = torch.linalg.solve(lows.T @ lows + penalty, lows.T @ (highs - highs.mean()))
     own, other = (x - x.mean() - lows @ weights for x in (highs, made))
-    return float(other.std() / own.std().clamp(min=0.1))
+    ratio = float(other.std() / own.std().clamp(min=0.1))
+    return ratio if math.isfinite(ratio) else None
 
 
 def _windows(of: Spectra, band: Band) -> tuple[Tensor, Tensor]:

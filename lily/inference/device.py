@@ -52,7 +52,8 @@ def choose_precision(name: str, device: torch.device, large: bool = False) -> to
         # TF32 keeps ten bits: what is called float32 here is float32.
         torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
-        pays = device.type == "cuda" or (large and multiplies_bfloat16())
+        on_cpu = device.type == "cpu" and large and multiplies_bfloat16()
+        pays = device.type == "cuda" or on_cpu
         return torch.bfloat16 if pays else torch.float32
     if name not in PRECISIONS:
         raise InputError(f"Precision {name!r} is not known; give auto, {', '.join(PRECISIONS)}.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import pytest
 import soundfile
 import torch
 
+from lily.audio.write import write_audio
 from lily.checkpoints.model_folder import save_model_folder
+from lily.cli import evaluate as evaluate_command
 from lily.config.presets import MelConfig, load_config
 from lily.dsp.filters import filter_whole, lowpass_kernel
 from lily.dsp.mel import LogMel, bin_centres_hz
@@ -170,3 +173,13 @@ def test_the_reference_is_at_no_distance_from_itself(rows):
     own = [row for row in rows if row.system == "reference"]
     assert len(own) == 6
     assert all(row.figures["lsd_hf"] == row.figures["bias_db"] == 0 for row in own)
+
+
+def test_a_limit_spreads_over_all_recordings(tmp_path):
+    """Also where it is more than half of them: the last ones must not all be left out."""
+    (tmp_path / "music").mkdir()
+    for number in range(10):
+        write_audio(tmp_path / "music" / f"s{number}__a.wav", torch.zeros(1, 4_800), 48_000)
+    options = argparse.Namespace(folder=tmp_path, split=None, limit=7)
+    names = [path.stem for path, _, _ in evaluate_command._files(options)]
+    assert names == [f"s{n}__a" for n in (0, 1, 2, 4, 5, 7, 8)]

@@ -154,6 +154,7 @@ def test_the_precision_follows_the_device_and_the_processor(monkeypatch):
         wanted = torch.bfloat16 if able else torch.float32
         assert devices.choose_precision("auto", cpu, large=True) is wanted
         assert devices.choose_precision("auto", cpu, large=False) is torch.float32
+        assert devices.choose_precision("auto", torch.device("mps"), large=True) is torch.float32
     assert devices.choose_precision("auto", torch.device("mps"), large=True) is torch.float32
 
 
