@@ -156,7 +156,10 @@ class Batcher:
             yield from self._finish(recording)
 
     def _finish(self, recording: Recording) -> Iterator[tuple[Recording, Any]]:
-        yield from self.attempt(recording, recording.finish())
+        for pair in self.attempt(recording, recording.finish()):
+            if recording in self._open:  # its files are complete: it must not finish again
+                self._open.remove(recording)
+            yield pair
         if recording in self._open:
             self._open.remove(recording)
 

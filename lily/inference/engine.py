@@ -169,10 +169,12 @@ class InferenceEngine:
         with Batcher(self.sampler) as batcher:
             # Each recording: analyze, read the context, plan, cut into chunk items.
             for batch in batcher.batches(recordings):
+                event = None if isinstance(batch, Batch) else batch
+                if event:
+                    yield event
                 if stop.is_set():
                     break
-                if not isinstance(batch, Batch):
-                    yield batch
+                if event:
                     continue
                 try:
                     # Each batch: encode, denoise step by step, decode to log-mels.

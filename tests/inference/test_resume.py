@@ -18,6 +18,7 @@ from lily.cli import main
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import ChunksDone, Compared, Finished, Sampling
 from lily.inference.options import UpsampleOptions
+from lily.inference.recording import RecordingRun
 from lily.inference.resume import ChunkStore
 
 CHUNKS = 6
@@ -105,6 +106,30 @@ def test_a_comparison_resumes_too(engine, recording, tmp_path):
     stream.close()
     result, written = compared(tmp_path / "o")
     assert written == plain and result.off.resumed == result.on.resumed >= 2
+
+
+def test_a_stop_during_the_last_moment_loses_no_result(
+    engine, recording, expected, tmp_path, monkeypatch
+):
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:  # all chunks are kept, and no output
+        patched.setattr("lily.inference.output.OutputWriter.close", full)
+        with pytest.raises(OSError, match="No space"):
+            whole(engine, recording, tmp_path)
+    stop, finish = threading.Event(), RecordingRun.finish
+
+    def stopped_meanwhile(run):
+        for event in finish(run):
+            stop.set()
+            yield event
+
+    monkeypatch.setattr(RecordingRun, "finish", stopped_meanwhile)
+    events = list(engine.stream(recording, tmp_path, options(), stop=stop))
+    assert [type(event) for event in events].count(Finished) == 1
+    assert events[-1].result.complete and events[-1].result.resumed == CHUNKS
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
 
 
 def test_a_run_that_was_stopped_early_can_be_continued(engine, recording, expected, tmp_path):
