@@ -15,6 +15,8 @@ UNFINISHED = "#player .library li:has-text('unfinished')"
 def catch(page, recording) -> None:
     """Start a run and wait for its first finished chunk."""
     start(page, recording, steps=STEPS)
+    # The cells of an earlier run may still be on show.
+    page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
     page.wait_for_selector("#chunk-map .rows .cell[data-state='done']")
 
 
