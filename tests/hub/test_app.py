@@ -95,7 +95,7 @@ def test_a_model_on_the_hub_is_downloaded_in_sight_and_serves(hub, serve, visit,
         page.wait_for_selector("#chunk-map .text:has-text('Downloading model.safetensors')")
         wait_for_result(page, recording)
         shown = [text for text in page.evaluate("window.texts") if "Downloading" in text]
-        assert len(shown) > 1 and all(text.endswith("of 28.3 MB") for text in shown)
+        assert len(shown) > 1 and all(text.endswith("of 29.1 MB") for text in shown)
         assert soundfile.info(fetch(page, tmp_path)).frames == 3 * 48_000
         assert f"--weights {NAME}" in page.text_content("#player .command pre")
 
