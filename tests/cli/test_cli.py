@@ -61,8 +61,6 @@ def test_a_bad_file_among_good_ones_costs_only_itself(folder, recording, tmp_pat
         (["--weights", "/nowhere"], "no folder"),
         (["--preset", "lily-maxi"], "lily-mini"),
         (["--steps", "100000"], "steps"),
-        (["--device", "abacus"], "abacus"),
-        (["--precision", "fp7"], "fp7"),
     ],
 )
 def test_wrong_options_end_in_a_sentence_and_exit_2(
@@ -73,6 +71,15 @@ def test_wrong_options_end_in_a_sentence_and_exit_2(
     assert main([*arguments, *weights, *extra]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("extra", [["--device", "abacus"], ["--precision", "fp7"]])
+def test_unknown_choices_are_refused_with_those_that_exist(recording, tmp_path, capsys, extra):
+    with pytest.raises(SystemExit) as stopped:
+        main(["upsample", str(recording), "-o", str(tmp_path / "out"), *extra])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and extra[1] in error and "auto" in error
     assert not (tmp_path / "out").exists()
 
 

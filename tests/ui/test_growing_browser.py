@@ -31,7 +31,7 @@ def test_the_result_grows_and_plays_before_its_run_ends(visit, tmp_path):
     first, last = page.evaluate(HIGHS)
     assert first > last + 15  # the highs are there where they are generated, and only there
     page.click("#player .play")
-    page.wait_for_function(f"{PLAYER}.position() > 4800")
+    page.wait_for_function(f"{PLAYER}?.position() > 4800")
     assert page.locator("#stop").is_enabled()  # still running
     assert not page.locator("#player .save").is_visible()
     early = page.evaluate(f"{PLAYER}.frames")
