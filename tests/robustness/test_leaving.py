@@ -19,7 +19,7 @@ PATIENCE = 60.0  # seconds, not expectation: a run of a second that has to wait 
 def leave(client: httpx.Client, app: App, function: int, path: str, messages: int) -> int:
     """Begin a run as a page does and close its connection after some messages; returns how many."""
     visitor = session()
-    values = [file_data(path), None, "both", 2, 1, None, None, None]
+    values = [file_data(path), None, "both", 2, 1, None, None, None, None, None, None]
     asked = {"data": values, "fn_index": function, "session_hash": visitor}
     client.post(f"{app.api}/queue/join", json=asked).raise_for_status()
     heard = 0
