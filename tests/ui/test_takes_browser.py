@@ -38,7 +38,7 @@ def test_a_chunk_is_taken_again_and_the_best_take_is_kept(visit, tmp_path):
     page.wait_for_selector(f"{SOURCES}:text-is('After')")
     assert page.locator(SOURCES).count() == 2
     page.click("#player .figures summary")
-    line = page.inner_text("#player .command pre")
+    line = page.text_content("#player .command pre")
     assert "--takes" in line and "--seed" in line
     (tmp_path / "kept").mkdir()
     kept = soundfile.read(fetch(page, tmp_path / "kept"))[0]
@@ -47,7 +47,10 @@ def test_a_chunk_is_taken_again_and_the_best_take_is_kept(visit, tmp_path):
     assert len(changed) and loop[0] - 0.6 * 48_000 < changed[0]
     assert changed[-1] < loop[1] + 0.6 * 48_000
     page.click("#restore")  # the same again is a new run, not the kept chunks
-    page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
+    page.wait_for_function(
+        "before => document.querySelector('#player .command pre')?.textContent !== before",
+        arg=line,
+    )
     wait_for_result(page, recording)
     page.wait_for_selector(f"{SOURCES}:text-is('After')")
     assert "Resumed" not in page.inner_text("#player .summary")
