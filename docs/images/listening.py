@@ -16,13 +16,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 import torch
+from panels import panels
 
 from lily import InferenceEngine, load_config
 from lily.audio.read import read_audio
 from lily.audio.write import write_audio
 from lily.checkpoints.resolve import bundled_folder
 from lily.dsp.degrade import LowpassSpec, apply_lowpass
-from lily.evaluation.spectrogram import picture_of
 from lily.inference.options import UpsampleOptions
 
 FOLDER = bundled_folder("lily-mini")
@@ -30,7 +30,6 @@ CUTOFFS_HZ = {"speech": 4_000, "music": 8_000, "drums": 8_000, "instruments": 12
 CHANGING_HZ, FULL_HZ, CHANGES_AT = 4_000, 23_000, 8.0  # from this second on it is narrow
 RATE, SEED, ORDER = 48_000, 1, 8
 VORBIS_LEVEL = 0.5  # of soundfile's compression: about 80 kbit/s for one channel
-RANGE_DB = 90.0
 TITLES = {"input": "Input", "off": "Encoder off", "on": "Encoder on", "reference": "As recorded"}
 
 
@@ -78,26 +77,8 @@ def vorbis(path: Path, samples: torch.Tensor) -> None:
 
 def draw(name: str, cutoff_hz: float) -> None:
     """Draw the four spectrograms of an example on one scale."""
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), sharey=True, layout="constrained")
-    top = None
-    for axis, (kind, title) in zip(axes, TITLES.items(), strict=True):
-        path = FOLDER / f"{name}.{kind}.ogg"
-        seconds = soundfile.info(path).duration
-        picture = picture_of(path, seconds)
-        top = picture.levels_db.max() if top is None else top
-        axis.imshow(
-            picture.levels_db,
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, picture.top_hz / 1000),
-            vmin=top - RANGE_DB,
-            vmax=top,
-            cmap="magma",
-        )
-        axis.axhline(cutoff_hz / 1000, color="white", linestyle="--", linewidth=1)
-        axis.set_title(title)
-        axis.set_xlabel("Time (s)")
-    axes[0].set_ylabel("Frequency (kHz)")
+    files = {FOLDER / f"{name}.{kind}.ogg": title for kind, title in TITLES.items()}
+    figure = panels(files, cutoff_hz, size=(13, 3.2))
     figure.savefig(FOLDER / f"{name}.png", dpi=75)
     plt.close(figure)
 

@@ -17,14 +17,19 @@ STREAM_INFO, COMMENTS, PICTURE = 0, 4, 6  # types of metadata blocks
 LAST = 0x80  # added to the type of the last one
 FRONT_COVER = 3
 VENDOR = b"Lily"
+LARGEST_BLOCK = 0xFFFFFF  # bytes: a length has 24 bits
 
 
 def copy_with_tags(source: BinaryIO, target: BinaryIO, tags: Tags) -> None:
-    """Copy a whole FLAC file, its samples as they are; its comments become those of ``tags``."""
+    """Copy a whole FLAC file, its samples as they are; its comments become those of ``tags``.
+
+    Comments or a cover that are too large for a metadata block are left out.
+    """
     blocks = [(kind, data) for kind, data in _blocks(source) if kind != COMMENTS]
     blocks.insert(1, (COMMENTS, _comments(tags.text)))
     if tags.cover_type:
         blocks.append((PICTURE, _picture(tags)))
+    blocks = [(kind, data) for kind, data in blocks if len(data) <= LARGEST_BLOCK]
     target.write(b"fLaC")
     for place, (kind, data) in enumerate(blocks):
         last = LAST if place == len(blocks) - 1 else 0

@@ -22,9 +22,8 @@ NULL_DB = 60.0  # a difference this far down lies below the noise of any recordi
 ROUNDING_DB = -140.0  # rounding to 24 bits makes -146 dBFS, independently of the recording's level
 LEVEL_DB = 0.01  # a hundredth of an audible change
 DC = 1e-5  # of full scale: -100 dBFS
-ENDS = (
-    1.0  # samples at the output's peak: the generated band is cut off at both ends, which leaves DC
-)
+# Samples at the output's peak: the DC of a generated band that is cut off at both ends.
+ENDS = 1.0
 CORRELATION = 0.001
 SEAM = 0.05
 SEAM_ERRORS = 3.0  # standard errors: what chance does to the score of a few joins

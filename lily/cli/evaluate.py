@@ -118,8 +118,8 @@ def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
             ) from error
         recordings = [r for r in recordings if r.name in held_out]
     if options.limit is not None:
-        count = min(len(recordings), max(0, options.limit))
-        recordings = [recordings[n * len(recordings) // count] for n in range(count)]
+        most, chosen = len(recordings), min(len(recordings), options.limit)
+        recordings = [recordings[place * most // chosen] for place in range(chosen)]
     if len(recordings) < 2:
         raise InputError(
             f"{options.folder} gives {len(recordings)} recordings to measure; give at least two."

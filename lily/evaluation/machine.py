@@ -1,4 +1,4 @@
-"""What a benchmark ran on: machine, versions, peak memory and energy."""
+"""What a benchmark ran on: machine, versions and peak memory."""
 
 from __future__ import annotations
 

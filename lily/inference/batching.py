@@ -24,7 +24,7 @@ OPEN_PER_ITEM = 2
 
 
 class SampleNow:
-    """Read from a recording: what waits is to be sampled before it is read further."""
+    """Yielded by a recording's ``read``: sample all waiting items before reading on."""
 
 
 class Recording(Protocol):

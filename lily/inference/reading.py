@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lily.audio.read import probe, read_blocks, read_tags
+from lily.audio.read import DecodeWarning, probe, read_blocks, read_tags
 from lily.audio.tags import Tags
 from lily.errors import InputError
 from lily.inference.analyze import (
@@ -52,8 +52,12 @@ class RecordingReader:
         for block in read_blocks(self.path, on_warning=analyzer.warn):
             analyzer.push(block)
             yield Reading(analyzer.seconds)
+        try:
+            self.tags = read_tags(self.path)
+        except InputError:  # its samples were decoded: they are not lost for its tags
+            self.tags = Tags()
+            analyzer.warn(DecodeWarning("Its tags cannot be read and are not kept."))
         self.analysis = analyzer.finish()
-        self.tags = read_tags(self.path)
         cutoff_hz, wall_hz = self.analysis.cutoff_hz, self.options.wall_hz
         if wall_hz is not None and not wall_hz > cutoff_hz:
             raise InputError(

@@ -67,7 +67,7 @@ class Handlers:
         self._pace = pace
         self._jobs = Jobs(cache)
         self._runs: dict[str, Run] = {}  # by the visitor's session
-        self.job = gr.State("")  # of the run that is to be continued
+        self.job = gr.State("")  # the job to continue
 
     def change_preset(
         self,

@@ -9,8 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 from made import mp3, sound, written
 
+from lily.audio.flac_tags import LARGEST_BLOCK, copy_with_tags
 from lily.audio.sandbox import read_tags
 from lily.audio.tags import Tags
 
@@ -144,3 +146,20 @@ def test_damaged_chunks_are_kept_or_left_out_and_never_an_error(tmp_path):
 def test_a_note_is_added_to_a_comment(tmp_path):
     assert Tags({"comment": "mine"}).with_note("Lily").text == {"comment": "mine; Lily"}
     assert Tags({"title": "x"}).with_note("Lily").text == {"title": "x", "comment": "Lily"}
+
+
+def test_what_is_too_large_for_a_block_is_left_out_of_a_flac_whose_samples_stay() -> None:
+    source = io.BytesIO(written(sound(0.2, 16_000), 16_000, "FLAC", "PCM_16"))
+    for text, cover, kept in (
+        ({"title": "Take five"}, JPEG + bytes(LARGEST_BLOCK), {"TITLE": "Take five"}),
+        ({f"t{n}": "x" * 65_000 for n in range(300)}, JPEG, {}),
+    ):
+        source.seek(0)
+        copy = io.BytesIO()
+        copy_with_tags(source, copy, Tags(text, cover=cover))
+        for stream in (source, copy):
+            stream.seek(0)
+        assert np.array_equal(soundfile.read(copy)[0], soundfile.read(source)[0])
+        copy.seek(0)
+        with av.open(copy) as container:
+            assert {key.upper(): value for key, value in container.metadata.items()} == kept

@@ -408,3 +408,14 @@ def test_what_is_written_while_it_runs_is_the_beginning_of_the_output(engine, tm
     assert seconds == sorted(seconds)
     assert written.shape[1] == round(seconds[-1] * 48_000) <= output.shape[1]
     assert np.array_equal(written, output[:, : written.shape[1]])
+
+
+def test_tags_that_cannot_be_read_do_not_cost_the_recording(engine, tmp_path, monkeypatch):
+    def refuse(path):
+        raise InputError(f"{path.name} makes its decoder fail.")
+
+    monkeypatch.setattr("lily.inference.reading.read_tags", refuse)
+    path = write(tmp_path / "a.wav", band_limited(1.0, 4_000.0))
+    result = engine.run_inference(path, tmp_path / "out", seed=0, steps=1)
+    assert result.samples == 48_000 and result.complete
+    assert result.diagnosis.repairs == ("Its tags cannot be read and are not kept.",)

@@ -110,7 +110,7 @@ def test_an_adapter_names_its_base_on_the_hub(tmp_path):
 def test_the_bundled_cards_figures_are_those_of_its_evaluation():
     folder = bundled_folder("lily-mini")
     card = ModelCard((folder / "README.md").read_text(encoding="utf-8"))
-    told = card.data.eval_results
-    assert told == evaluation_results(read_evaluation(folder)) and len(told) == 16
-    for result in told:  # the tables of the text have them with two digits
+    results = card.data.eval_results
+    assert results == evaluation_results(read_evaluation(folder)) and len(results) == 16
+    for result in results:  # the tables of the text have them with two digits
         assert f" {result.metric_value:.2f} |" in card.text

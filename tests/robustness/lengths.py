@@ -4,7 +4,7 @@
     python tests/robustness/lengths.py --count 200 --seed 7
 
 A damaged file ends well if it is refused in a sentence, if something is reported of it, or if its
-decoded length is within 1 % of what the whole file held or of what FFmpeg decodes by itself. Exits
+decoded length is within 1 % of what the whole file held or of what FFmpeg alone decodes. Exits
 with 1 if one does not.
 """
 
@@ -73,7 +73,7 @@ def damaged(number: int, seed: int) -> tuple[str, str, bytes]:
 
 
 def by_ffmpeg(container: str, data: bytes) -> float:
-    """The seconds that FFmpeg decodes by itself; 0 if it opens nothing."""
+    """The seconds that FFmpeg alone decodes; 0 if it opens nothing."""
     file, seconds = io.BytesIO(data), 0.0
     file.name = f"audio.{container.rpartition('.')[2]}"
     try:
@@ -123,8 +123,8 @@ def outcomes(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str]]:
         except BrokenProcessPool:
             pool, reference = ProcessPoolExecutor(1, get_context("spawn")), -1.0
         agrees = near(seconds, reference)
-        told = f"{seconds:.3f} s, whole {truth[container]:.3f} s, FFmpeg {reference:.3f} s"
-        yield name, "as FFmpeg" if agrees else f"BROKEN: {told}"
+        outcome = f"{seconds:.3f} s, whole {truth[container]:.3f} s, FFmpeg {reference:.3f} s"
+        yield name, "as FFmpeg" if agrees else f"BROKEN: {outcome}"
     pool.shutdown()
 
 
@@ -142,10 +142,10 @@ def main() -> int:
     options = parser.parse_args()
     counts: collections.Counter = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for name, told in outcomes(options.count, options.seed, Path(folder)):
-            counts[told.split(":")[0]] += 1
-            if told.startswith("BROKEN"):
-                print(name, told, flush=True)
+        for name, outcome in outcomes(options.count, options.seed, Path(folder)):
+            counts[outcome.split(":")[0]] += 1
+            if outcome.startswith("BROKEN"):
+                print(name, outcome, flush=True)
     print(f"{sum(counts.values())} files of {len(CONTAINERS)} formats:", dict(counts))
     return 1 if counts["BROKEN"] else 0
 

@@ -11,25 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from lily.ui.answer import SCRIPTS
 from lily.ui.widget import WIDGETS
 
 NODE = shutil.which("node")
 ROOT = Path(__file__).resolve().parents[2]
 ESLINT = ROOT / "node_modules" / ".bin" / "eslint"
 pytestmark = pytest.mark.skipif(not NODE, reason="needs Node: apt-get install -y nodejs")
-SHARED = (
-    "files",
-    "wav",
-    "transport",
-    "spectrum",
-    "blind_test",
-    "blind_panel",
-    "results",
-    "library",
-    "takes",
-    "shelf",
-    "keys",
-)
 
 
 def node(script: str, *names: str) -> str:
@@ -47,7 +35,7 @@ def node(script: str, *names: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WIDGETS.glob("*.js")))
 def test_a_widget_is_a_function_body_without_undeclared_syntax(name):
-    scripts = {"player": SHARED, "chunk_map": ("library",), "queue": ("files",)}.get(name, ())
+    scripts = {"player": SCRIPTS, "chunk_map": ("library",), "queue": ("files",)}.get(name, ())
     names = tuple(dict.fromkeys((*scripts, name)))
     text = json.dumps("\n".join((WIDGETS / f"{n}.js").read_text() for n in names))
     node(f"new Function('element', 'trigger', 'props', 'server', 'upload', 'watch', {text});")
