@@ -103,8 +103,7 @@ class RecordingReader:
 
     def _set_profile(self) -> None:
         options, cutoff_hz = self.options, self.analysis.cutoff_hz
-        known = recording_profile.setting(
+        self.context = recording_profile.adjusted(
             self.context, options.wall_hz, options.brightness_db, cutoff_hz
         )
-        self.context = recording_profile.with_known(self.context, known)
         self.expectation = recording_profile.sentence(self.context, cutoff_hz)

@@ -182,26 +182,27 @@ def sentence(context: GlobalContext, cutoff_hz: float) -> str:
     return f"Expects the highs to end {place} {edge:.0f} kHz, {level}."
 
 
-def setting(
+def adjusted(
     context: GlobalContext, wall_hz: float | None, brightness_db: float | None, cutoff_hz: float
-) -> Tensor:
-    """The figures (1, 12) that a user's ``wall_hz`` and ``brightness_db`` set; the rest NaN.
+) -> GlobalContext:
+    """The context with what a user knows of the recording.
 
-    ``brightness_db`` is added to the expected levels of the bands above ``cutoff_hz``. Raises
-    InputError unless the wall lies between the cutoff and 24 kHz.
+    ``wall_hz`` is set as known. ``brightness_db`` is added to the expected levels of the bands
+    above ``cutoff_hz``, which stay as uncertain as they were read: the user knows their mean, not
+    their shape. Raises InputError unless the wall lies between the cutoff and 24 kHz.
     """
-    known = torch.full((1, COUNT), math.nan)
-    units = in_units(known)
     if wall_hz is not None:
         if not cutoff_hz < wall_hz <= 24_000:
             raise InputError(
                 f"A wall at {wall_hz:g} Hz is not possible; give more than the cutoff "
                 f"({cutoff_hz:g} Hz) and at most 24000 Hz."
             )
+        units = torch.full((1, COUNT), math.nan)
         units[0, EDGE] = wall_hz / 1000
+        context = with_known(context, standardised(units))
     if brightness_db is not None:
-        expected = in_units(estimate(context.vector.float().cpu())[0])
-        for place, (_, high) in enumerate(BANDS_HZ):
-            if high > cutoff_hz:
-                units[0, 1 + place] = expected[0, 1 + place] + brightness_db
-    return standardised(units)
+        places = [1 + n for n, (_, high) in enumerate(BANDS_HZ) if high > cutoff_hz]
+        vector = context.vector.clone()
+        vector[:, places] += brightness_db / _scale()[1][places].to(vector)
+        context = replace(context, vector=vector)
+    return context
