@@ -102,7 +102,8 @@ class Cutoffs:
 
         A single cutoff is never kept: above one that was asked for, something is generated.
         """
-        return len(self.distinct_hz) > 1 and hz >= FULL_BAND_HZ
+        several = len(self.hz) > 1 or bool(self.channels)
+        return several and hz >= FULL_BAND_HZ
 
     def at(self, places: Tensor) -> Tensor:
         """Return the lowest cutoff of any channel, in Hz (N,), at ``places`` (N,) in samples."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lily.dsp.cutoffs import FADE, Cutoffs, PiecewiseFir
+from lily.dsp.cutoffs import FADE, FULL_BAND_HZ, Cutoffs, PiecewiseFir
 from lily.dsp.filters import band_limit_kernel, filter_whole
 from lily.dsp.splice import Splicer
 from lily.errors import InputError
@@ -78,3 +78,10 @@ def test_a_change_is_cross_faded_over_20_ms():
 @pytest.mark.parametrize("hz, full", [(18_600.0, False), (19_900.0, False), (20_000.0, True)])
 def test_a_band_is_full_from_20_khz_on(hz, full):
     assert Cutoffs.constant(hz).full is full
+
+
+def test_full_segments_stay_even_if_they_share_one_cutoff():
+    """``0:20000,5:20000`` says where the recording is complete; one cutoff asks for more."""
+    segments = Cutoffs((0, 5), (FULL_BAND_HZ, FULL_BAND_HZ))
+    assert segments.keeps(FULL_BAND_HZ)
+    assert not Cutoffs.constant(FULL_BAND_HZ).keeps(FULL_BAND_HZ)
