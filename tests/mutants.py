@@ -267,17 +267,17 @@ MUTANTS = (
     ),
     Mutant(
         "FFmpeg may open addresses",
-        "lily/audio/decoder.py",
+        "lily/audio/ffmpeg.py",
         'PROTOCOLS = "none"',
         'PROTOCOLS = "file,http,tcp,concat,subfile,data"',
-        "tests/audio",
+        "tests/audio/test_ffmpeg.py",
     ),
     Mutant(
         "FFmpeg may read playlists",
-        "lily/audio/decoder.py",
-        '"aac,ac3,',
-        '"hls,concat,aac,ac3,',
-        "tests/audio",
+        "lily/audio/ffmpeg.py",
+        '"3dostr,4xm,',
+        '"hls,concat,3dostr,4xm,',
+        "tests/audio/test_ffmpeg.py",
     ),
     # Others, where the list above does not reach.
     Mutant(

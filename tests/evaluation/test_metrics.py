@@ -90,3 +90,21 @@ def test_a_baseline_continues_white_noise_to_the_floor_of_chance(carrier):
     tilt = fit_tilt([noise(4.0, 5)], 6_000.0, carrier)
     filled = continued(low, 6_000.0, tilt, carrier, seed=1)
     assert distances(white, filled, 6_400.0).lsd_hf < 0.9
+
+
+def test_what_lies_under_the_clamp_has_no_distance():
+    """Bins hold 768 x the variance of white noise: both signals lie between 1e-11 and 1e-8."""
+    quiet = noise() / 0.1 * 3e-7
+    assert 1e-11 < 768 * 9e-14 < 1e-8
+    assert distances(quiet, 2 * quiet, 8000.0).lsd == 0
+    assert distances(1e3 * quiet, 2e3 * quiet, 8000.0).lsd == pytest.approx(0.602, abs=1e-3)
+
+
+def test_the_noise_baseline_continues_white_noise_at_its_own_level():
+    tilt = fit_tilt([noise(4.0, seed) for seed in (2, 3)], 8000.0, "noise")
+    low = filter_whole(noise(4.0), lowpass_kernel(8000, 8400, 48_000))
+    made = continued(low, 8000.0, tilt, "noise", seed=1)
+    power = torch.fft.rfft(made[0]).abs().square()
+    hz = torch.fft.rfftfreq(made.shape[-1], 1 / 48_000)
+    above, below = (power[(hz > a) & (hz < b)].mean() for a, b in ((9e3, 16e3), (4.5e3, 7.5e3)))
+    assert 10 * float((above / below).log10()) == pytest.approx(0, abs=0.5)
