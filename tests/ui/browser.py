@@ -78,14 +78,19 @@ NEEDED = [
 PLAYER = "document.querySelector('#player .player').parentElement.player"
 
 
+def choose_steps(page, steps: int) -> None:
+    """Set the number of steps: with many a run can be caught in the middle."""
+    field = page.get_by_label("number input for Steps")
+    if not field.is_visible():
+        page.get_by_role("button", name="Settings").click()
+    field.fill(str(steps))
+    field.press("Tab")
+
+
 def start(page, recording: Path, compare: bool = False, steps: int | None = None) -> None:
     """Choose, then upload, which starts the run."""
     if steps is not None:
-        field = page.get_by_label("number input for Steps")
-        if not field.is_visible():
-            page.get_by_role("button", name="Settings").click()
-        field.fill(str(steps))
-        field.press("Tab")
+        choose_steps(page, steps)
     if compare:
         page.get_by_label("Compare encoder off and on").check()
     page.evaluate(WATCH)

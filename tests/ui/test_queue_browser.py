@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import soundfile
-from browser import NEEDED, PLAYER
+from browser import NEEDED, PLAYER, choose_steps
 from fakes import write_recording
 
 pytestmark = NEEDED
@@ -80,6 +80,7 @@ def test_stop_keeps_what_is_done_and_the_rest_can_follow(visit, tmp_path):
     noise = np.random.default_rng(3).normal(0, 0.1, 50 * 8_000)
     soundfile.write(tmp_path / "long.wav", noise, 8_000)
     last = write_recording(tmp_path / "last.wav", 8_000, 1, 2.5)
+    choose_steps(page, 12)
     drop(page, short, tmp_path / "long.wav", last)
     page.wait_for_selector(f"{ROW}[data-state=done]")
     page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
