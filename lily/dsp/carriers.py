@@ -15,7 +15,6 @@ are (B, C, n) at 48 kHz at the level of the networks, n a multiple of 960; frequ
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,12 +67,13 @@ class LowBand:
             raise ValueError(f"Length {samples.shape[-1]} and start {start} must be k x {HOP}.")
         self.samples, self.cutoff_hz, self.start = samples, cutoff_hz, start
         self.window = torch.hann_window(WINDOW, device=samples.device)
-        self.spectrum = _stft(samples, self.window)  # (B, C, F, T)
+        frames = F.pad(samples, (WINDOW // 2, WINDOW // 2)).unfold(-1, WINDOW, HOP)
+        self.spectrum = torch.fft.rfft(frames * self.window)  # (B, C, T, F)
         # Frames lie between log-mel frames: each takes the cutoff of the one before it.
-        frames = F.pad(cutoff_hz[:, None], (1, 0), mode="replicate")[:, 0, ::2]  # (B, T)
-        self.end = (SOURCE_END * frames / BIN_HZ).long().clamp(2, BINS - 1)  # (B, T) source bins
-        power = self.spectrum.abs().square().mean(1)  # (B, F, T)
-        self.fine = fine_structure(power, self.end)
+        cutoffs = F.pad(cutoff_hz[:, None], (1, 0), mode="replicate")[:, 0, ::2]  # (B, T)
+        self.end = (SOURCE_END * cutoffs / BIN_HZ).long().clamp(2, BINS - 1)  # (B, T) source bins
+        power = _power(self.spectrum[..., : int(self.end.max())]).mean(1)
+        self.fine = fine_structure(power, self.end)  # (B, T, K), K the highest end
         self.lag, self.peak = find_lag(self.fine, self.end)
 
     def aligned(self) -> Tensor:
@@ -88,19 +88,18 @@ class LowBand:
 
     def level(self) -> Tensor:
         """Short-time power (B, n / 120) of the recording's top over its mean of 43 ms."""
-        return self._short_levels([TOP])[:, 0]
+        return self._short_levels[:, 0]
 
     def features(self) -> Tensor:
         """What says how tonal and how sharp the recorded band is: (B, FEATURES, n / 480)."""
-        copied = self._aligned_spectrum.abs().square().mean(1)[:, : BINS - 1] + 1e-9
-        bands = copied.unflatten(1, (FLAT_BANDS, -1))
-        flatness = (bands.log().mean(2) - bands.mean(2).log()) / 2 + 0.3
-        lag = torch.stack([2 * self.peak - 1, self.lag / self.end], 1)
-        tonal = torch.cat([lag, flatness, self._persistence()], 1)
+        copied = _power(self._aligned_spectrum[..., : BINS - 1]).mean(1) + 1e-9
+        bands = copied.unflatten(2, (FLAT_BANDS, -1))
+        flatness = (bands.log().mean(3) - bands.mean(3).log()) / 2 + 0.3
+        lag = torch.stack([2 * self.peak - 1, self.lag / self.end], 2)
+        tonal = torch.cat([lag, flatness, self._persistence()], 2).mT
         edges = torch.arange(FLAT_BANDS, device=tonal.device) * SAMPLE_RATE / 2 / FLAT_BANDS
         known = (edges[:, None] < self.cutoff_hz[:, None]).float()
-        pairs = list(zip(SHAPE_EDGES, SHAPE_EDGES[1:], strict=False))
-        shape = (self._short_levels(pairs) + 0.02).log() / 2  # (B, 4, 4 L)
+        shape = (self._short_levels[:, 1:] + 0.02).log() / 2  # (B, 4, 4 L)
         shape = shape.unflatten(2, (-1, 4)).transpose(2, 3).flatten(1, 2)
         return torch.cat([_between_frames(tonal), known, shape], 1)
 
@@ -113,56 +112,54 @@ class LowBand:
     def _aligned_spectrum(self) -> Tensor:
         return copy_up(self.spectrum, self.end, self.lag, self.start)
 
+    @cached_property
+    def _short_levels(self) -> Tensor:
+        """Power (B, 5, n / 120) of the top and four bands over its mean of 43 ms."""
+        bands = [TOP, *zip(SHAPE_EDGES, SHAPE_EDGES[1:], strict=False)]
+        return short_levels(self.samples, self.cutoff_hz.repeat_interleave(4, 1), bands)
+
     def _synthesise(self, spectrum: Tensor) -> Tensor:
-        length = self.samples.shape[-1]
-        flat = torch.istft(
-            spectrum.flatten(0, 1), WINDOW, HOP, window=self.window, center=True, length=length
-        )
-        return flat.unflatten(0, spectrum.shape[:2])
+        frames = torch.fft.irfft(spectrum, n=WINDOW).mul_(self.window)
+        squares = self.window.square().expand(frames.shape[-2], -1)
+        return _overlap_add(frames) / _overlap_add(squares)
 
     def _persistence(self) -> Tensor:
-        """Correlation (B, 17, T) of the fine structure with that four frames away, by bands."""
-        later = F.pad(self.fine, (0, APART))[..., APART:]
+        """Correlation (B, T, 17) of the fine structure with that four frames away, by bands."""
         first, width = self.end // 4, self.end - self.end // 4
-        steps = torch.arange(TONAL_BANDS + 1, device=first.device)[None, :, None]
-        edges = first[:, None] + steps * width[:, None] // TONAL_BANDS  # (B, 17, T)
-        bands = [(edges[:, :-1], edges[:, 1:]), (edges[:, 5:6], edges[:, -1:])]
-        found = torch.cat([_correlation(self.fine, later, a, b) for a, b in bands], 1)
-        earlier = F.pad(found, (APART, 0))[..., :-APART]
+        steps = torch.arange(TONAL_BANDS + 1, device=first.device)
+        edges = first[..., None] + steps * width[..., None] // TONAL_BANDS  # (B, T, 17)
+        found = _correlation(self.fine, edges)
+        earlier = F.pad(found, (0, 0, APART, 0))[:, :-APART]
         return torch.maximum(found, earlier)
-
-    def _short_levels(self, bands: list[tuple[float, float]]) -> Tensor:
-        """Power (B, bands, n / 120) over its mean of 43 ms, 1 where a band has no bin."""
-        return short_levels(self.samples, self.cutoff_hz.repeat_interleave(4, 1), bands)
 
 
 def fine_structure(power: Tensor, end: Tensor) -> Tensor:
-    """log10 of power (B, F, T) below bins ``end`` (B, T), less its mean over 45 bins; 0 above."""
-    bins = torch.arange(power.shape[1], device=power.device)[None, :, None]
-    known = bins < end[:, None]
+    """log10 of power (B, T, K) below bins ``end`` (B, T), less its mean over 45 bins; 0 above."""
+    bins, end = torch.arange(power.shape[-1], device=power.device), end[..., None]
+    known, half = bins < end, FINE_BINS // 2
     level = torch.where(known, (power / WINDOW + 1e-9).log10(), 0.0)
-    summed = F.pad(level.double().cumsum(1), (0, 0, 1, 0))
-    stop = torch.minimum((bins + FINE_BINS // 2 + 1).expand_as(known), end[:, None])
-    first = (bins - FINE_BINS // 2).clamp(min=0).expand_as(known)
-    mean = (summed.gather(1, stop) - summed.gather(1, first)) / (stop - first).clamp(min=1)
+    # Zero from ``end`` on, so the sum up to any later bin is the sum up to ``end``.
+    summed = F.pad(level.double(), (half + 1, half)).cumsum(-1)
+    count = torch.minimum(bins + half + 1, end) - (bins - half).clamp(min=0)
+    mean = (summed[..., FINE_BINS:] - summed[..., :-FINE_BINS]) / count.clamp(min=1)
     return torch.where(known, level - mean.float(), 0.0)
 
 
 def find_lag(fine: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """The lag (B, T), in bins, at which fine structure (B, F, T) repeats itself, and how clearly.
+    """The lag (B, T), in bins, at which fine structure (B, T, K) repeats itself, and how clearly.
 
     The second value is the normalised autocorrelation at that lag, about 0 for noise, 1 at best.
     """
-    size = 4096  # twice the bins and more: no wrap-around
-    bins = torch.arange(fine.shape[1], device=fine.device)[None, :, None]
+    bins = torch.arange(fine.shape[-1], device=fine.device)
     first = (end // 4).clamp(min=8)
-    ridges = (fine.clamp(min=0) * (bins >= first[:, None])).mT  # none from ``end`` on
-    found = torch.fft.irfft(torch.fft.rfft(ridges, n=size).abs().square(), n=size)
-    lags = torch.arange(size // 2, device=fine.device)[None, None]
-    shared = 1 - lags / (end - first).clamp(min=1)[..., None]
-    found = found[..., : size // 2] / found[..., :1].clamp(min=1e-6) / shared.clamp(min=0.2)
-    found = F.avg_pool1d(found.mT, 9, 1, 4, count_include_pad=False).mT
+    ridges = fine.clamp(min=0) * (bins >= first[..., None])  # none from ``end`` on
     low, high = ((share * end).long().clamp(min=1)[..., None] for share in LAGS)
+    lags = torch.arange(int(high.max()) + 2, device=fine.device)
+    size = 1 << (len(bins) + len(lags)).bit_length()  # no wrap-around
+    found = torch.fft.irfft(_power(torch.fft.rfft(ridges, n=size)), n=size)
+    shared = (1 - lags / (end - first).clamp(min=1)[..., None]).clamp(min=0.2)
+    found = found[..., : len(lags)] / found[..., :1].clamp(min=1e-6) / shared
+    found = F.avg_pool1d(found.mT, 9, 1, 4, count_include_pad=False).mT  # over 180 ms
     peak, lag = torch.where((lags >= low) & (lags <= high), found, -1.0).max(-1)
     left, right = (found.gather(-1, (lag + step)[..., None])[..., 0] for step in (-1, 1))
     offset = 0.5 * (left - right) / (left - 2 * peak + right).clamp(max=-1e-6)
@@ -170,50 +167,62 @@ def find_lag(fine: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def copy_up(spectrum: Tensor, end: Tensor, lag: Tensor, start: int) -> Tensor:
-    """Shift spectra (B, C, F, T) below bins ``end`` up by multiples of ``lag``, each (B, T).
+    """Shift spectra (B, C, T, F) below bins ``end`` up by multiples of ``lag``, each (B, T).
 
     Bin k >= end takes bin k - round(m lag), m the least with a source below ``end``; lower bins are
     zero. ``start`` is the absolute place of the first frame's centre, from which phases are exact.
     """
-    bins = torch.arange(spectrum.shape[2], device=spectrum.device)[None, :, None]
-    times = torch.arange(spectrum.shape[3], device=spectrum.device)[None, None]
-    lag = lag.clamp(min=1)[:, None]
-    above = bins >= end[:, None]
-    count = torch.ceil((bins - end[:, None] + 1).clamp(min=0) / lag)
-    shift = (count * lag).round().long()
-    # Bin k of a frame centred on sample n has the phase of exp(2 pi i k (n - WINDOW / 2) / WINDOW).
-    turns = (shift * (start + times * HOP - WINDOW // 2)) % WINDOW
-    phase = turns.float() * (2 * math.pi / WINDOW)
-    source = (bins - shift).clamp(min=0)[:, None].expand_as(spectrum)
-    moved = spectrum.gather(2, source) * torch.polar(torch.ones_like(phase), phase)[:, None]
-    return torch.where(above[:, None], moved, torch.zeros_like(moved))
+    lowest = int(end.min())
+    bins = torch.arange(lowest, spectrum.shape[-1], device=spectrum.device)
+    lag, end = lag.clamp(min=1)[..., None], end[..., None]
+    count = torch.ceil((bins - end + 1).clamp(min=0) / lag)
+    shift = (count * lag).round().long()  # (B, T, bins)
+    # Bin k of a frame centred on sample n has the phase of exp(2 pi i k (n - WINDOW / 2) / WINDOW);
+    # n is a multiple of a quarter of WINDOW, so phases are multiples of a quarter turn.
+    times = torch.arange(spectrum.shape[2], device=spectrum.device)[:, None]
+    quarters = (shift * (start // HOP + times - WINDOW // 2 // HOP)) % 4
+    turns = torch.tensor([1, 1j, -1, -1j, 0], device=spectrum.device)
+    turn = turns[torch.where(bins >= end, quarters, 4)]
+    source = (bins - shift).clamp(min=0)[:, None].expand(-1, spectrum.shape[1], -1, -1)
+    moved = spectrum.gather(-1, source).mul_(turn[:, None])
+    return F.pad(moved, (lowest, 0))
 
 
-def _stft(samples: Tensor, window: Tensor) -> Tensor:
-    """(B, C, n) to (B, C, F, n / HOP + 1), frames centred on multiples of HOP, zeros around."""
-    flat = torch.stft(
-        samples.flatten(0, 1),
-        WINDOW,
-        HOP,
-        window=window,
-        center=True,
-        pad_mode="constant",
-        return_complex=True,
-    )
-    return flat.unflatten(0, samples.shape[:2])
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared magnitude; ``abs`` would take a slow square root in between."""
+    return spectrum.real.square() + spectrum.imag.square()
 
 
-def _correlation(a: Tensor, b: Tensor, first: Tensor, stop: Tensor) -> Tensor:
-    """Correlation (B, N, T) of (B, F, T) over the bins [first, stop), each (B, N, T)."""
-    count = (stop - first).clamp(min=1)
+def _overlap_add(frames: Tensor) -> Tensor:
+    """Frames (..., T, WINDOW) centred on multiples of HOP to their sum (..., (T - 1) HOP)."""
+    parts = WINDOW // HOP
+    pieces = frames.unflatten(-1, (parts, HOP))
+    count = frames.shape[-2]
+    total = pieces.new_zeros(*pieces.shape[:-3], count + parts - 1, HOP)
+    for part in range(parts):
+        total[..., part : part + count, :] += pieces[..., part, :]
+    centred = total[..., parts // 2 : parts // 2 + count - 1, :]
+    return centred.flatten(-2)
 
-    def mean(x: Tensor) -> Tensor:
-        summed = F.pad(x.double().cumsum(1), (0, 0, 1, 0))
-        return (summed.gather(1, stop) - summed.gather(1, first)) / count
 
-    of_a, of_b = mean(a), mean(b)
-    shared = mean(a * b) - of_a * of_b
-    powers = (mean(a * a) - of_a.square()) * (mean(b * b) - of_b.square())
+def _correlation(fine: Tensor, edges: Tensor) -> Tensor:
+    """Correlation (B, T, 17) of fine structure (B, T, K) with that four frames later, by bands.
+
+    The bands lie between ``edges`` (B, T, 17); the last one is the upper two thirds of them all.
+    """
+    count = edges.diff(dim=-1)
+    count = torch.cat([count, edges[..., -1:] - edges[..., 5:6]], -1).clamp(min=1)
+    later = F.pad(fine, (0, 0, 0, APART))[:, APART:]
+
+    def mean(x: Tensor, ahead: int = 0) -> Tensor:
+        summed = F.pad(x.double().cumsum(-1), (1, 0, 0, ahead))[:, ahead:].gather(-1, edges)
+        bands = summed.diff(dim=-1)
+        return torch.cat([bands, summed[..., -1:] - summed[..., 5:6]], -1) / count
+
+    square = fine * fine
+    of_a, of_b = mean(fine), mean(fine, APART)
+    shared = mean(fine * later) - of_a * of_b
+    powers = (mean(square) - of_a.square()) * (mean(square, APART) - of_b.square())
     return (shared / (powers.clamp(min=0) + 1e-8).sqrt()).float()
 
 

@@ -156,17 +156,17 @@ def short_levels(samples: Tensor, cutoff_hz: Tensor, bands: list[tuple[float, fl
     edge = (WINDOW - HOP) // 2
     padded = F.pad(samples, (edge, WINDOW - HOP - edge))
     window = torch.hann_window(WINDOW, device=samples.device)
-    power = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window).abs().square()
-    power = power.mean(1).transpose(1, 2)  # (B, F, n / 120)
-    summed = F.pad(power.double().cumsum(1), (0, 0, 1, 0))
+    spectrum = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * window)
+    power = (spectrum.real.square() + spectrum.imag.square()).mean(1)  # (B, n / 120, F)
+    summed = F.pad(power.double().cumsum(2), (1, 0))
     bins = cutoff_hz * WINDOW / SAMPLE_RATE
     levels = []
     for low, high in bands:
-        first = (low * bins).round().long().clamp(LOWEST_BIN, power.shape[1])
+        first = (low * bins).round().long().clamp(LOWEST_BIN, power.shape[2])
         stop = torch.maximum((high * bins).round().long(), first + 1)
-        stop = torch.where(high * bins > LOWEST_BIN, stop, first).clamp(max=power.shape[1])
-        inside = summed.gather(1, stop[:, None]) - summed.gather(1, first[:, None])
-        levels.append(_over_mean(inside[:, 0].float()))
+        stop = torch.where(high * bins > LOWEST_BIN, stop, first).clamp(max=power.shape[2])
+        inside = summed.gather(2, stop[..., None]) - summed.gather(2, first[..., None])
+        levels.append(_over_mean(inside[..., 0].float()))
     return torch.stack(levels, 1)
 
 

@@ -73,16 +73,30 @@ class CarrierVocoder(IstftVocoder):
         hidden, heads = self._hidden(log_mel, guide.features)
         gain, real, imaginary = self.split_head(hidden)
         gates = self._gates(heads)  # (B, S, carriers, bins)
-        cutoff = guide.cutoff_hz.repeat_interleave(self.config.frames_per_mel, 1)[..., None]
         noisy = gates[:, :, 0] * gain.clamp(max=4.0).exp()
         mixed = noisy * self.analyse(noise.float()) + torch.complex(real, imaginary)
+        cutoff = self._frame_cutoffs(guide.cutoff_hz)
+        mixed = self._with_copies(mixed, gates[:, :, 1:], guide.copies[:, 0], cutoff)
+        return self._shaped(self.base(log_mel) * mixed, heads, guide.level, cutoff)
+
+    def _frame_cutoffs(self, cutoff_hz: Tensor) -> Tensor:
+        """Cutoffs (B, L) for each frame (B, S, 1), or for all alike (B, 1, 1) if none changes."""
+        if torch.equal(cutoff_hz, cutoff_hz[:, :1].expand_as(cutoff_hz)):
+            return cutoff_hz[:, :1, None]
+        return cutoff_hz.repeat_interleave(self.config.frames_per_mel, 1)[..., None]
+
+    def _with_copies(self, mixed: Tensor, gates: Tensor, copies: Tensor, cutoff: Tensor) -> Tensor:
+        """Add the whitened copies (B, 2, n) under their gates to a spectrum (B, S, bins)."""
         hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=cutoff.device)
         copied = (hz >= SOURCE_END * cutoff).float()
-        share = _local_mean(copied).clamp(min=1e-3)
-        for place, copy in enumerate(guide.copies[:, 0].unbind(1), start=1):
-            mixed = mixed + gates[:, :, place] * _whiten(self.analyse(copy), copied, share)
-        spectrum = self.base(log_mel) * mixed
-        return self._shaped(spectrum, heads, guide.level, cutoff)
+        first = int((hz < SOURCE_END * cutoff.min()).sum())  # no frame has a copy below this bin
+        above = copied[..., first:]
+        count = _local_sum(above).clamp(min=1)
+        added = torch.zeros_like(mixed[..., first:])
+        for place, copy in enumerate(copies.unbind(1)):
+            white = _whiten(self.analyse(copy)[..., first:], above, count)
+            added = added + gates[:, :, place, first:] * white
+        return mixed + F.pad(added, (first, 0))
 
     def _hidden(self, log_mel: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """The trunk's output (B, L, dim), and what the gate and shape heads read (B, L, heads)."""
@@ -116,7 +130,7 @@ class CarrierVocoder(IstftVocoder):
         for band in range(SHAPE_BANDS):
             mask = self._rise(cutoff, band) - self._rise(cutoff, band + 1)
             part = torch.fft.irfft(spectrum * mask, n=self.config.n_fft)
-            frames = frames + part * self.frames(gains[:, band])
+            frames.addcmul_(part, self.frames(gains[:, band]))
         return self.overlap_add(frames)
 
     def _rise(self, cutoff: Tensor, band: int) -> Tensor:
@@ -130,16 +144,21 @@ class CarrierVocoder(IstftVocoder):
         return ((hz / edge - BELOW) / width).clamp(0, 1)
 
 
-def _whiten(copy: Tensor, copied: Tensor, share: Tensor) -> Tensor:
+def _whiten(copy: Tensor, copied: Tensor, count: Tensor) -> Tensor:
     """Spectra (B, S, bins) to unit mean magnitude over 41 bins of those that were ``copied``.
 
-    ``share`` is the local mean of ``copied``, which is 1 where there is a copy and 0 elsewhere.
+    ``copied`` is 1 where there is a copy and 0 elsewhere, ``count`` its local sum.
     """
     power = (copy.real.square() + copy.imag.square()) * copied
-    level = _local_mean(power) / share + 1e-7
-    return copy * copied * (2 / math.sqrt(math.pi) * level.rsqrt())
+    level = _local_sum(power) / count + 1e-7
+    return copy * (copied * (2 / math.sqrt(math.pi)) * level.rsqrt())
 
 
-def _local_mean(x: Tensor) -> Tensor:
-    """The mean (B, S, bins) over 41 bins around each, fewer at the ends."""
-    return F.avg_pool1d(x, WHITENED_BINS, 1, WHITENED_BINS // 2, count_include_pad=False)
+def _local_sum(x: Tensor) -> Tensor:
+    """The sum (B, S, bins) over 41 bins around each, by doubling: 41 = 32 + 8 + 1."""
+    bins, half = x.shape[-1], WHITENED_BINS // 2
+    sums = {1: F.pad(x, (half, half))}
+    for width in (1, 2, 4, 8, 16):
+        shorter = sums[width]
+        sums[2 * width] = shorter[..., :-width] + shorter[..., width:]
+    return sums[32][..., :bins] + sums[8][..., 32 : 32 + bins] + sums[1][..., 40 : 40 + bins]

@@ -123,14 +123,19 @@ class IstftVocoder(nn.Module):
 
     def overlap_add(self, frames: Tensor) -> Tensor:
         """Weighted overlap-add of (B, S, n_fft) to (B, S * hop), normalised by the windows' sum."""
-        count, size = frames.shape[1], self.config.n_fft
-        total = (count - 1) * self.hop + size
-        shape = {"output_size": (1, total), "kernel_size": (1, size), "stride": (1, self.hop)}
-        samples = F.fold((frames * self.window).transpose(1, 2), **shape)[:, 0, 0]
-        squares = self.window.square()[None, :, None].expand(1, size, count)
-        weight = F.fold(squares, **shape)[0, 0, 0]
-        inner = slice(self.edge, total - self.edge)
-        return samples[:, inner] / weight[inner].clamp(min=1e-3)
+        squares = self.window.square().expand(1, frames.shape[1], -1)
+        weight = self._sum(squares).clamp(min=1e-3)
+        return self._sum(frames * self.window) / weight
+
+    def _sum(self, frames: Tensor) -> Tensor:
+        """The sum (B, S * hop) of overlapping frames (B, S, n_fft), their outer halves left out."""
+        count, parts = frames.shape[1], -(-self.config.n_fft // self.hop)
+        padded = F.pad(frames, (0, parts * self.hop - self.config.n_fft))
+        pieces = padded.unflatten(2, (parts, self.hop))
+        total = pieces.new_zeros(len(pieces), count + parts - 1, self.hop)
+        for part in range(parts):
+            total[:, part : part + count] += pieces[:, :, part]
+        return total.flatten(1)[:, self.edge : self.edge + count * self.hop]
 
 
 def _mel_to_bins(config: IstftVocoderConfig, window: Tensor) -> tuple[Tensor, Tensor]:
