@@ -55,7 +55,8 @@ class BorrowedRecording:
 
     def encoder_log_mels(self) -> Iterator[Tensor]:
         """The log-mel (l, M) of all channels, its unknown bins marked."""
-        return self.features.encoder_log_mels(self._resampled(), marked=True)
+        log_mels = self.features.log_mels(self._resampled())
+        return self.features.encoder_log_mels(log_mels, marked=True)
 
     def _resampled(self) -> Iterator[Tensor]:
         resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)

@@ -34,16 +34,16 @@ class FeatureExtractor:
     ) -> Iterator[Tensor]:
         """The log-mel (C, l, M) of each channel; ``hear`` gets the samples it is made from."""
         limited = self._band_limited(blocks)
-        return MelStream(self.mel).over(_heard(limited, hear) if hear else limited)
+        return MelStream(self.mel).over(passed(limited, hear) if hear else limited)
 
-    def encoder_log_mels(self, blocks: Iterable[Tensor], marked: bool) -> Iterator[Tensor]:
+    def encoder_log_mels(self, log_mels: Iterable[Tensor], marked: bool) -> Iterator[Tensor]:
         """The log-mel (l, M) of all channels, its unknown bins ``marked`` or as they are.
 
         The channels' powers are averaged, so that nothing cancels; where their cutoffs differ, a
         bin is read from those that have it.
         """
         unknown, first, cutoffs = UnknownBins(self.mel), 0, self.analysis.cutoffs
-        for frames in self.log_mels(blocks):
+        for frames in log_mels:
             centres = (torch.arange(first, first + frames.shape[1]) + 0.5) * self.mel.config.hop
             own_hz = [cutoffs.of(channel).at(centres.long()) for channel in range(len(frames))]
             cutoffs_hz = torch.stack(own_hz)  # (C, l)
@@ -62,7 +62,8 @@ class FeatureExtractor:
         yield low_pass.flush()
 
 
-def _heard(blocks: Iterable[Tensor], hear: Callable[[Tensor], None]) -> Iterator[Tensor]:
+def passed(blocks: Iterable[Tensor], listener: Callable[[Tensor], None]) -> Iterator[Tensor]:
+    """Hand blocks on, each to ``listener`` first."""
     for block in blocks:
-        hear(block)
+        listener(block)
         yield block

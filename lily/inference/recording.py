@@ -119,8 +119,7 @@ class RecordingRun:
                 yield from reader.read_context()
                 self.context = reader.context
             yield self._plan()
-            blocks = self._recorded_blocks()
-            for frames in reader.features.log_mels(blocks, self.vocoder.hear):
+            for frames in reader.log_mels(self._recorded.push, self.vocoder.hear):
                 yield from self._cut(frames)
         self._all_read = True
 
@@ -236,12 +235,6 @@ class RecordingRun:
             encoder=any(self.encoders),
             memory=runtime.memory,
         )
-
-    def _recorded_blocks(self) -> Iterator[Tensor]:
-        """The recording's blocks, which are also kept until they are spliced."""
-        for block in self._reader.blocks():
-            self._recorded.push(block)
-            yield block
 
     def _cut(self, frames: Tensor) -> Iterator[Event | ChunkItem | SampleNow]:
         """Append log-mel frames (C, l, M); yields the items of the chunks they complete.

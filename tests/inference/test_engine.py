@@ -18,6 +18,7 @@ from lily.checkpoints.model_folder import save_model_folder
 from lily.config.presets import load_config
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
 from lily.errors import InputError
+from lily.inference import reading
 from lily.inference.analyze import analyze
 from lily.inference.engine import InferenceEngine
 from lily.inference.events import (
@@ -131,6 +132,21 @@ def test_encoder_reads_the_recording_once_and_changes_the_output(engine, context
     off = run(engine, path, tmp_path / "off", cutoff_hz=4000.0, encoder=False)
     assert len(contexts) == 1
     assert not torch.equal(on, off)
+
+
+def test_what_is_kept_between_the_passes_changes_no_bit(engine, tmp_path, monkeypatch):
+    path = write(
+        tmp_path / "a.wav", band_limited(7.0, 6_000.0, channels=2)[:, : 7 * 44_100], 44_100
+    )
+    read, blocks = [], reading.RecordingReader.blocks
+    monkeypatch.setattr(
+        reading.RecordingReader, "blocks", lambda reader: read.append(1) or blocks(reader)
+    )
+    kept = run(engine, path, tmp_path / "kept")
+    assert len(read) == 1  # after the analysis
+    monkeypatch.setattr(reading, "KEPT_BYTES", 0)
+    assert torch.equal(run(engine, path, tmp_path / "read"), kept)
+    assert len(read) == 1 + 2
 
 
 def test_untrained_encoder_changes_no_bit(tmp_path):
