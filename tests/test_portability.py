@@ -53,6 +53,7 @@ print(json.dumps([failed, temp_files.fcntl is None, len(modules)]))
 """
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_posix_only_modules():
     files = [ROOT / "app.py", *sorted((ROOT / "lily").rglob("*.py"))]
     names = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in files]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
+    # `kill`, containers and the schedulers of clusters send SIGTERM: end as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = build_parser()
     options = parser.parse_args(arguments)
     # Read when torch is imported: what an Apple GPU lacks runs on the CPU, with a warning.

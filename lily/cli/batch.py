@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from contextlib import nullcontext
 from typing import Any
@@ -58,8 +57,6 @@ def run_batch(options: argparse.Namespace) -> int:
     from lily.batch.run import run
     from lily.batch.storage import check_reachable
 
-    # The scheduler of a cluster and `kill` send this: end as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     request = Request(
         source=options.source,
         folder=options.output,
