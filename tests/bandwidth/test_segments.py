@@ -136,3 +136,13 @@ def test_highs_that_are_only_quieter_are_no_change_of_bandwidth() -> None:
     kept = low(second, 6_000.0)
     second = kept + 10 ** (-18 / 20) * (second - kept)
     assert len(segments(first, second)) == 1
+
+
+def test_passages_with_quiet_highs_leave_a_wide_segment_wide() -> None:
+    narrow, wide = music(1, 24.0).chunk(2, dim=-1)
+    # Every other second the highs of the wide half are 18 dB down: a gentle fall, but no wall.
+    gain = torch.tensor([1.0, 10 ** (-18 / 20)]).repeat(6).repeat_interleave(RATE)
+    kept = low(wide, 5_000.0)
+    found = segments(low(narrow, 5_000.0), kept + gain * (wide - kept))
+    assert [hz for _, hz in found] == pytest.approx([5_000, 24_000], rel=0.02)
+    assert found[1][0] == pytest.approx(12.0, abs=0.25)
