@@ -30,7 +30,7 @@ from lily.inference.options import UpsampleOptions as Options
 from lily.inference.sample import ChunkSampler
 from lily.model.latent_diffusion import LatentDiffusion
 
-LENGTHS = (0.4, 1.1, 2.7, 0.2, 5.0, 1.9)  # seconds; the tiny preset's chunks have 1.28
+LENGTHS = (0.4, 1.1, 2.7, 0.2, 3.4, 1.9)  # seconds; the tiny preset's chunks have 1.28
 OPTIONS = Options(seed=3, steps=2, cutoff_hz=4000.0)
 
 
