@@ -22,7 +22,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "lily" / "assets").rglob("*.md")),
 ]
-README_LINES = 160  # three screens: what is longer is not read
+README_LINES = 120  # three screens: what is longer is not read
 SCRIPT = re.compile(r"(?:\S*python3? |pytest .*?)((?:benchmarks|docs|tests)/[\w/]+(?:\.py)?)")
 
 
