@@ -57,10 +57,11 @@ class FrameNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, F, T) to the same shape."""
         # Time is innermost: two means over whole rows are ten times as fast as var_mean's columns.
-        x = x - x.flatten(1, 2).mean(1)[:, None, None]
-        variance = x.square().flatten(1, 2).mean(1)[:, None, None]
+        mean = x.flatten(1, 2).mean(1)[:, None, None]
+        power = x.square().flatten(1, 2).mean(1)[:, None, None]
+        variance = (power - mean.square()).clamp(min=0)
         scale = self.weight[:, None, None] * torch.rsqrt(variance + 1e-5)  # (B, C, 1, T)
-        return torch.addcmul(self.bias[:, None, None], x, scale)
+        return torch.addcmul(self.bias[:, None, None] - mean * scale, x, scale)
 
 
 class EncoderLayer(nn.Module):
@@ -263,6 +264,9 @@ class ContextReader:
 
 
 def _masked(x: Tensor, first: int, lengths: Tensor) -> Tensor:
+    """``x`` (B, ..., T), zero outside the real frames; the first is frame ``first``."""
+    if first >= 0 and first + x.shape[-1] <= int(lengths.min()):
+        return x
     places = torch.arange(first, first + x.shape[-1], device=x.device)
     real = (places >= 0) & (places < lengths[:, None])  # (B, T)
     return x * real[:, None, None, :].to(x.dtype)
