@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lily.checkpoints.files import open_safetensors
 from lily.checkpoints.folder_config import WEIGHTS, weights_files, write_config
@@ -33,15 +36,28 @@ def load_model(config: Config, device: torch.device | str = "cpu") -> LatentDiff
     the file and the first missing, unknown or misshapen tensors.
     """
     check_weights(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(ENCODER_SEED)
-        model = LatentDiffusion(**config["model"]["params"])
     tensors = {}
     for path in weights_files(config):
         tensors |= read_tensors(path)  # an adapter's tensors replace its base's
+    complete = any(map(is_of_encoder, tensors))
+    with torch.random.fork_rng(devices=[]), _NotDrawn() if complete else nullcontext():
+        torch.manual_seed(ENCODER_SEED)
+        model = LatentDiffusion(**config["model"]["params"])
     kept = {key: value for key, value in model.state_dict().items() if key not in tensors}
     model.load_state_dict(tensors | kept, strict=True)
     return model.to(device).eval().requires_grad_(False)
+
+
+class _NotDrawn(TorchFunctionMode):
+    """Build layers without drawing their start, where every tensor is loaded afterwards."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def check_weights(config: Config) -> None:

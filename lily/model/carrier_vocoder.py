@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from lily.config.presets import CarrierVocoderConfig
 from lily.dsp.carriers import FEATURES, SAMPLE_RATE, SOURCE_END, Guide
 from lily.model.istft_vocoder import ConvNeXtBlock, IstftVocoder
+from lily.model.layers import start_normal
 
 CARRIERS = 3  # white noise, aligned copy, drawn copy
 START_DB = (0.0, -6.0, -12.0)  # open enough for gradients; the aligned copy is learned first
@@ -51,10 +52,11 @@ class CarrierVocoder(IstftVocoder):
         heads = config.dim + config.side + LAG_FEATURES
         self.gates = nn.Linear(heads, frames * CARRIERS * bands)
         self.shape = nn.Linear(heads, 2 * SHAPE_BANDS)
-        nn.init.normal_(self.gates.weight, std=1e-3)
-        nn.init.normal_(self.shape.weight, std=1e-3)
+        start_normal(self.gates.weight, 1e-3)
+        start_normal(self.shape.weight, 1e-3)
         ratio = EXPONENT_START / EXPONENT_MOST
-        with torch.no_grad():
+        # On the CPU even where parameters are only described: PyTorch's compiler describes sums.
+        with torch.no_grad(), torch.device("cpu"):
             start, slope = torch.tensor([START_DB, START_SLOPES_DB]) * math.log(10) / 20
             self.gates.bias.copy_(start[None, :, None].expand(frames, -1, bands).flatten())
             slopes = slope[None, :, None].expand(frames, -1, bands).flatten()

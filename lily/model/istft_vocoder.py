@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lily.config.presets import IstftVocoderConfig, MelConfig
-from lily.model.layers import in_float32, lower
+from lily.model.layers import in_float32, lower, start_normal
 
 # The log-mel's floor stands for silence: 1.5 times the level it is heard at becomes none.
 SILENCE = math.log(1e-5)
@@ -64,7 +64,7 @@ class IstftVocoder(nn.Module):
         )
         self.norm_out = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, config.frames_per_mel * self.bins * 3)
-        nn.init.normal_(self.head.weight, std=1e-3)  # start as shaped noise
+        start_normal(self.head.weight, 1e-3)  # start as shaped noise
         nn.init.zeros_(self.head.bias)
         # Constants, computed even where parameters are only described (the meta device).
         with torch.device("cpu"), warnings.catch_warnings():

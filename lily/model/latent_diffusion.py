@@ -236,6 +236,7 @@ class _Draw:
 
 def cosine_alphas_cumprod(timesteps: int, offset: float = 8e-3) -> Tensor:
     """Signal power (timesteps,) in float64: Nichol and Dhariwal 2021, equation 17, uncapped."""
-    places = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + offset
-    alphas = torch.cos(places / (1 + offset) * (math.pi / 2)).square()
-    return alphas[1:] / alphas[0]
+    with torch.device("cpu"):  # constants, computed even where parameters are only described
+        places = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + offset
+        alphas = torch.cos(places / (1 + offset) * (math.pi / 2)).square()
+        return alphas[1:] / alphas[0]

@@ -39,13 +39,22 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
+def start_normal(weight: torch.Tensor, std: float) -> None:
+    """Draw a weight's start; one that is only described (the meta device) has no numbers.
+
+    PyTorch would import its compiler to describe them, which takes longer than a short run.
+    """
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=std)
+
+
 def unit_variance(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
     """Start a layer so that inputs of variance 1 leave with variance ``gain`` squared.
 
     PyTorch's own start loses two thirds of the variance. Six such layers from sound to score left
     the encoder's tokens alike and the gradients of keys and queries at 1e-8 of the largest.
     """
-    nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
+    start_normal(layer.weight, gain * layer.in_features**-0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
