@@ -54,6 +54,15 @@ class Guide:
         fields = (self.copies, self.features, self.level, self.cutoff_hz)
         return Guide(*(tensor.to(device) for tensor in fields))
 
+    def frames(self, first: int, stop: int) -> Guide:
+        """The part that belongs to the log-mel frames [first, stop)."""
+        return Guide(
+            self.copies[..., first * MEL_HOP : stop * MEL_HOP],
+            self.features[..., first:stop],
+            self.level[..., 4 * first : 4 * stop],
+            self.cutoff_hz[..., first:stop],
+        )
+
 
 class LowBand:
     """Analysis of a band-limited recording (B, C, n), from which carriers are made.

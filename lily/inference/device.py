@@ -20,6 +20,14 @@ from lily.model.latent_diffusion import LatentDiffusion
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# How torch words it on a CPU and on an Apple GPU; CUDA has an error of its own class.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "not enough memory",
+    "MPS backend out of memory",
+)
+
 
 def choose_device(name: str, offered: tuple[str, ...] = DEVICES) -> torch.device:
     """``auto`` takes a GPU if there is one; raises InputError for a device that is not there.
@@ -86,6 +94,13 @@ def network_mode(device: torch.device, precision: torch.dtype) -> Iterator[None]
     cast = torch.autocast(device.type, precision) if lower else nullcontext()
     with torch.inference_mode(), cast:
         yield
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory does not suffice."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:

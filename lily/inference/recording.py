@@ -325,8 +325,9 @@ class RecordingRun:
             return f"Stopped early: {self.done} of {chunks} chunks are finished."
         if self._reused and not self.options.takes:
             return f"Resumed: {len(self._reused)} of {chunks} chunks are from an earlier run."
-        if self.runtime.sampler.reduced:
-            return self.runtime.sampler.reduced
+        reduced = [self.runtime.sampler.reduced, self.vocoder.reduced]
+        if any(reduced):
+            return " ".join(filter(None, reduced))
         if any(self.encoders) and not self.runtime.model.encoder_is_trained:
             return "This model's global encoder is untrained: on and off give the same samples."
         return ""

@@ -22,17 +22,14 @@ from lily.diffusion.guidance import guided
 from lily.diffusion.noise import POSTERIOR, NoiseField
 from lily.diffusion.samplers import sample
 from lily.errors import OutOfMemory
-from lily.inference.device import network_mode, processor, release_memory
+from lily.inference.device import (
+    is_out_of_memory,
+    network_mode,
+    processor,
+    release_memory,
+)
 from lily.model.attention import LATENT_SECONDS, Conditioning, ContextCache, RowContexts
 from lily.model.latent_diffusion import UNCONDITIONAL, LatentDiffusion
-
-# How torch words it on a CPU and on an Apple GPU; CUDA has an error of its own class.
-OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "can't allocate memory",
-    "not enough memory",
-    "MPS backend out of memory",
-)
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ class ChunkSampler:
                 yield from work(items, places)
                 done = places.stop
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._halve(error)
             # Not inside the handler, whose traceback still holds the tensors.
@@ -233,9 +230,3 @@ def _noise(batch: Sequence[ChunkItem], step: int) -> Tensor:
     """Noise (B, z, L, M') of a step, each item's of its own recording and place."""
     drawn = [item.noise.latent(step, [item.start], item.config.length) for item in batch]
     return torch.cat(drawn)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY)

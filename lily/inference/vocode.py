@@ -22,7 +22,8 @@ from lily.dsp.carriers import HOP as COPY_HOP
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.stereo_image import StereoImage
 from lily.dsp.temporal_shape import TemporalShape
-from lily.inference.device import network_mode
+from lily.errors import OutOfMemory
+from lily.inference.device import is_out_of_memory, network_mode, release_memory
 from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 from lily.inference.reading import RecordingReader
@@ -55,6 +56,7 @@ class StreamingVocoder:
         self.device, self.precision = device, precision
         self._buffer: Tensor | None = None  # frames from HALO before the next block on
         self._low: Tensor | None = None  # band-limited samples from the same place on
+        self._parts = 1  # calls that make a block; doubled when memory runs out
         self._next = 0  # first frame of the next block
         self._frames = 0  # pushed so far
 
@@ -96,19 +98,61 @@ class StreamingVocoder:
         channels = []
         # One per call: the same shape for any recording.
         for row, channel in enumerate(self._buffer[:, :count]):
-            log_mel = channel.T[None].to(self.device)
             place = row % len(signs)
             white = None if noises is None else noises[place : place + 1]
-            guide = [guides[place]] if guides else []
-            with network_mode(self.device, self.precision):
-                made = self.vocoder(log_mel, white, *guide)[0].float().cpu()
+            made = self._vocoded(channel.T[None], white, guides[place] if guides else None)
             channels.append(signs[place] * made)
-        samples = torch.stack(channels)[:, HALO * self.hop : -HALO * self.hop]
+        samples = torch.stack(channels)
         first = self._next * self.hop
         self._buffer = self._buffer[:, VOCODER_FRAMES:]
         self._next += VOCODER_FRAMES
         end = min(self.samples, self._frames * self.hop)
         return samples[:, : max(0, end - first)]
+
+    def _vocoded(self, log_mel: Tensor, white: Tensor | None, guide: Guide | None) -> Tensor:
+        """The samples (n,) of a channel's block from its log-mel (1, M, l), halos included.
+
+        If memory runs out, the block is made in twice as many parts, each with its own halos, and
+        so are those that follow. Raises OutOfMemory if not even a part of HALO frames fits.
+        """
+        while True:
+            try:
+                return self._in_parts(log_mel, white, guide)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if VOCODER_FRAMES // self._parts <= HALO:
+                    raise OutOfMemory(
+                        f"The memory of {self.device} does not hold the vocoder; close other "
+                        "programs, give --precision bf16 or choose a smaller model."
+                    ) from error
+            # Not inside the handler, whose traceback still holds the tensors.
+            self._parts *= 2
+            release_memory(self.device)
+
+    def _in_parts(self, log_mel: Tensor, white: Tensor | None, guide: Guide | None) -> Tensor:
+        length, made = VOCODER_FRAMES // self._parts, []
+        for first in range(0, VOCODER_FRAMES, length):
+            stop = first + length + 2 * HALO
+            inputs = [
+                log_mel[:, :, first:stop].to(self.device),
+                None if white is None else white[:, first * self.hop : stop * self.hop],
+                *([guide.frames(first, stop)] if guide else []),
+            ]
+            with network_mode(self.device, self.precision):
+                samples = self.vocoder(*inputs)[0].float().cpu()
+            made.append(samples[HALO * self.hop : -HALO * self.hop])
+        return torch.cat(made)
+
+    @property
+    def reduced(self) -> str:
+        """What a result should say after memory ran out; empty otherwise."""
+        if self._parts == 1:
+            return ""
+        return (
+            f"Memory ran out in the vocoder, so its blocks were made in {self._parts} parts: "
+            "samples may differ from those of whole blocks in their last bits."
+        )
 
     def _noises(self, count: int) -> Tensor:
         """White noise (C, n) for each channel over ``count`` frames of the next block."""

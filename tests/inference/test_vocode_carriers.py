@@ -10,6 +10,7 @@ from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.filters import band_limit_kernel, filter_whole
 from lily.dsp.stereo_image import StereoImage
+from lily.errors import OutOfMemory
 from lily.inference.vocode import StreamingVocoder
 from lily.model.vocoder import make_vocoder
 
@@ -69,6 +70,43 @@ def test_a_variant_has_the_samples_it_has_alone(vocoder, log_mel):
     low = strokes()
     both = vocoded(vocoder, log_mel, low)
     assert torch.equal(both[1:], vocoded(vocoder, log_mel[1:], low))
+
+
+@pytest.mark.parametrize("fits", [300, 176])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory")]
+)
+def test_when_memory_runs_out_smaller_parts_make_the_same_samples(
+    vocoder, log_mel, monkeypatch, fits, error
+):
+    low, frames = strokes(2), []
+    whole = vocoded(vocoder, log_mel, low)
+    forward = type(vocoder).forward
+
+    def short_of_memory(self, of, *rest):
+        frames.append(of.shape[2])
+        if of.shape[2] > fits:
+            raise error
+        return forward(self, of, *rest)
+
+    monkeypatch.setattr(type(vocoder), "forward", short_of_memory)
+    made = vocoded(vocoder, log_mel, low)
+    assert (made - whole).abs().max() < 5e-5 * whole.abs().max()
+    assert max(frames[-8:]) <= fits < max(frames)  # what follows is not tried in one piece again
+
+
+def test_other_errors_and_too_little_memory_for_the_smallest_part_are_raised(
+    vocoder, log_mel, monkeypatch
+):
+    raised = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("shapes differ")]
+    for error, expected in zip(raised, (OutOfMemory, RuntimeError), strict=True):
+
+        def broken(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(type(vocoder), "forward", broken)
+        with pytest.raises(expected):
+            vocoded(vocoder, log_mel, strokes(2))
 
 
 def test_equal_channels_stay_equal(vocoder, log_mel):
