@@ -35,10 +35,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _temporary_folder() -> Iterator[None]:
     """Temporary files, those of child processes and of killed runs too, go with the test run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("system")))
+    # Not below pytest's folder: Ray's sockets lie in it, and their paths must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="lily-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)  # read TMPDIR again
         yield
 
