@@ -75,24 +75,24 @@ class RecordingRun:
         self._reader = RecordingReader(runtime, path, options)
         self._seed_drawn = seed_drawn
         self._began = time.perf_counter()
-        self._spans: tuple[tuple[float, float], ...] = ()  # of the chunks, in seconds
+        self._chunk_times: tuple[tuple[float, float], ...] = ()  # of the chunks, in seconds
         self._all_read = False
         self._reused: set[int] = set()  # chunks that an earlier run had finished
         self._takes: dict[int, int] = {}  # seeds of chunks that have one of their own
         self._recorded = SampleFifo()  # the recording, until what was generated is spliced onto it
         self._outputs: OutputWriter | None = None
         self._shape: TemporalShape | None = None
-        self._chunks: ChunkStore | None = None
+        self._store: ChunkStore | None = None
 
     @property
     def done(self) -> int:
         """The number of leading chunks that are finished in all variants."""
-        return self.generator.finished if self._spans else 0
+        return self.generator.finished if self._chunk_times else 0
 
     @property
     def complete(self) -> bool:
         """Whether everything is read and every chunk is generated."""
-        return self._all_read and self.done == len(self._spans)
+        return self._all_read and self.done == len(self._chunk_times)
 
     def read(self) -> Iterator[Event | ChunkItem]:
         """Read the recording; yields events, then chunk items, cut while it is read.
@@ -108,7 +108,7 @@ class RecordingRun:
             raise InputError(f"There is nothing to compare. {unchanged}")
         make_folder(self.paths.variants[0].parent)
         if not unchanged:
-            self._find_chunks()
+            self._open_store()
             yield from reader.prepare(self.options.seed or 0)
         yield reader.analysis.event()
         self._outputs = self._open_outputs(generates=not unchanged)
@@ -137,20 +137,20 @@ class RecordingRun:
         if outputs is None or not (self.complete or self.done):
             name = self._reader.path.name
             raise Stopped(f"{name}: the run was stopped before a chunk was finished.")
-        if self._spans:
+        if self._chunk_times:
             for samples in self.vocoder.flush():
                 self._write(samples)
             if self._shape:
                 outputs.write(*self._shape.flush())
             outputs.flush()
         outputs.close()
-        if self._chunks:
-            self._chunks.close(self.complete and not self.options.keep_chunks)
+        if self._store:
+            self._store.close(self.complete and not self.options.keep_chunks)
         results = list(map(self._result, outputs.writers, self.encoders))
         if len(results) == 1:
             yield Finished(results[0])
         else:
-            paths, chunks = self.paths, self._spans[: self.done]
+            paths, chunks = self.paths, self._chunk_times[: self.done]
             files = paths.difference, chunks, paths.recording, paths.low
             yield Compared(ComparisonResult(*results, *files))
 
@@ -158,12 +158,12 @@ class RecordingRun:
         """End the run: incomplete files are removed, finished chunks stay for resuming."""
         if self._outputs:
             self._outputs.discard()
-        if self._chunks:
-            self._chunks.close(complete=False)
+        if self._store:
+            self._store.close(complete=False)
 
     # ---- reading --------------------------------------------------------------------------------
 
-    def _find_chunks(self) -> None:
+    def _open_store(self) -> None:
         """Open the folder of finished chunks; a random seed is replaced by the earlier run's."""
         runtime, options, output = self.runtime, self.options, self.paths.variants[0]
         asked = options.choices(self._seed_drawn)
@@ -176,9 +176,9 @@ class RecordingRun:
             self.context,
         )
         folder = options.chunk_folder or chunk_folder(output)
-        self._chunks = ChunkStore.open(folder, key, options.seed or 0, options.resume)
-        if self._chunks:
-            self.options = replace(options, seed=self._chunks.seed)
+        self._store = ChunkStore.open(folder, key, options.seed or 0, options.resume)
+        if self._store:
+            self.options = replace(options, seed=self._store.seed)
 
     @property
     def _borrowed(self) -> tuple[str, ...]:
@@ -225,9 +225,9 @@ class RecordingRun:
         )
         self._shape = temporal_shape(self.vocoder.vocoder, runtime.settings, options, reader)
         self._outputs.plan(plan.joins, plan.fade_seconds)
-        self._spans = plan.spans(analysis.seconds)
+        self._chunk_times = plan.spans(analysis.seconds)
         return Planned(
-            chunks=self._spans,
+            chunks=self._chunk_times,
             steps=plan.config.steps,
             sampler=plan.config.sampler,
             guidance=plan.config.guidance,
@@ -256,10 +256,10 @@ class RecordingRun:
 
     def _kept(self, chunk: int, shape: tuple[int, ...]) -> list[Tensor]:
         """A chunk of every variant from an earlier run; empty if one is missing."""
-        if self._chunks is None:
+        if self._store is None:
             return []
         take, variants = self._takes.get(chunk), range(len(self.encoders))
-        kept = [self._chunks.load(chunk, n, shape, take) for n in variants]
+        kept = [self._store.load(chunk, n, shape, take) for n in variants]
         return [] if any(log_mels is None for log_mels in kept) else kept
 
     # ---- writing --------------------------------------------------------------------------------
@@ -269,10 +269,10 @@ class RecordingRun:
         blended = []
         for chunk, log_mels in self.generator.blend(variant):
             blended.append(chunk)
-            if self._chunks and chunk not in self._reused:
-                self._chunks.save(chunk, variant, log_mels, self._takes.get(chunk))
+            if self._store and chunk not in self._reused:
+                self._store.save(chunk, variant, log_mels, self._takes.get(chunk))
         if blended:
-            yield ChunksDone(tuple(blended), blended[-1] + 1, len(self._spans), variant)
+            yield ChunksDone(tuple(blended), blended[-1] + 1, len(self._chunk_times), variant)
 
     def _write(self, samples: Tensor) -> Written:
         """Splice generated samples (K * C, n) of the K variants onto the recording, and write."""
@@ -318,7 +318,7 @@ class RecordingRun:
 
     def _message(self) -> str:
         """What the user should know about the result; empty in the ordinary case."""
-        chunks = len(self._spans)
+        chunks = len(self._chunk_times)
         if not chunks:
             return self._reader.analysis.unchanged_reason
         if not self.complete:
