@@ -144,7 +144,7 @@ class KnownShare:
         return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)
 
 
-class ChunkedGenerator:
+class Chunker:
     """Cut a recording's log-mel into items and blend the results, for every variant.
 
     Variants share the recording's log-mel and the noise and differ in their context alone.

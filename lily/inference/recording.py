@@ -35,7 +35,7 @@ from lily.inference.events import (
     UpsampleResult,
     Written,
 )
-from lily.inference.generate import ChunkedGenerator, KnownBand, KnownShare, Plan
+from lily.inference.generate import Chunker, KnownBand, KnownShare, Plan
 from lily.inference.metered_writer import MeteredWriter, run_facts
 from lily.inference.options import UpsampleOptions
 from lily.inference.output import OutputPaths, OutputWriter, make_folder
@@ -51,7 +51,7 @@ from lily.model.global_encoder import GlobalContext
 class RecordingRun:
     """A run of one recording: one variant, or two to compare, with the encoder off and on."""
 
-    generator: ChunkedGenerator  # once it is planned
+    chunker: Chunker  # once it is planned
     vocoder: StreamingVocoder  # of all variants and channels
 
     def __init__(
@@ -87,7 +87,7 @@ class RecordingRun:
     @property
     def done(self) -> int:
         """The number of leading chunks that are finished in all variants."""
-        return self.generator.finished if self._chunk_times else 0
+        return self.chunker.finished if self._chunk_times else 0
 
     @property
     def complete(self) -> bool:
@@ -126,9 +126,9 @@ class RecordingRun:
     def add(self, variant: int, sampled: Sequence[tuple[ChunkItem, Tensor]]) -> Iterator[Event]:
         """Take the log-mels (T, M) that were sampled for items of a variant."""
         for item, log_mel in sampled:
-            self.generator.add(item, variant, log_mel)
+            self.chunker.add(item, variant, log_mel)
         yield from self._blend(variant)
-        for samples in self.vocoder.push(self.generator.take()):
+        for samples in self.vocoder.push(self.chunker.take()):
             yield self._write(samples)
 
     def finish(self) -> Iterator[Event]:
@@ -211,7 +211,7 @@ class RecordingRun:
         contexts = [cache if encoder else None for encoder in self.encoders]
         shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
         self._takes = plan.takes(options.takes, analysis.seconds)
-        self.generator = ChunkedGenerator(plan, known, noise, contexts, *shape, self._takes)
+        self.chunker = Chunker(plan, known, noise, contexts, *shape, self._takes)
         self.vocoder = StreamingVocoder(
             model.first_stage_model.vocoder,
             noise,
@@ -241,17 +241,17 @@ class RecordingRun:
 
         A chunk of an earlier run is reused, without items, once all chunks before it are there.
         """
-        self.generator.append(frames)
-        for chunk, log_mels in self.generator.chunks():
+        self.chunker.append(frames)
+        for chunk, log_mels in self.chunker.chunks():
             kept = self._kept(chunk.index, log_mels.shape)
             if not kept:
-                yield from self.generator.items(chunk, log_mels)
+                yield from self.chunker.items(chunk, log_mels)
                 continue
             if self.done < chunk.index:
                 yield SampleNow()
             self._reused.add(chunk.index)
             for variant, finished in enumerate(kept):
-                self.generator.add_chunk(chunk.index, variant, finished)
+                self.chunker.add_chunk(chunk.index, variant, finished)
                 yield from self.add(variant, ())
 
     def _kept(self, chunk: int, shape: tuple[int, ...]) -> list[Tensor]:
@@ -267,7 +267,7 @@ class RecordingRun:
     def _blend(self, variant: int) -> Iterator[Event]:
         """Cross-fade the complete chunks of a variant, and store them for a later run."""
         blended = []
-        for chunk, log_mels in self.generator.blend(variant):
+        for chunk, log_mels in self.chunker.blend(variant):
             blended.append(chunk)
             if self._store and chunk not in self._reused:
                 self._store.save(chunk, variant, log_mels, self._takes.get(chunk))

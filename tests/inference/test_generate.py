@@ -12,7 +12,7 @@ from lily.config.presets import MelConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.inference.generate import ChunkedGenerator, KnownBand, Plan
+from lily.inference.generate import Chunker, KnownBand, Plan
 from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 
@@ -76,7 +76,7 @@ class Unchanged:
         return generated
 
 
-def generator(frames: int, variants: int = 1, channels: int = 1) -> ChunkedGenerator:
+def generator(frames: int, variants: int = 1, channels: int = 1) -> Chunker:
     preset = InferenceConfig(
         steps=StepsRange(default=2, min=1, max=9),
         guidance=GuidanceRange(default=1.0, min=1.0, max=9.0),
@@ -88,7 +88,7 @@ def generator(frames: int, variants: int = 1, channels: int = 1) -> ChunkedGener
     )
     plan = Plan.of(frames, PROFILES["lily"], preset, OPTIONS, (False,) * variants)
     contexts = [None] * variants
-    return ChunkedGenerator(
+    return Chunker(
         plan, Unchanged(), NoiseField(0, 1, 1), contexts, Cutoffs.constant(4_000.0), channels, 3
     )
 
