@@ -291,7 +291,8 @@ def test_a_run_that_was_stopped_before_a_chunk_is_said_to_be_stopped(handlers, r
     assert ended(handlers.stopped(last))[panel]["phase"] == "stopped"
 
 
-def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
+def leave_after_a_chunk(handlers, recording, engine, page):
+    """Begin a run and close its stream once a chunk is finished; returns the chunk map."""
     engine.pause = 0.12
     try:
         stream = run(handlers, recording)
@@ -301,6 +302,11 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
         stream.close()
     finally:
         engine.pause = 0.0
+    return panel
+
+
+def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording, engine, page):
+    panel = leave_after_a_chunk(handlers, recording, engine, page)
     shown = ended(handlers.stopped(handlers.stop(None)[panel]))
     assert shown[named(page, "player")]["badge"].startswith("stopped early")
     assert shown[panel]["phase"] == "stopped"
@@ -308,15 +314,7 @@ def test_stopping_keeps_what_was_finished_and_shows_it_once(handlers, recording,
 
 
 def test_what_was_stopped_never_covers_the_next_run(handlers, recording, engine, page):
-    engine.pause = 0.12
-    try:
-        stream = run(handlers, recording)
-        panel = named(page, "chunk-map")
-        while not any(-1 in row["cells"] for row in next(stream)[panel].get("rows", [])):
-            pass
-        stream.close()
-    finally:
-        engine.pause = 0.0
+    panel = leave_after_a_chunk(handlers, recording, engine, page)
     list(handlers.arm(str(recording)))
     assert ended(handlers.stopped(None)) == {panel: gr.skip()}
 
