@@ -54,5 +54,5 @@ def run_compare(options: argparse.Namespace) -> int:
         f"{comparison.difference_db:.1f} dB of the generated band."
     )
     for name, of in comparison.distances.items():
-        print(f"{name:>3}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
+        print(f"{name:>5}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
     return 0

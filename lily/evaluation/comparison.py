@@ -33,7 +33,7 @@ class Comparison:
     chunk_db: tuple[float, ...]  # one a chunk
     difference_db: float  # of the whole recording
     pictures: tuple[Path, ...]  # off, on, difference; none where they were not asked for
-    distances: Mapping[str, Distances]  # "off" and "on"
+    distances: Mapping[str, Distances]  # "input" if it was kept, "off" and "on"
     reference: Path | None  # the reference in step with the takes, at 48 kHz
 
     @property
@@ -71,6 +71,9 @@ def examine(
             name: reference.distances(read_audio(take.output), take.cutoff_hz)
             for name, take in (("off", off), ("on", on))
         }
+        if result.recording:
+            recorded = read_audio(result.recording)
+            measured = {"input": reference.distances(recorded, on.cutoff_hz), **measured}
     comparison = Comparison(
         result, chunk_db, difference_db, paths, measured, _written(reference, result)
     )

@@ -1,115 +1,219 @@
 """Estimate how long a run still takes: all passes together, from runs before it and its own pace.
 
-A pass costs compute seconds per second of audio. What runs on this server took is remembered by
-preset; until then the figures of lily-mini on two cores serve. During a run, everything that is
-still to come is scaled by how the finished part compares with its estimate.
+A pass costs compute seconds per second of audio and channel, loading the model costs seconds. What
+runs on this server took is remembered by preset; until then the figures of lily-mini on two cores
+serve. During a run, ``time_left`` scales everything that is still to come by how the part that is
+done compares with its plan, recent parts more than old ones.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-PASSES = ("measuring", "reading", "preparing", "filling", "writing", "drawing")
-# Compute seconds per second of audio; of filling, per evaluation of the U-Net.
-TYPICAL = {"measuring": 0.01, "reading": 0.03, "preparing": 0.02, "filling": 0.1}
-TYPICAL |= {"writing": 0.01, "drawing": 0.02}
+PASSES = ("loading", "measuring", "reading", "preparing", "filling", "drawing")
+# Compute seconds per second of audio and channel; of sampling, per evaluation of the U-Net; of
+# loading, seconds in all. Filling is sampling and vocoding. What matters is their ratio: a slow
+# machine is slow in all of them.
+TYPICAL = {"loading": 1.1, "measuring": 0.04, "reading": 0.036, "preparing": 0.021}
+TYPICAL |= {"sampling": 0.035, "vocoding": 0.1, "drawing": 0.006}
 LEARNING = 0.5  # weight of the newest run
-INERTIA = 1.0  # seconds: passes shorter than this say little about the machine
-TRUSTED = 0.3  # share of a pass from which its own pace counts alone
+INERTIA = 0.5  # seconds of the plan: less than this says little about the machine
+MEMORY = 1.0  # multiple of what is still to come: older parts count less, by 1/e
+FIRST_STEP = 0.1  # share of a pass after which its first news is expected
+
+
+@dataclass(frozen=True)
+class Mark:
+    """At a time in seconds a pass was this far, from 0 to 1."""
+
+    at: float
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """Seconds left as of a mark, seconds to the next one, and how many seconds this rests on."""
+
+    left: float
+    upcoming: float
+    known: float
+
+    def shown(self, since: float) -> float:
+        """Seconds left on show, ``since`` seconds after the mark.
+
+        Counts down to the next mark. Where that is late, all that follows takes longer, in
+        proportion to what the estimate rests on. ``widgets/chunk_map.js`` does the same.
+        """
+        if since <= self.upcoming:
+            return self.left - since
+        late = (since - self.upcoming) / max(self.known, 1.0)
+        return (self.left - self.upcoming) * (1 + late)
+
+
+def time_left(marks: Sequence[Mark], planned: Mapping[str, float]) -> TimeLeft:
+    """Estimate a run as of its last mark.
+
+    ``planned`` is what each pass was expected to take, in seconds. ``marks`` are in order; a pass
+    that a mark skips took no time.
+    """
+    current, share = marks[-1].name, marks[-1].share
+    rest = sum(planned[name] for name in PASSES[PASSES.index(current) + 1 :])
+    own = (1 - share) * planned[current]
+    slowness, known = _slowness(marks, planned, MEMORY * (own + rest))
+    if current == "loading":
+        step, slowness = 1 - share, 1.0
+        if share:  # a download: its own pace alone counts
+            own = (marks[-1].at - marks[0].at) * (1 - share) / share
+    else:
+        shares = [mark.share for mark in marks if mark.name == current]
+        step = max(b - a for a, b in pairwise(shares)) if len(shares) > 1 else FIRST_STEP
+        own *= slowness
+    upcoming = own * min(1.0, step / (1 - share)) if share < 1 else 0.0
+    return TimeLeft(own + slowness * rest, upcoming, known + upcoming)
+
+
+def _slowness(
+    marks: Sequence[Mark], planned: Mapping[str, float], memory: float
+) -> tuple[float, float]:
+    """What the run took so far as a multiple of its plan, and the seconds that counted.
+
+    The last ``memory`` seconds count most: seconds of the plan, not of the clock, so that a slow
+    machine is not forgotten sooner. A download counts for nothing.
+    """
+    took, foreseen, age = INERTIA, INERTIA, 0.0
+    downloads = any(mark.name == "loading" and mark.share > 0 for mark in marks)
+    for before, after in reversed(list(pairwise(marks))):
+        if downloads and before.name == "loading":
+            break
+        share = after.share if after.name == before.name else 1.0
+        plan = (share - before.share) * planned[before.name]
+        weight = math.exp(-age / (memory + INERTIA))
+        took += weight * (after.at - before.at)
+        foreseen += weight * plan
+        age += plan
+    return took / foreseen, took
 
 
 class Pace:
     """What passes have cost on this server; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._rates: dict[tuple[str, str, int], float] = {}
+        self._rates: dict[tuple[str, str, float], float] = {}
         self._lock = threading.Lock()
 
-    def learn(self, preset: str, name: str, work: int, rate: float) -> None:
-        """Remember that a pass took ``rate`` seconds per second of audio."""
+    def learn(self, preset: str, name: str, typical: float, rate: float) -> None:
+        """Remember that a pass cost ``rate`` where ``typical`` is usual, in TYPICAL's units."""
         with self._lock:
-            before = self._rates.get((preset, name, work), rate)
-            self._rates[preset, name, work] = before + LEARNING * (rate - before)
+            before = self._rates.get((preset, name, typical), rate)
+            self._rates[preset, name, typical] = before + LEARNING * (rate - before)
 
-    def rate(self, preset: str, name: str, work: int) -> float:
-        """Seconds per second of audio that a pass will cost; ``work`` scales an unknown one."""
+    def rate(self, preset: str, name: str, typical: float) -> float:
+        """What a pass will cost where ``typical`` is usual, which scales what is unknown."""
         with self._lock:
             known = {w: r for (p, n, w), r in self._rates.items() if (p, n) == (preset, name)}
-        if work in known:
-            return known[work]
-        if known:
-            nearest = min(known, key=lambda other: abs(other - work))
-            return known[nearest] * work / nearest
-        return TYPICAL[name] * work
+        if not known:
+            return typical
+        nearest = min(known, key=lambda other: abs(other - typical))
+        return known[nearest] * typical / nearest
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run will have to do: seconds of audio, and evaluations of the U-Net for each chunk."""
+    """What a run will have to do: seconds of audio, and evaluations of the U-Net for each chunk.
+
+    ``batch_seconds`` is the audio that a batch of chunks advances by: short ones are padded.
+    """
 
     preset: str
     seconds: float
-    evaluations: int
+    evaluations: int  # of one variant
     encoder: bool = True
+    channels: int = 1
+    batch_seconds: float = 0.0
+    loads: bool = False  # the model is not in memory yet
+    variants: int = 1
 
-    def work(self, name: str) -> int:
-        """The multiples of a pass's rate that this run costs."""
+    @property
+    def sampling(self) -> float:
+        """Typical seconds that the sampler takes."""
+        seconds = self.seconds * self.channels
+        if self.batch_seconds:
+            seconds = math.ceil(seconds / self.batch_seconds) * self.batch_seconds
+        return TYPICAL["sampling"] * self.evaluations * self.variants * seconds
+
+    @property
+    def vocoding(self) -> float:
+        """Typical seconds that the vocoder takes."""
+        return TYPICAL["vocoding"] * self.variants * self.seconds * self.channels
+
+    def filled(self, sampled: float, written: float) -> float:
+        """The share of filling that is done, from the shares sampled and written."""
+        done = sampled * self.sampling + written * self.vocoding
+        return done / max(self.sampling + self.vocoding, 1e-9)
+
+    def typical(self, name: str) -> float:
+        """Seconds that a pass takes where nothing is known of this server; 0 if it is left out."""
         if name == "filling":
-            return self.evaluations
-        return int(self.encoder) if name == "reading" else 1
+            return self.sampling + self.vocoding
+        if name == "loading":
+            return TYPICAL["loading"] * self.loads
+        if name == "reading" and not self.encoder:
+            return 0.0
+        return TYPICAL[name] * self.seconds * self.channels
 
 
 @dataclass
 class Estimate:
-    """The passes of one run: feed it ``enter`` and ``advance``, ask for ``remaining``."""
+    """The passes of one run: feed it ``enter``, ask for ``time_left``."""
 
     pace: Pace
     load: Workload
     clock: Callable[[], float] = time.monotonic
-    _current: int = -1
-    _since: float = 0.0
-    _share: float = 0.0
-    _took: dict[str, float] = field(default_factory=dict)
+    _marks: list[Mark] = field(default_factory=list)
 
     def enter(self, name: str, share: float = 0.0) -> None:
         """A pass begins, or is this far; passes only follow each other in order."""
-        index, now = PASSES.index(name), self.clock()
-        if index > self._current:
-            if self._current >= 0:
-                self._took[PASSES[self._current]] = now - self._since
-            self._current, self._since, self._share = index, now, 0.0
-        if index == self._current:
-            self._share = max(self._share, min(share, 1.0))
+        last = self._marks[-1] if self._marks else Mark(0.0, "", 0.0)
+        later = PASSES.index(name) > (PASSES.index(last.name) if last.name else -1)
+        if later or (name == last.name and min(share, 1.0) > last.share):
+            self._marks.append(Mark(self.clock(), name, min(share, 1.0)))
 
     def planned(self, name: str) -> float:
         """Seconds that a pass was expected to take."""
-        work = self.load.work(name)
-        return self.pace.rate(self.load.preset, name, work) * self.load.seconds if work else 0.0
+        typical, amount = self.load.typical(name), self._amount(name)
+        return self.pace.rate(self.load.preset, name, typical / amount) * amount if typical else 0.0
 
-    def remaining(self) -> float | None:
-        """Seconds to the end of the run; None before its first pass."""
-        if self._current < 0:
+    def _amount(self, name: str) -> float:
+        """What a pass's cost is proportional to: seconds of audio over all channels, or 1."""
+        return 1.0 if name == "loading" else max(self.load.seconds * self.load.channels, 1e-9)
+
+    def time_left(self) -> TimeLeft | None:
+        """As of now; None before the first pass."""
+        if not self._marks:
             return None
-        name, spent = PASSES[self._current], self.clock() - self._since
-        expected = self.planned(name)
-        done = sum(self._took.values()) + spent
-        foreseen = sum(map(self.planned, self._took)) + self._share * expected
-        scale = (done + INERTIA) / (foreseen + INERTIA) if self._share or self._took else 1.0
-        left = max(scale * expected - spent, 0.1 * expected)
-        if self._share > 0:
-            own = spent * (1 - self._share) / self._share
-            trust = min(1.0, self._share / TRUSTED)
-            left = trust * own + (1 - trust) * left
-        return left + scale * sum(map(self.planned, PASSES[self._current + 1 :]))
+        as_of = time_left(self._marks, {name: self.planned(name) for name in PASSES})
+        since = self.clock() - self._marks[-1].at
+        left, upcoming = as_of.shown(since), max(0.0, as_of.upcoming - since)
+        return TimeLeft(max(0.0, left), upcoming, as_of.known + max(0.0, since - as_of.upcoming))
 
     def finish(self) -> None:
         """The run is complete: remember what its passes took."""
-        if self._current < 0 or self.load.seconds <= 0:
+        if not self._marks or self.load.seconds <= 0:
             return
-        self._took[PASSES[self._current]] = self.clock() - self._since
-        for name, seconds in self._took.items():
-            if work := self.load.work(name):
-                self.pace.learn(self.load.preset, name, work, seconds / self.load.seconds)
+        starts = [mark for i, mark in enumerate(self._marks) if _begins(self._marks, i)]
+        ends = [*(mark.at for mark in starts[1:]), self.clock()]
+        for mark, end in zip(starts, ends, strict=True):
+            if typical := self.load.typical(mark.name):
+                amount = self._amount(mark.name)
+                rate = (end - mark.at) / amount
+                self.pace.learn(self.load.preset, mark.name, typical / amount, rate)
+
+
+def _begins(marks: Sequence[Mark], index: int) -> bool:
+    return index == 0 or marks[index - 1].name != marks[index].name

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from lily.ui.about import about
 from lily.ui.answer import Answer, player
 from lily.ui.archive import Archive
 from lily.ui.cache import Cache
@@ -28,7 +29,6 @@ from lily.ui.uploads import uploads_only
 
 TITLE = "Lily"
 LEAD = "Gives a recording its missing highs. What was there stays; what is new is generated."
-ABOUT = (Path(__file__).parent / "widgets" / "about.md").read_text(encoding="utf-8")
 NEVER = 10 * 365 * 86_400  # seconds
 AT_ONCE: dict[str, Any] = {
     "concurrency_limit": None,  # never waits; yet queued, or its error would have no words
@@ -68,7 +68,7 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
                         for key, name in NAMES.items()
                     ]
                 right = Answer(left.progress, player(mixes, example(next(iter(NAMES)))), mixes)
-        gr.Markdown(ABOUT, elem_id="about")
+        gr.Markdown(about(settings.space, settings.model), elem_id="about")
         pace = Pace()
         handlers = Handlers(shelf, settings, cache, left, right, pace)
         for button, key in buttons:

@@ -23,10 +23,12 @@ from lily.inference.events import (
     Reading,
     Sampling,
     UpsampleResult,
+    Written,
 )
 from lily.ui.estimate import PASSES, Estimate
 
 Clock = Callable[[], float]
+LARGE_DOWNLOAD = 100_000_000  # bytes: the files beside the weights say nothing of the time left
 WAITING, DONE = 0, -1  # anything above 0 is a finished sampler step
 
 
@@ -61,6 +63,8 @@ class Progress:
         self._job = job  # by which a browser may ask for the rest of the run
         self._started = clock()
         self._estimate: Estimate | None = None
+        self._batch = 1  # chunks that are sampled together
+        self._written = 0.0  # share of the output
         self._bar = 0.0  # never goes back
         self._times: list[tuple[float, float]] = []
         self._phase, self._text = "waiting", "Waiting for a free place"
@@ -79,7 +83,7 @@ class Progress:
         self._phase, self._text = phase, text
         self._fraction = share if phase == "loading" else None
         if self._estimate and phase in PASSES:
-            self._estimate.enter(phase, share or 0.0)
+            self._estimate.enter(phase, 0.0 if phase == "loading" else share or 0.0)
 
     def load(self, event: LoadEvent) -> None:
         """Take in one event of a model that is being loaded."""
@@ -87,6 +91,8 @@ class Progress:
             case Downloading(file=file, done=done, total=total):
                 share = done / total if total else None
                 self.say("loading", f"Downloading {file}: {_size(done, total)}", share)
+                if self._estimate and share and total and total >= LARGE_DOWNLOAD:
+                    self._estimate.enter("loading", share)
             case Preparing(text=text) | Notice(text=text):
                 self.say("loading", text)
 
@@ -113,6 +119,7 @@ class Progress:
                 self._say_filling(0)
             case Sampling(chunks=chunks, step=step, variant=variant):
                 row = self._rows[variant]
+                self._batch = max(self._batch, len(chunks))
                 for index in chunks:
                     # The channels of one chunk may take turns: its cell shows the furthest.
                     if row.cells[index] != DONE:
@@ -124,6 +131,9 @@ class Progress:
                 for index in chunks:
                     row.cells[index] = DONE
                 self._say_filling(variant)
+            case Written(seconds=seconds) if self._estimate:
+                self._written = seconds / max(self._estimate.load.seconds, 1e-9)
+                self._advance_filling()
             case Finished(result=result):
                 self._end(result)
             case Compared(result=result):
@@ -138,13 +148,18 @@ class Progress:
         self.say("done" if result.complete else "stopped", result.message or "Done")
 
     def value(self) -> dict[str, Any]:
-        """The panel as JSON: phase, text, fraction, elapsed and remaining seconds, times, rows."""
+        """The panel as JSON: phase, text, fraction, times, rows; elapsed and remaining seconds.
+
+        ``next`` and ``known`` are seconds: see ``estimate.TimeLeft``.
+        """
         running = self._phase not in {"idle", "done", "stopped", "error"}
         elapsed = self._clock() - self._started
-        remaining = self._remaining() if running else None
-        if remaining is not None:
+        left = self._estimate.time_left() if running and self._estimate else None
+        remaining = left.left if left else None
+        downloading = running and self._fraction is not None  # the bar is the file's
+        if remaining is not None and not downloading:
             self._bar = max(self._bar, min(0.99, elapsed / max(elapsed + remaining, 1e-6)))
-        known = remaining is not None or not running
+        known = (remaining is not None or not running) and not downloading
         return {
             "phase": self._phase,
             "recording": self._recording,
@@ -153,6 +168,8 @@ class Progress:
             "fraction": (1.0 if self._phase == "done" else self._bar) if known else self._fraction,
             "elapsed": round(elapsed, 1),
             "remaining": None if remaining is None else round(remaining, 1),
+            "next": round(left.upcoming, 1) if left else 0.0,
+            "known": round(left.known, 1) if left else 0.0,
             "running": running,
             "times": self._times,
             "rows": [
@@ -163,12 +180,10 @@ class Progress:
         }
 
     def _say_filling(self, variant: int) -> None:
+        self._advance_filling()
         row = self._rows[variant]
         total, done = len(row.cells), row.cells.count(DONE)
         busy = [(i, c) for i, c in enumerate(row.cells) if c > 0]
-        found = sum(r.found for r in self._rows)
-        cells = sum(len(r.cells) for r in self._rows) - found
-        share = (sum(r.work for r in self._rows) - found) / max(1, cells)
         if total and all(cell == DONE for r in self._rows for cell in r.cells):
             self.say("writing", "Writing the file and checking it")
             return
@@ -178,11 +193,19 @@ class Progress:
             text += f"; {_span(busy)} at step {max(c for _, c in busy)} of {row.steps}"
         if self._memory is not None:
             text += f"; tensors take up to {self._memory / 2**30:.1f} GiB"
-        self.say("filling", text, share)
+        self.say("filling", text)
 
-    def _remaining(self) -> float | None:
-        """Seconds to the end of the run, all passes together, once its first one has begun."""
-        return self._estimate.remaining() if self._estimate else None
+    def _advance_filling(self) -> None:
+        """Have the estimate know how much is sampled and written."""
+        if not self._estimate:
+            return
+        found = sum(r.found for r in self._rows)
+        # A batch takes as long when the last chunks do not fill it.
+        batches = sum(-(-(len(r.cells) - r.found) // self._batch) for r in self._rows)
+        sampled = (sum(r.work for r in self._rows) - found) / max(1, batches * self._batch)
+        if all(cell == DONE for r in self._rows for cell in r.cells):
+            sampled = 1.0
+        self._estimate.enter("filling", self._estimate.load.filled(sampled, self._written))
 
 
 def _span(busy: list[tuple[int, int]]) -> str:

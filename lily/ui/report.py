@@ -110,14 +110,30 @@ def _speed(real_time_factor: float) -> str:
 def scores(comparison: Comparison) -> dict[str, Any]:
     """The table of distances to the reference; no rows without one."""
     columns = ["", "LSD", "LSD-HF", "LSD-LF"]
+    names = {"input": "Before", "off": "Encoder off", "on": "Encoder on"}
     rows = [
-        [f"Encoder {name}", f"{of.lsd:.3f}", f"{of.lsd_hf:.3f}", f"{of.lsd_lf:.3f}"]
+        [names[name], f"{of.lsd:.3f}", f"{of.lsd_hf:.3f}", f"{of.lsd_lf:.3f}"]
         for name, of in comparison.distances.items()
     ]
     caption = (
         "Log-spectral distance to the reference: whole, above and below the cutoff; less is closer."
     )
+    if closest := _closest(comparison):
+        caption = f"{closest} {caption}"
     return {"caption": caption, "columns": columns, "rows": rows}
+
+
+def _closest(comparison: Comparison) -> str:
+    """Which of before, off and on has the highs nearest to the reference's, in a sentence."""
+    far = {name: of.lsd_hf for name, of in comparison.distances.items()}
+    if "input" not in far:
+        return ""
+    best, better = min(far, key=far.__getitem__), "on" if far["on"] < far["off"] else "off"
+    if best == "input":
+        return "By this measure neither result is closer to the reference than the recording."
+    both = far["off"] < far["input"] and far["on"] < far["input"]
+    which = "Both results are" if both else f"The result with the encoder {better} is"
+    return f"{which} closer to the reference than the recording; the encoder {better} is closest."
 
 
 def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:

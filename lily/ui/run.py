@@ -43,6 +43,7 @@ from lily.ui.view import Heard, listenable
 log = logging.getLogger(__name__)
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
+LATENT_SECONDS = 0.08  # of a latent frame, in which presets count chunks
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
 TAKE_LABELS = ("encoder off", "encoder on")
 
@@ -141,9 +142,9 @@ class Run:
                 self.progress.say("measuring", "Aligning the reference")
                 yield self._snapshot()
                 self._reference = align(self._request.reference, self._request.recording)
+            self._expect()
             engine = yield from self._load()
             self._preset = self._shelf.loaded or self._preset
-            self._expect()
             yield from self._fill(engine, folder)
             if self._complete and self._job and not self._request.takes:
                 # For other takes; the same request again is a new run, with a seed of its own.
@@ -198,12 +199,20 @@ class Run:
     def _expect(self) -> None:
         """Tell the time left from now on, if the file says how long it is."""
         bounds, asked = self._shelf.bounds(self._preset), self._request
-        seconds = probe(asked.recording).seconds
-        if seconds is None:
+        info = probe(asked.recording)
+        if info.seconds is None:
             return
         guided = (bounds.guidance.default if asked.guidance is None else asked.guidance) > 1
-        evaluations = (asked.steps or bounds.steps.default) * (1 + guided) * (1 + asked.compares)
-        load = Workload(self._preset, seconds, evaluations, self._options.encoder)
+        load = Workload(
+            self._preset,
+            info.seconds,
+            (asked.steps or bounds.steps.default) * (1 + guided),
+            self._options.encoder,
+            info.channels,
+            bounds.batch * (bounds.chunk - bounds.overlap) * LATENT_SECONDS,
+            loads=not self._shelf.ready(self._preset),
+            variants=1 + asked.compares,
+        )
         self.progress.expect(Estimate(self._pace, load, self._clock))
 
     def rest(self) -> Snapshot:

@@ -23,12 +23,13 @@ class Settings:
     cache_mb: int = 20_000  # all of them; comparing an hour of stereo makes 6,300 MB
     queue_places: int = 40  # visitors who may wait; the next one sees that the page is full
     model: str = BUNDLED  # the default model: a preset, a model folder or a Hub id
+    space: str = ""  # the Hugging Face Space that this is, as OWNER/NAME
     server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
     port: int | None = None  # None: the first free one from 7860
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read LILY_MODEL, the limits (LILY_ and a field's name), PORT and GRADIO_SERVER_NAME.
+        """Read LILY_MODEL, the limits (LILY_ and a field's name), addresses and SPACE_ID.
 
         Raises ConfigError.
         """
@@ -41,6 +42,7 @@ class Settings:
             cache_mb=_whole(environment, "LILY_CACHE_MB", cls.cache_mb),
             queue_places=_whole(environment, "LILY_QUEUE_PLACES", cls.queue_places),
             model=environment.get("LILY_MODEL", "").strip() or cls.model,
+            space=environment.get("SPACE_ID", "").strip(),
             server_name=environment.get("GRADIO_SERVER_NAME") or None,
             port=_port(port) if port else None,
         )

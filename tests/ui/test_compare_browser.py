@@ -214,6 +214,7 @@ def test_a_reference_is_a_fourth_source_with_distances(visit, tmp_path):
     page.keyboard.press("4")
     page.click("#player .figures summary")
     table = page.inner_text("#player .scores")
+    assert re.search(r"Before\s+\d", table) and "the reference than the recording" in table
     assert re.search(r"Encoder off\s+\d\.\d+\s+\d\.\d+\s+\d\.\d+", table)
     assert page.locator("#player .pair option").count() == 4
 

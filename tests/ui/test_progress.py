@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from test_report import result
 
+from lily.checkpoints.events import Downloading
 from lily.inference.events import (
     Analyzed,
     ChunksDone,
@@ -16,8 +17,9 @@ from lily.inference.events import (
     Planned,
     Reading,
     Sampling,
+    Written,
 )
-from lily.ui.estimate import TYPICAL, Estimate, Pace, Workload
+from lily.ui.estimate import PASSES, Estimate, Pace, Workload
 from lily.ui.progress import DONE, Progress, clock_time, idle
 
 THREE = Planned(((0.0, 5.12), (4.48, 9.6), (8.96, 14.08)), 4, "ddim", 1.0, 7, True)
@@ -62,7 +64,7 @@ def test_two_rows_share_a_plan_and_each_moves_with_its_take():
 
 def expecting(progress: Progress, clock: Clock, seconds: float = 14.0, runs: int = 1) -> None:
     """Give a run an estimate that knows nothing yet."""
-    progress.expect(Estimate(Pace(), Workload("small", seconds, 4 * runs), clock))
+    progress.expect(Estimate(Pace(), Workload("small", seconds, 4, variants=runs), clock))
 
 
 def test_the_time_left_is_told_from_the_first_pass_and_covers_all_that_follow():
@@ -71,8 +73,8 @@ def test_the_time_left_is_told_from_the_first_pass_and_covers_all_that_follow():
     assert progress.value()["remaining"] is None
     expecting(progress, clock)
     progress.tell(Reading(1.0))
-    work = {"measuring": 1, "reading": 1, "filling": 4, "writing": 1, "drawing": 1}
-    expected = 14.0 * sum(TYPICAL[name] * times for name, times in work.items())
+    load = Workload("small", 14.0, 4)
+    expected = sum(map(load.typical, PASSES))
     assert progress.value()["remaining"] == pytest.approx(expected, rel=0.1)
 
 
@@ -81,9 +83,11 @@ def test_while_filling_the_time_left_follows_the_pace_of_both_rows():
     progress = Progress(["encoder off", "encoder on"], clock)
     expecting(progress, clock, runs=2)
     progress.tell(THREE)
-    clock.now = 100.0
+    clock.now = 60.0
     progress.tell(Sampling((0, 1, 2), 4, 4))
     progress.tell(ChunksDone((0, 1, 2), 3, 3))
+    clock.now = 100.0
+    progress.tell(Written(7.0, (), ()))
     assert progress.value()["remaining"] == pytest.approx(100.0, rel=0.3)
 
 
@@ -94,9 +98,38 @@ def test_chunks_of_an_earlier_run_are_done_and_say_nothing_of_the_pace():
     progress.tell(THREE)
     progress.tell(ChunksDone((0,), 1, 3))
     assert progress.value()["rows"][0]["cells"] == [DONE, 0, 0]
-    clock.now = 100.0
+    clock.now = 60.0
     progress.tell(Sampling((1,), 4, 4))
+    clock.now = 100.0
+    progress.tell(Written(7.0, (), ()))
     assert progress.value()["remaining"] == pytest.approx(100.0, rel=0.3)
+
+
+def test_a_batch_that_is_not_full_takes_as_long_as_one_that_is():
+    clock = Clock()
+    progress = Progress(["encoder on"], clock)
+    expecting(progress, clock)
+    progress.tell(replace(THREE, steps=1))
+    clock.now = 60.0
+    progress.tell(Sampling((0, 1), 1, 1))
+    progress.tell(ChunksDone((0, 1), 2, 3))
+    clock.now = 100.0
+    progress.tell(Written(7.0, (), ()))
+    assert progress.value()["remaining"] == pytest.approx(100.0, rel=0.3)
+
+
+def test_a_large_download_says_how_long_it_takes():
+    clock = Clock()
+    progress = Progress(["encoder on"], clock)
+    load = Workload("small", 14.0, 4, loads=True)
+    progress.expect(Estimate(Pace(), load, clock))
+    progress.load(Downloading("config.json", 900, 900))
+    clock.now = 100.0
+    progress.load(Downloading("model.safetensors", 10**9, 2 * 10**9))
+    assert progress.value()["remaining"] == pytest.approx(100.0, rel=0.2)
+    clock.now = 200.0
+    progress.tell(Reading(1.0))
+    assert progress.value()["remaining"] < 50.0  # a slow line is no slow machine
 
 
 def test_the_bar_never_goes_back_and_is_full_at_the_end():

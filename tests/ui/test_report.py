@@ -11,8 +11,10 @@ import pytest
 
 from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import Check
+from lily.evaluation.comparison import Comparison
+from lily.evaluation.metrics import Distances
 from lily.inference.events import UpsampleResult
-from lily.ui.report import command, facts, figures, segments_of, summary
+from lily.ui.report import command, facts, figures, scores, segments_of, summary
 from lily.ui.request import Request
 
 
@@ -140,3 +142,19 @@ def test_what_the_encoder_expects_is_among_the_facts():
     expected = "Expects the highs to end near 16 kHz, of average brightness."
     assert ("The encoder", expected) in facts(replace(result(), expectation=expected))
     assert "The encoder" not in dict(facts(result()))
+
+
+@pytest.mark.parametrize(
+    ("before", "off", "on", "sentence"),
+    [
+        (3.0, 2.0, 1.0, "Both results are closer to the reference than the recording"),
+        (3.0, 2.0, 4.0, "The result with the encoder off is closer"),
+        (1.0, 2.0, 3.0, "neither result is closer"),
+    ],
+)
+def test_a_sentence_reads_the_distances(before, off, on, sentence):
+    far = {"input": before, "off": off, "on": on}
+    of = {name: Distances(hf, hf, 0.0, 0.0, None, None, 9, 0, 0) for name, hf in far.items()}
+    table = scores(Comparison(None, (), 0.0, (), of, None))
+    assert sentence in table["caption"]
+    assert [row[0] for row in table["rows"]] == ["Before", "Encoder off", "Encoder on"]

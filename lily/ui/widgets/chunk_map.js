@@ -21,6 +21,13 @@ function clock(seconds) {
   return hours ? `${hours}:${tail}` : tail;
 }
 
+// As lily/ui/estimate.py's TimeLeft.shown(): counts down to the next sign of life; where that is
+// late, all that follows takes longer.
+function secondsLeft({ remaining, next, known }, since) {
+  if (since <= next) return remaining - since;
+  return (remaining - next) * (1 + (since - next) / Math.max(known, 1));
+}
+
 function drawClock() {
   const value = props.value;
   if (!value || value.phase === "idle") {
@@ -30,7 +37,7 @@ function drawClock() {
   const since = value.running ? (performance.now() - received) / 1000 : 0;
   const left = value.running && typeof value.remaining === "number";
   const elapsed = clock(value.elapsed + since);
-  find("clock").textContent = left ? `about ${clock(Math.max(1, value.remaining - since))} left`
+  find("clock").textContent = left ? `about ${clock(Math.max(1, secondsLeft(value, since)))} left`
     : `${elapsed}${value.running ? " so far" : ""}`;
 }
 

@@ -147,7 +147,11 @@ async function pack() {
   }
 }
 
-// Several files given to the recording's own field, which would take the first alone.
+// Gradio's own field would take the first of several files alone, and answer a file that does not
+// call itself audio with a list of types; the server tries to decode it, and says so in a sentence.
+const ours = (files) => files.length > 1
+  || (files.length === 1 && !files[0].type.startsWith("audio/"));
+
 function catchFiles(event) {
   if (!element.isConnected) {
     ["drop", "change"].forEach((name) => document.removeEventListener(name, catchFiles, true));
@@ -155,7 +159,7 @@ function catchFiles(event) {
   }
   if (!event.target.closest?.("#recording")) return;
   const files = event.type === "drop" ? event.dataTransfer?.files : event.target.files;
-  if (!files || files.length < 2) return;
+  if (!files || !ours(files)) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   take(files);
