@@ -23,6 +23,7 @@ TYPICAL = {"loading": 1.1, "measuring": 0.04, "reading": 0.036, "preparing": 0.0
 TYPICAL |= {"sampling": 0.035, "vocoding": 0.1, "drawing": 0.006}
 LEARNING = 0.5  # weight of the newest run
 INERTIA = 0.5  # seconds of the plan: less than this says little about the machine
+ELSEWHERE = 0.4  # weight of other passes: load slows decoding and networks differently
 MEMORY = 1.0  # multiple of what is still to come: older parts count less, by 1/e
 FIRST_STEP = 0.1  # share of a pass after which its first news is expected
 
@@ -94,6 +95,7 @@ def _slowness(
         share = after.share if after.name == before.name else 1.0
         plan = (share - before.share) * planned[before.name]
         weight = math.exp(-age / (memory + INERTIA))
+        weight *= 1.0 if before.name == marks[-1].name else ELSEWHERE
         took += weight * (after.at - before.at)
         foreseen += weight * plan
         age += plan
