@@ -119,6 +119,7 @@ def _rounds(facts: dict[str, Any]) -> Iterator[str]:
         )
         for stage, seconds in row["stages"].items():
             yield f"  {stage:12} {seconds:9.3f} s {row['shares'][stage]:7.1%}"
+        yield f"  outside the networks (measure, read, rest): {row['outside_networks']:.1%}"
 
 
 def _encoder(facts: dict[str, Any]) -> Iterator[str]:

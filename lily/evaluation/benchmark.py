@@ -37,6 +37,8 @@ SAMPLE_RATE = 48_000
 SEED = 0
 MEBIBYTE = 2**20
 Row = tuple[str, dict[str, Any]]  # (what was measured, its figures)
+# Stages without a network; ``read`` has the encoder's, so their share is an upper bound.
+OUTSIDE = ("measure", "read", "rest")
 PASSING = ("round", "growth_run")  # rows that a later one sums up
 
 
@@ -197,6 +199,7 @@ def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "evaluated_rows": rows[0]["evaluated_rows"],
         "stages": {name: round(value, 4) for name, value in stages.items()},
         "shares": {name: round(value / seconds, 4) for name, value in stages.items()},
+        "outside_networks": round(sum(stages[name] for name in OUTSIDE) / seconds, 4),
     }
 
 

@@ -38,6 +38,8 @@ def test_stages_add_up_and_evaluations_are_counted():
     for row in facts["rounds"].values():
         assert sum(row["stages"].values()) == pytest.approx(row["seconds"], abs=0.01)
         assert sum(row["shares"].values()) == pytest.approx(1, abs=0.01)
+        outside = sum(row["shares"][stage] for stage in ("measure", "read", "rest"))
+        assert row["outside_networks"] == pytest.approx(outside, abs=1e-3)
         assert row["chunks"] == 2
         # Two chunks fit one batch, and guidance doubles its rows.
         assert row["evaluations"] == 2
