@@ -15,8 +15,8 @@ A segment is narrow only if both sides prove it:
    that holds both sides counts as wide, so that real highs are never taken for missing. Frames then
    locate the boundary within that interval (`lily/bandwidth/boundaries.py`).
 
-Where nothing but steady noise lies above an edge (`lily/bandwidth/noise.py`), a fall of 8 dB into
-that noise is narrow, and half of the proof suffices for the wide side.
+Where nothing but steady noise lies above an edge (`lily/bandwidth/noise.py`), a fall of 6 dB into
+that noise is narrow, what exceeds it above the edge is wide, and half of the proof suffices.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lily.bandwidth.cutoff import GRID, LOWEST_DB, Cutoff, find_fall, place_of
 from lily.bandwidth.intervals import decibels
@@ -47,8 +48,11 @@ LOUDER_THAN_NOISE_DB = 2.0  # the same where that is steady noise
 LONGEST_CLICK = 2  # wide intervals that do not split a narrow segment
 MIN_INTERVALS = 24  # of a narrow segment: 6 s
 MIN_PROOF = 12  # intervals that must prove a segment: 3 s
+SHOWN = 0.5  # share of a segment's intervals that windows showing its edge must hold
 MIXED = 0.25  # largest share of narrow intervals on the wide side
-NOISY_DB = 8.0  # as NARROW_DB, where steady noise lies above the edge
+NOISY_DB = 6.0  # an interval that exceeds the steady noise above an edge by this is narrow
+NOISE_BAND = 4  # grid steps over which what exceeds steady noise is averaged
+NOISE_BESIDE = 10  # grid steps above an edge, in which the noise is compared with what lies below
 HISS_DB = 3.0  # the loudest steady noise in an interval, above its median
 MIXED_IN_NOISE = 0.5  # as MIXED
 
@@ -60,28 +64,41 @@ def find_segments(
     whole_hz: float,
     nyquist_hz: float,
     cutoff_of: Callable[[Spectrum], Cutoff],
+    steep_only: bool = False,
 ) -> list[tuple[int, float]]:
     """Return segments as (first interval, cutoff in Hz) of intervals (N, G).
 
     There is one segment, with ``whole_hz``, if the bandwidth does not change. Steady noise reaches
-    up to ``nyquist_hz``. ``cutoff_of`` detects the cutoff of a spectrum.
+    up to ``nyquist_hz``. ``cutoff_of`` detects the cutoff of a spectrum. With ``steep_only``,
+    narrow segments end at steep edges.
     """
 
     def own_hz(start: int, stop: int) -> float:
         return cutoff_of(spectrum_over_noise(intervals[start:stop], nyquist_hz)).hz
 
+    def narrow_hz(start: int, stop: int, edge: _Edge) -> float | None:
+        hz = own_hz(start, stop)
+        if abs(place_of(hz) - place_of(edge.cutoff.hz)) <= SAME_EDGE:
+            return hz
+        # The louder noise of a long segment may cover the edge that most of its windows show.
+        shown = edge.in_noise and edge.shown[start:stop].mean() >= SHOWN
+        return edge.cutoff.hz if shown else None
+
     narrow: list[tuple[int, int, float]] = []
     for edge in _edges(intervals, nyquist_hz, cutoff_of):
+        if steep_only and not edge.cutoff.steep:
+            continue
         taken = np.zeros(len(intervals), bool)
         for start, stop, _ in narrow:
             taken[start:stop] = True
         for start, stop in _narrow_runs(intervals, edge, taken):
-            hz = own_hz(start, stop)
-            if abs(place_of(hz) - place_of(edge.cutoff.hz)) <= SAME_EDGE:
+            if hz := narrow_hz(start, stop, edge):
                 narrow.append((start, stop, hz))
     if not narrow:
         return [(0, whole_hz)]
-    return _merged(_with_the_rest(sorted(narrow), len(intervals), whole_hz, own_hz))
+    # What is left of clicks is no wide segment, so that one must be longer here.
+    longest = MIN_PROOF if steep_only else LONGEST_CLICK
+    return _merged(_with_the_rest(sorted(narrow), len(intervals), whole_hz, own_hz, longest))
 
 
 class _Edge(NamedTuple):
@@ -130,27 +147,18 @@ def _edges(
 
 def _narrow_runs(intervals: np.ndarray, edge: _Edge, taken: np.ndarray) -> Spans:
     """Return the spans that end at ``edge``, proven from both sides; others have ``taken`` (N,)."""
-    place, shown = round(place_of(edge.cutoff.hz)), edge.shown
-    below = decibels(intervals[:, place - BELOW[0] : place - BELOW[1]]).mean(axis=1)
-    above = decibels(intervals[:, edge.above :].max(axis=1))
-    narrow = below - above >= NARROW_DB
-    if edge.in_noise:
-        hiss = np.median(above[shown]) + HISS_DB
-        narrow |= (below - above >= NOISY_DB) & (above <= hiss)
-    narrow &= below >= AUDIBLE_DB
-    if not (narrow & shown).any():
-        return []
-    louder = LOUDER_THAN_NOISE_DB if edge.in_noise else LOUDER_DB
-    wide = (below - above < WIDE_DB) & (above > np.percentile(above[narrow & shown], 90) + louder)
-    if not wide.any():
+    narrow, wide, below = _sides(intervals, edge)
+    if not (narrow & edge.shown).any() or not wide.any():
         return []
     # Decaying drums fall gently too, but are quieter than what surrounds them.
-    quietest = LOWEST_DB if edge.cutoff.steep else np.median(below[wide]) - QUIETER_DB
+    steep = edge.cutoff.steep or edge.in_noise
+    quietest = LOWEST_DB if steep else np.median(below[wide]) - QUIETER_DB
     proof = narrow & (below >= quietest)
+    least = MIN_PROOF // 2 if edge.in_noise else MIN_PROOF
     runs = [
         (start, stop)
         for start, stop in _runs(~wide & ~taken)
-        if stop - start >= MIN_INTERVALS and proof[start:stop].sum() >= MIN_PROOF
+        if stop - start >= MIN_INTERVALS and proof[start:stop].sum() >= least
     ]
     for before, after in reversed(list(zip(runs, runs[1:], strict=False))):
         if after[0] - before[1] <= LONGEST_CLICK and not taken[before[1] : after[0]].any():
@@ -160,10 +168,34 @@ def _narrow_runs(intervals: np.ndarray, edge: _Edge, taken: np.ndarray) -> Spans
     for start, stop in runs:
         rest[start:stop] = False
     mixed = MIXED_IN_NOISE if edge.in_noise else MIXED
-    least = MIN_PROOF // 2 if edge.in_noise else MIN_PROOF
     if wide[rest].sum() < least or narrow[rest].sum() > mixed * (narrow | wide)[rest].sum():
         return []
     return [_trimmed(run, narrow, len(intervals)) for run in runs]
+
+
+def _sides(intervals: np.ndarray, edge: _Edge) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which intervals are narrow and wide (N,), and their levels (N,) below the edge."""
+    place = round(place_of(edge.cutoff.hz))
+    below = decibels(intervals[:, place - BELOW[0] : place - BELOW[1]]).mean(axis=1)
+    above = decibels(intervals[:, edge.above :])
+    fall = below - above.max(axis=1)
+    sound, louder = above.max(axis=1), LOUDER_DB
+    narrow = fall >= NARROW_DB
+    if edge.in_noise:  # sound is what exceeds the noise
+        noise = np.median(above[edge.shown], axis=0)
+        sound, louder = _excess(above, noise), LOUDER_THAN_NOISE_DB
+        narrow |= (below - noise[:NOISE_BESIDE].mean() >= NOISY_DB) & (sound <= HISS_DB)
+    narrow &= below >= AUDIBLE_DB
+    proven = sound[narrow & edge.shown]
+    if not proven.size:
+        return narrow, np.zeros_like(narrow), below
+    return narrow, (fall < WIDE_DB) & (sound > np.percentile(proven, 90) + louder), below
+
+
+def _excess(levels: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return the largest dB (N,) by which levels (N, G) exceed noise (G,) in a band."""
+    band = min(NOISE_BAND, noise.size)
+    return sliding_window_view(levels - noise, band, axis=1).mean(axis=-1).max(axis=1)
 
 
 def _trimmed(run: tuple[int, int], narrow: np.ndarray, count: int) -> tuple[int, int]:
@@ -188,12 +220,13 @@ def _with_the_rest(
     count: int,
     whole_hz: float,
     cutoff_of: Callable[[int, int], float],
+    longest_click: int,
 ) -> list[tuple[int, int, float]]:
     """Return narrow segments and those between them, in order; clicks go to the wider side."""
     segments: list[tuple[int, int, float]] = []
     for start, stop, hz in [*narrow, (count, count, 0.0)]:
         place, before = (segments[-1][1], segments[-1][2]) if segments else (0, 0.0)
-        if start - place > LONGEST_CLICK:
+        if start - place > longest_click:
             own_hz = cutoff_of(place, start)
             # It is proven wider than its neighbours: a fall below their cutoffs is not its own.
             wider = place_of(own_hz) - place_of(max(before, hz)) >= APART / 2

@@ -126,13 +126,17 @@ class BandStatistics:
         return found
 
     def segments(self, whole_hz: float, limits: Limits) -> Segments:
-        """Return segments as (start in seconds, cutoff in Hz); a single one has ``whole_hz``."""
+        """Return segments as (start in seconds, cutoff in Hz); a single one has ``whole_hz``.
+
+        Limits for steep edges apply to narrow segments.
+        """
         _, _, tones = self._spectra()
         found = find_segments(
             self._levels(tones, limits),
             whole_hz,
             limits.nyquist_hz,
-            partial(_cutoff_of, limits=limits),
+            partial(_cutoff_of, limits=replace(limits, steep_only=False)),
+            limits.steep_only,
         )
         segments = [(0.0, found[0][1])]
         for (_, before_hz), (interval, hz) in zip(found, found[1:], strict=False):

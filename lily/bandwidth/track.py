@@ -51,7 +51,11 @@ class Track:
     def segments(self, noise_ceiling_db: float) -> Segments:
         """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
         limits, whole_hz = self._limits(noise_ceiling_db), self.cutoff(noise_ceiling_db).hz
-        return self._statistics.segments(whole_hz, limits)
+        found = self._statistics.segments(whole_hz, limits)
+        if self._declicked:  # clicks hide narrow segments
+            declicked = self._declicked.segments(whole_hz, limits.steep())
+            found = max(declicked, found, key=len)
+        return found
 
     def _cutoff(self, limits: Limits) -> Cutoff:
         found = self._statistics.cutoff(limits)

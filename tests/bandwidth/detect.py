@@ -1,6 +1,6 @@
 """Print how well cutoffs, segments and codecs are detected, as the tables of docs/method.md.
 
-    python tests/bandwidth/detect.py FOLDER [--joins N]
+    python tests/bandwidth/detect.py FOLDER [--joins N] [--first ROW] [--stop ROW] [--only PART]
 
 FOLDER holds full-band recordings at 48 kHz. A CREDITS.tsv in it (columns ``file`` and
 ``bandwidth_hz``) gives the bandwidth of each; without it, each is measured alone. Joins put 10 to
@@ -25,6 +25,7 @@ from torch import Tensor
 from lily.audio.read import AudioInfo, read_audio
 from lily.bandwidth.diagnosis import diagnose
 from lily.bandwidth.meter import BandwidthMeter
+from lily.bandwidth.statistics import Segments
 from lily.dsp.codec import CodecSpec, mp3, random_codec, round_trip
 from lily.dsp.degrade import IIR_FAMILIES, LowpassSpec, apply_lowpass, random_lowpass
 from lily.dsp.filters import filter_whole, lowpass_kernel
@@ -136,41 +137,115 @@ def parts(folder: Recordings, kind: str, rng: random.Random, g: torch.Generator)
         yield x, hz, what == "n"
 
 
-def joins(folder: Recordings, kind: str, count: int) -> None:
-    rng, g = random.Random(kind), torch.Generator().manual_seed(7)
-    expected = extra = 0
-    errors: list[float] = []
-    narrow: list[float] = []
-    wide: list[float] = []
-    hours = 0.0
+def clean(x: Tensor, narrow: list[Narrowed], rng: random.Random, g: torch.Generator) -> Tensor:
+    return x
+
+
+def _level(part: Tensor, hz: float) -> float:
+    """Return the level of white noise that is as loud as a part just below its cutoff."""
+    bins = torch.fft.rfftfreq(part.shape[-1], 1 / RATE)
+    power = torch.fft.rfft(part).abs().square().mean(dim=0)
+    band = (bins > hz / 2 ** (1 / 3)) & (bins < 0.95 * hz)
+    return float((power[band].mean() / part.shape[-1]).sqrt())
+
+
+def hiss(low_db: float, high_db: float) -> Callable[..., Tensor]:
+    """Return a function that adds white noise at ``low_db`` to ``high_db`` under the music.
+
+    The levels are compared in the third of an octave below the cutoff, in the quietest narrow part.
+    """
+
+    def add(x: Tensor, narrow: list[Narrowed], rng: random.Random, g: torch.Generator) -> Tensor:
+        level = min(_level(*part) for part in narrow) * 10 ** (-rng.uniform(low_db, high_db) / 20)
+        return x + level * torch.randn(1, x.shape[-1], generator=g)
+
+    return add
+
+
+def crackle(x: Tensor, narrow: list[Narrowed], rng: random.Random, g: torch.Generator) -> Tensor:
+    """Add 0.5 to 10 clicks a second of 0.06 to 0.2: single samples, or fading within 1 ms."""
+    count = max(1, int(rng.uniform(0.5, 10) * x.shape[-1] / RATE))
+    impulses = torch.zeros(1, x.shape[-1])
+    sizes = (0.06 + 0.14 * torch.rand(count, generator=g)) * torch.randn(count, generator=g).sign()
+    impulses[0, torch.randint(0, x.shape[-1], (count,), generator=g)] = sizes
+    shape = torch.exp(-torch.arange(48) / rng.choice([0.1, 2.0, 5.0]))
+    fading = torch.nn.functional.pad(impulses, (47, 0))[None]
+    return x + torch.nn.functional.conv1d(fading, shape.flip(0)[None, None])[0]
+
+
+ADDED = {
+    "nothing": clean,
+    "hiss 20 to 40 dB under the band": hiss(20, 40),
+    "hiss 10 to 20 dB under it": hiss(10, 20),
+    "crackle, 0.5 to 10 a second": crackle,
+}
+
+
+class Tally:
+    """Counts over joins: boundaries found and not, and the cutoffs of the parts."""
+
+    def __init__(self) -> None:
+        self.expected = self.extra = 0
+        self.errors: list[float] = []
+        self.narrow: list[float] = []
+        self.wide: list[float] = []
+        self.hours = 0.0
+
+    def add(self, truth: list[tuple[float, float, bool]], found: Segments, seconds: float) -> None:
+        self.hours += seconds / 3600
+        detected = [start for start, _ in found[1:]]
+        self.expected += len(truth) - 1
+        for start, _, _ in truth[1:]:
+            nearest = min(detected, key=lambda second: abs(second - start), default=None)
+            if nearest is not None and abs(nearest - start) < NEAR_SECONDS:
+                detected.remove(nearest)
+                self.errors.append(abs(nearest - start))
+        self.extra += len(detected)
+        if len(found) == len(truth):
+            for (_, hz, is_narrow), (_, found_hz) in zip(truth, found, strict=True):
+                (self.narrow if is_narrow else self.wide).append(found_hz / hz)
+
+
+def made_joins(
+    folder: Recordings, kind: str, count: int, add: Callable[..., Tensor] = clean, seed: str = ""
+) -> Iterator[tuple[Tensor, list[tuple[float, float, bool]]]]:
+    """Yield signals (1, T) and their parts as (start in seconds, cutoff in Hz, narrow)."""
+    rng, g = random.Random(kind + seed), torch.Generator().manual_seed(7)
+    dirt, noise = random.Random(seed), torch.Generator().manual_seed(8)
     for _ in range(count):
-        truth, signals, place = [], [], 0.0
+        truth, signals, narrow, place = [], [], [], 0.0
         for x, hz, is_narrow in parts(folder, kind, rng, g):
             if not truth or max(hz, truth[-1][1]) > DISTINCT * min(hz, truth[-1][1]):
                 truth.append((place, hz, is_narrow))
             place += x.shape[-1] / RATE
             signals.append(x)
-        found = meter_of(torch.cat(signals, dim=-1)).segments()
-        hours += place / 3600
-        detected = [start for start, _ in found[1:]]
-        expected += len(truth) - 1
-        for start, _, _ in truth[1:]:
-            nearest = min(detected, key=lambda second: abs(second - start), default=None)
-            if nearest is not None and abs(nearest - start) < NEAR_SECONDS:
-                detected.remove(nearest)
-                errors.append(abs(nearest - start))
-        extra += len(detected)
-        if len(found) == len(truth):
-            for (_, hz, is_narrow), (_, found_hz) in zip(truth, found, strict=True):
-                (narrow if is_narrow else wide).append(found_hz / hz)
-    median, most = np.median(errors), np.quantile(errors, 0.95)
-    close = np.mean(np.abs(np.array(narrow) - 1) <= 0.05)
-    under = f"{np.sum(np.array(wide) < 0.95)} of {len(wide)}, lowest {min(wide):.2f}"
+            narrow += [(x, hz)] * is_narrow
+        yield add(torch.cat(signals, dim=-1), narrow, dirt, noise), truth
+
+
+def joins(folder: Recordings, kind: str, count: int) -> None:
+    tally = Tally()
+    for x, truth in made_joins(folder, kind, count):
+        tally.add(truth, meter_of(x).segments(), x.shape[-1] / RATE)
+    median, most = np.median(tally.errors), np.quantile(tally.errors, 0.95)
+    close = np.mean(np.abs(np.array(tally.narrow) - 1) <= 0.05)
+    wide = np.array(tally.wide)
+    under = f"{np.sum(wide < 0.95)} of {len(wide)}, lowest {wide.min():.2f}"
     print(
-        f"| {kind} | {len(errors)} of {expected} | {median:.2f}, {most:.2f} | {extra / hours:.1f} "
-        f"| {close:.0%} of {len(narrow)} | {under} |",
+        f"| {kind} | {len(tally.errors)} of {tally.expected} | {median:.2f}, {most:.2f} "
+        f"| {tally.extra / tally.hours:.1f} | {close:.0%} of {len(tally.narrow)} | {under} |",
         flush=True,
     )
+
+
+def dirty_joins(folder: Recordings, count: int) -> None:
+    """Print how many boundaries of joins are found where something is added over the whole."""
+    for name, add in ADDED.items():
+        tally = Tally()
+        for kind in ("resampled", "steep low-pass"):
+            for x, truth in made_joins(folder, kind, count, add, seed="dirty"):
+                tally.add(truth, meter_of(x).segments(), x.shape[-1] / RATE)
+        print(f"| {name} | {len(tally.errors)} of {tally.expected} | {tally.extra} |", flush=True)
 
 
 def aac(x: Tensor, kbps: float) -> Tensor:
@@ -228,13 +303,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--joins", type=int, default=100, help="of each kind")
+    parser.add_argument("--first", type=int, default=0, help="row of CREDITS.tsv to begin at")
+    parser.add_argument("--stop", type=int, help="row to stop before")
+    parser.add_argument("--only", choices=("untouched", "joins", "dirty", "codecs"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folder = recordings(options.folder)
-    untouched(folder)
-    for kind in KINDS:
+    rows = list(recordings(options.folder).items())[options.first : options.stop]
+    folder, wanted = dict(rows), options.only
+    if wanted in (None, "untouched"):
+        untouched(folder)
+    for kind in KINDS if wanted in (None, "joins") else ():
         joins(folder, kind, options.joins)
-    codecs(folder, options.joins)
+    if wanted in (None, "dirty"):
+        dirty_joins(folder, options.joins)
+    if wanted in (None, "codecs"):
+        codecs(folder, options.joins)
 
 
 if __name__ == "__main__":
