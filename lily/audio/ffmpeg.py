@@ -18,7 +18,7 @@ from av.codec.context import Flags2
 from lily.audio.elementary import clock_of, flac_sample
 from lily.audio.frames import FrameReader
 from lily.audio.info import AudioInfo, DecodeWarning, clock, within_limits
-from lily.audio.ogg import parts, samples_on_one_page
+from lily.audio.ogg import ends_damaged, parts, samples_on_one_page
 from lily.audio.timeline import Timeline
 
 # Containers that hold sound themselves. Playlists (HLS, concat, DASH, SDP, IMF) and image sequences
@@ -110,6 +110,7 @@ class _Part:
         # Of a Vorbis whose samples are all on one page FFmpeg cuts 128 samples too many, or none.
         short = self.form == "ogg" and self.codec == "vorbis"
         self._samples = samples_on_one_page(file) if short else None
+        self.ends_damaged = self.form == "ogg" and ends_damaged(file)
         self._primed = False
         self._block = 0  # samples of a FLAC frame
         if self._samples is not None:
@@ -140,6 +141,12 @@ class _Part:
                 kept, time = self._kept(frame, total), self._time(packet, frame)
                 last = Decoded(frame, self._rate(frame), kept, time)
                 total += frame.samples
+            if self.codec == "flac" and last is not None and len(frames or ()) > 1:
+                # FFmpeg joins frames to one packet where it cannot tell them apart, and skips those
+                # with a wrong checksum.
+                yield last
+                last = None
+                yield None
         if last is not None:
             yield last._replace(kept=self._kept_of_last(last))
         if self._bytes:
@@ -241,7 +248,9 @@ class _Recording:
         yield from self._timeline.flush()
         if lost:
             yield from self._timeline.lose(lost / rate)
-        yield from self._early_end(part, self._timeline.seconds - first)
+            damaged = False
+        damaged |= part.ends_damaged
+        yield from self._end(part, self._timeline.seconds - first, damaged)
 
     def _begin(self, part: _Part, first: Decoded) -> Output:
         """Start a part; the first one gives the description."""
@@ -264,11 +273,12 @@ class _Recording:
         else:
             yield from self._timeline.push(time, piece)
 
-    def _early_end(self, part: _Part, seconds: float) -> Output:
-        stated = part.stated_seconds or 0.0
+    def _end(self, part: _Part, seconds: float, damaged: bool) -> Output:
+        """Report an end that comes before the stated one, or is damaged."""
+        stated, ended = part.stated_seconds or 0.0, self._timeline.seconds
         if stated - seconds > max(EARLY_END_SECONDS, EARLY_END * stated):
-            yield DecodeWarning(
-                f"The file states a length of {clock(stated)}, but ends after {clock(seconds)}; "
-                "its end is missing.",
-                self._timeline.seconds,
-            )
+            text = f"The file states a length of {clock(stated)}, but ends after {clock(seconds)}"
+            yield DecodeWarning(f"{text}; its end is missing.", ended)
+        elif damaged:
+            text = f"The file is damaged at {clock(ended)}; its end is missing."
+            yield DecodeWarning(text, ended)

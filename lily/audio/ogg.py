@@ -73,6 +73,23 @@ def samples_on_one_page(file: BinaryIO) -> int | None:
     return None
 
 
+def ends_damaged(file: BinaryIO) -> bool:
+    """Return whether the last page of a file is damaged or cut; the file's place stays.
+
+    A stream may end without a last page, as recordings of a web radio do. Bytes that follow a last
+    page belong to something else.
+    """
+    place = file.tell()
+    last = None
+    for page in pages(file):
+        last = page
+    damaged = last is not None and (
+        not _is_intact(file, last.start) or (not last.flags & LAST and any(file.read(SEARCH_BYTES)))
+    )
+    file.seek(place)
+    return damaged
+
+
 def _links(file: BinaryIO) -> Iterator[int]:
     """Yield where links start: first pages that follow other pages."""
     in_head = False
@@ -84,7 +101,7 @@ def _links(file: BinaryIO) -> Iterator[int]:
 
 
 def _is_intact(file: BinaryIO, start: int) -> bool:
-    """Whether a page agrees with its checksum; first pages are short."""
+    """Return whether a page agrees with its checksum; the file's place is its end."""
     file.seek(start)
     head = file.read(HEAD_BYTES + 255)
     file.seek(start)

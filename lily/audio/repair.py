@@ -79,10 +79,10 @@ def _chunked(file: BinaryIO, length: int, layout: Layout) -> tuple[BinaryIO, lis
     place, long_size = layout.head, None
     head = 4 + struct.calcsize(layout.size)
     while True:
+        if place + head > length:  # a damaged size may lie beyond what can be sought
+            return file, []
         file.seek(place)
         data = file.read(head)
-        if len(data) < head:
-            return file, []
         name, (size,) = data[:4], struct.unpack(layout.size, data[4:])
         start = place + head
         if name == b"ds64":
@@ -153,10 +153,12 @@ def _w64(file: BinaryIO, length: int) -> list[DecodeWarning]:
     """What a Sony W64 states wrongly; libsndfile reads its samples to the end of the file."""
     place = 40  # the first chunk: 16 bytes of name, then 8 of its size with both
     while True:
+        if place + 24 > length:
+            return []
         file.seek(place)
         head = file.read(24)
         size = int.from_bytes(head[16:], "little")
-        if len(head) < 24 or size < 24:
+        if size < 24:
             return []
         if head[:4] == b"data":
             break

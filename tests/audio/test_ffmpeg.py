@@ -300,3 +300,15 @@ def test_names_that_are_not_utf_8_are_read(tmp_path, name):
     with open(path, "wb") as file:
         file.write(data)
     assert read_audio(os.fsdecode(path), 44_100).shape[1] == pytest.approx(44_100, abs=NEAR)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
+def test_a_flac_with_bytes_inserted_is_reported(tmp_path, place):
+    data = encoded(sound(2), 44_100, "flac", "flac")
+    at = int(place * len(data))
+    data = data[:at] + data[at - len(data) // 5 : at - len(data) // 9] + data[at:]
+    decoded, rate, warnings = decode(tmp_path, "a.flac", data)
+    assert len(decoded) / rate > 1.8
+    assert any(
+        "damaged" in warning.text or "not be decoded" in warning.text for warning in warnings
+    )

@@ -131,3 +131,26 @@ def test_a_slice_is_a_file():
     assert (part.read(2), part.tell(), part.read(), part.read(1)) == (b"34", 2, b"567", b"")
     assert (part.seek(-2, 2), part.read(9)) == (3, b"67")
     assert (part.seek(1), part.seek(1, 1), part.read(1)) == (1, 2, b"5")
+
+
+@pytest.mark.parametrize("make", [vorbis, opus, flac])
+@pytest.mark.parametrize("damage", ["a bit", "the magic number", "cut"])
+def test_a_damaged_last_page_is_reported(tmp_path, make, damage):
+    whole = make(sound(3, 48_000), 48_000)
+    assert not decode(tmp_path, "a.ogg", whole)[2]
+    data, (*_, last) = bytearray(whole), pages(io.BytesIO(whole))
+    if damage == "cut":
+        del data[-20:]
+    else:
+        data[last.start + (60 if damage == "a bit" else 0)] ^= 9
+    decoded, _, warnings = decode(tmp_path, "a.ogg", bytes(data))
+    assert warnings and "its end is missing" in warnings[-1].text
+    assert 1.9 * 48_000 < len(decoded) <= 3 * 48_000
+
+
+@pytest.mark.parametrize("make", [vorbis, opus])
+def test_a_stream_that_was_never_finished_and_tags_after_one_are_no_damage(tmp_path, make):
+    whole = make(sound(3, 48_000), 48_000)
+    *_, last = pages(io.BytesIO(whole))
+    assert not decode(tmp_path, "a.ogg", whole[: last.start])[2]
+    assert not decode(tmp_path, "a.ogg", whole + b"TAG" + bytes(125))[2]

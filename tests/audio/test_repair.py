@@ -169,3 +169,12 @@ def test_patched_bytes_are_read_in_pieces_of_any_size(size):
     assert b"".join(pieces) == expected
     file.seek(6)
     assert file.read(2) == b"bc" and file.tell() == 8
+
+
+@pytest.mark.parametrize("size", [1 << 40, (1 << 63) - 20])
+def test_a_chunk_that_ends_beyond_any_file_is_no_crash(tmp_path, size):
+    data = written(SAMPLES, RATE, "CAF", "PCM_16")
+    place = data.index(b"data")
+    chunk = b"free" + struct.pack(">q", size)
+    with pytest.raises(InputError):
+        decode(tmp_path, "a.caf", data[:place] + chunk + data[place:])
