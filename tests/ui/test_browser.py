@@ -77,6 +77,20 @@ def test_a_bad_file_is_told_and_the_next_good_one_works(visit, tmp_path):
     assert soundfile.info(fetch(page, tmp_path, "mp3")).samplerate == 48_000
 
 
+def test_a_file_that_is_not_called_audio_is_answered_in_a_sentence_and_not_by_a_list_of_types(
+    visit, tmp_path
+):
+    page = visit()
+    notes = tmp_path / "notes.txt"
+    notes.write_text("buy milk")
+    page.wait_for_selector("#recording input[type=file][multiple]", state="attached")
+    page.set_input_files("#recording input[type=file]", notes)
+    page.wait_for_selector("#chunk-map [data-phase='error']")
+    assert "notes.txt is not audio" in page.inner_text("#chunk-map .text")
+    assert "notes.txt is not audio" in page.inner_text("#queue .rows")
+    assert not page.locator("[data-testid='toast-body']").count()
+
+
 def test_a_full_band_recording_comes_back_with_a_message(visit, tmp_path):
     page = visit()
     recording = write_recording(tmp_path / "full.wav", 48_000, 2, 2.0)
