@@ -18,6 +18,7 @@ from torch import Tensor
 from lily.audio.encode import ENCODERS, encode
 from lily.audio.read import AudioWriter, probe, read_blocks
 from lily.audio.resample import Resampler
+from lily.audio.temp_files import FileGroup
 from lily.errors import InputError
 
 FORMATS = {
@@ -49,7 +50,7 @@ def save_resampled(path: Path, output: Path, sample_rate: int, frames: int) -> P
 def write_mix(
     recording: Path, take: Path, gain: float, path: Path, kind: str, highs_only: bool = False
 ) -> Path:
-    """Mix two files of one rate into ``path``, as long as the take; removed if that fails.
+    """Mix two files of one rate into ``path``, a new file as long as the take, or fail without one.
 
     Raises InputError for an unknown kind, for channels that the format cannot hold, and where it
     would clip.
@@ -66,18 +67,16 @@ def write_mix(
                 if kind == "flac" and writer.subtype != "PCM_24":
                     raise _too_loud(writer.peak, kind)
         return path
-    try:
+    with FileGroup() as files:
+        temporary = files.create(path).temporary
         if kind in ENCODERS:
-            encode(path, *shape, kind, _within_scale(blocks, kind))
+            encode(temporary, *shape, kind, _within_scale(blocks, kind))
         elif kind == "wav16":
-            _dithered(path, *shape, blocks)
+            _dithered(temporary, *shape, blocks)
         else:
-            with soundfile.SoundFile(path, "w", *shape, "FLOAT", format="WAV") as file:
+            with soundfile.SoundFile(temporary, "w", *shape, "FLOAT", format="WAV") as file:
                 for block in blocks:
                     file.write(np.ascontiguousarray(block.numpy().T))
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
     return path
 
 

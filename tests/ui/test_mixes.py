@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from lily.audio import mix
+from lily.audio.mix import ENDINGS
 from lily.audio.read import read_audio
 from lily.ui.mixes import FOLDER, KEPT, MIXES, WAITING, Mixable, Mixes
 
@@ -182,3 +184,18 @@ def test_a_flood_of_mixes_is_told_to_come_back(comparison, monkeypatch):
         release.set()
         assert all("path" in answer.result() for answer in answers)
     assert "path" in mixes.mix(ask(run))
+
+
+@pytest.mark.parametrize("kind", ["wav16", "wav24", "wav32f", "flac", "mp3", "m4a"])
+def test_a_mix_has_its_name_only_when_it_is_complete(comparison, tmp_path, monkeypatch, kind):
+    path, seen = tmp_path / f"mix.{ENDINGS[kind]}", []
+
+    def watched(*arguments):
+        for block in mixed(*arguments):
+            yield block
+            seen.append(path.exists())
+
+    mixed = mix._mixed
+    monkeypatch.setattr(mix, "_mixed", watched)
+    mix.write_mix(comparison.recording, comparison.takes["on"], 1.0, path, kind)
+    assert path.exists() and seen and not any(seen)
