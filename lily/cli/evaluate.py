@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--controls",
         nargs="*",
         metavar="CASE",
-        help="wrong, shuffled and vector-only contexts too, in all cases or in changing_4000hz, …",
+        help="also wrong, shuffled, vector-only, mismatched contexts, in all or the named cases",
     )
     parser.add_argument(
         "--informed",

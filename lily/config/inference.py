@@ -46,7 +46,10 @@ class InferenceConfig:
     guided: tuple[int, int] = (0, 1000)  # diffusion times from and below which guidance acts
     large: bool = False  # half precision is faster even on a CPU
     level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later
-    level_db: tuple[tuple[Count, float], ...] = ()  # (cutoff in Hz, correction of the band above)
+    # Corrections of the generated band: (cutoff in Hz, dB at five levels of lily/dsp/level.py).
+    level_db: tuple[tuple[Count, tuple[float, float, float, float, float]], ...] = ()
+    # With the encoder on, lows whose highs are known elsewhere in the recording recall them.
+    pair_memory: bool = False
     seed_max: Annotated[int, Field(gt=0, lt=2**63)] = 2**31 - 1
 
     def __post_init__(self) -> None:

@@ -47,12 +47,12 @@ class Guide:
     copies: Tensor  # (B, C, 2, n): aligned, drawn
     features: Tensor  # (B, FEATURES, n / 480)
     level: Tensor  # (B, n / 120): short-time power of the recording's top over its local mean
-    cutoff_hz: Tensor  # (B, n / 480)
+    cutoff_hz: Tensor  # (B, n / 480), on the CPU: shapes depend on it
 
     def to(self, device: torch.device) -> Guide:
-        """The same on a device."""
-        fields = (self.copies, self.features, self.level, self.cutoff_hz)
-        return Guide(*(tensor.to(device) for tensor in fields))
+        """The same on a device, but for the cutoffs."""
+        moved = (tensor.to(device) for tensor in (self.copies, self.features, self.level))
+        return Guide(*moved, self.cutoff_hz)
 
     def frames(self, first: int, stop: int) -> Guide:
         """The part that belongs to the log-mel frames [first, stop)."""

@@ -6,15 +6,11 @@ multiplied by (r + 0.02)^(exponent / 2). The exponent rises from 0.5 to 1.3 as t
 10 ms rises from 1.5 to 3, so that attacks are sharpened and steady sounds mostly left alone. The
 idea is inter-TES of extended HE-AAC (ISO/IEC 23003-3), with a rule in place of its parameters.
 
-The same pass applies a level correction: a gain per cutoff, fitted once per model. Gains are read
-from the mean power of all channels, so the stereo image is kept; where channels differ in their
-cutoffs, each has gains of its own. Signals are (C, n) at 48 kHz.
+Gains are read from the mean power of all channels, so the stereo image is kept; where channels
+differ in their cutoffs, each has gains of its own. Signals are (C, n) at 48 kHz.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -46,20 +42,9 @@ class TemporalShape:
     takes nothing from below, and a loud bass must not be modulated into the highs.
     """
 
-    def __init__(
-        self,
-        cutoffs: Cutoffs,
-        *,
-        gain: float | Tensor,
-        follow: bool,
-        level_db: Mapping[float, float],
-    ) -> None:
-        """``gain``, or gains (C, 1), bring the recording to the level of the networks.
-
-        ``follow`` shapes in time; ``level_db`` corrects the level, {cutoff in Hz: dB}, and changes
-        nothing if it is empty.
-        """
-        self._cutoffs, self._gain, self._follow, self._table = cutoffs, gain, follow, level_db
+    def __init__(self, cutoffs: Cutoffs, *, gain: float | Tensor) -> None:
+        """``gain``, or gains (C, 1), bring the recording to the level of the networks."""
+        self._cutoffs, self._gain = cutoffs, gain
         self._highpass = PiecewiseFir(cutoffs, _separating_kernel)
         self._analysed: Tensor | None = None  # recording from HALO before the next block of gains
         self._gains: Tensor | None = None  # of the next samples: (n,), or (C, n) by channel
@@ -98,21 +83,13 @@ class TemporalShape:
     def _next_gains(self) -> None:
         """Compute the gains of one block from its samples and their halo."""
         assert self._analysed is not None
-        start = self._block_start
-        gains = torch.ones(BLOCK)
-        if self._follow:
-            samples = self._analysed[:, : BLOCK + 2 * HALO]
-            tracks = self._cutoffs.channels
-            if tracks:
-                pairs = zip(samples.split(1), tracks, strict=True)
-                gains = torch.stack([self._followed(own, track) for own, track in pairs])
-            else:
-                gains = self._followed(samples, self._cutoffs)
-        level = torch.zeros(BLOCK)
-        for hz in self._cutoffs.distinct_hz:
-            weights = self._cutoffs.weights(hz, start, BLOCK)
-            level = level + weights * level_gain(hz, self._table)
-        made = gains * level
+        samples = self._analysed[:, : BLOCK + 2 * HALO]
+        tracks = self._cutoffs.channels
+        if tracks:
+            pairs = zip(samples.split(1), tracks, strict=True)
+            made = torch.stack([self._followed(own, track) for own, track in pairs])
+        else:
+            made = self._followed(samples, self._cutoffs)
         self._gains = made if self._gains is None else torch.cat([self._gains, made], dim=-1)
         self._analysed = self._analysed[:, BLOCK:]
         self._block_start += BLOCK
@@ -178,22 +155,6 @@ def shape_gains(level: Tensor) -> Tensor:
     place = ((peak - PEAKS[0]) / (PEAKS[1] - PEAKS[0])).clamp(0, 1)
     exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * place
     return (level + OFFSET) ** (exponent / 2)
-
-
-def level_gain(cutoff_hz: float, level_db: Mapping[float, float]) -> float:
-    """The gain at a cutoff from a table {cutoff in Hz: dB}, linear in log frequency, flat outside.
-
-    >>> round(level_gain(8_000, {4_000: 0.0, 16_000: 12.0}), 3)
-    1.995
-    """
-    if not level_db:
-        return 1.0
-    places = sorted((math.log(hz), value) for hz, value in level_db.items())
-    here = min(max(math.log(cutoff_hz), places[0][0]), places[-1][0])
-    for (low, a), (high, b) in zip(places, places[1:], strict=False):
-        if here <= high:
-            return 10 ** ((a + (b - a) * (here - low) / (high - low)) / 20)
-    return 10 ** (places[0][1] / 20)
 
 
 def _over_mean(power: Tensor) -> Tensor:

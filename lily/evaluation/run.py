@@ -1,9 +1,10 @@
 """Degrade, generate, measure: every recording of a folder in every case, beside the baselines.
 
-Encoder on and off get the same noise. Three controls give the encoder a wrong context: that of
+Encoder on and off get the same noise. Four controls give the encoder a wrong context: that of
 another recording of the same kind, degraded the same way; the right one with its tokens shuffled in
-time; its vector alone. Two controls know the reference's envelope. A baseline's tilt is fitted on
-the other half of the recordings, never on those it is measured on.
+time; its vector alone; its lows paired with each other's highs. Two controls know the reference's
+envelope. A baseline's tilt is fitted on the other half of the recordings, never on those it is
+measured on.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from lily.inference.events import Finished
 from lily.inference.options import UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
-CONTROLS = ("wrong", "shuffled", "vector")
+CONTROLS = ("wrong", "shuffled", "vector", "mismatched")
 SYSTEMS = ("reference", "input", *BASELINES, *ENVELOPE_CONTROLS, "off", "on", *CONTROLS, *INFORMED)
 JUDGED_FOR_REALISM = ("oracle", "off", "on")  # what the classifier is trained to tell apart
 
@@ -175,12 +176,23 @@ class _Run:
         if control == "wrong":
             return self._context(self._stranger(index))
         context = self._context(index)
+        if control == "mismatched":
+            return self._mismatched(context, index)
         if control == "vector":
             nothing = context.tokens[:, :0]
             return replace(context, tokens=nothing, times=context.times[:, :0], valid=None)
         generator = torch.Generator().manual_seed(index)
         order = torch.randperm(context.tokens.shape[1], generator=generator)
         return replace(context, tokens=context.tokens[:, order])
+
+    def _mismatched(self, context: GlobalContext, index: int) -> GlobalContext:
+        """A context whose pairs have each other's highs; as it is, where it has none."""
+        if context.pairs is None:
+            return context
+        degraded = degrade_for(self.case, self.items[index].reference, index)
+        generator = torch.Generator().manual_seed(index)
+        pairs = context.pairs.mismatched(degraded.cutoff_hz, generator)
+        return replace(context, pairs=pairs)
 
     def _given(self, index: int, degraded: Degraded, system: str) -> dict[str, Any]:
         """Options that give the encoder what is known; none where nothing is."""

@@ -1,4 +1,4 @@
-"""A borrowed recording: another one of the same source, whose highs the encoder reads as well.
+"""A borrowed recording: another one of the same source, whose lows and highs are remembered too.
 
 It is analyzed like the recording itself, so that its own cutoff is known, and brought to the same
 level. Only its beginning is read: what is constant over a collection shows in a few minutes.
@@ -14,6 +14,7 @@ from torch import Tensor
 from lily.audio.read import probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.bandwidth.diagnosis import SILENT_PEAK
+from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import Analysis, Analyzer
 from lily.inference.events import Reading
@@ -53,10 +54,13 @@ class BorrowedRecording:
             self.runtime.mel, self.analysis, self.runtime.settings.level_peak
         )
 
-    def encoder_log_mels(self) -> Iterator[Tensor]:
-        """The log-mel (l, M) of all channels, its unknown bins marked."""
+    def pairs(self) -> Pairs | None:
+        """Its lows and highs; None if nothing sounds."""
+        memory = PairMemory(self.runtime.mel)
         log_mels = self.features.log_mels(self._resampled())
-        return self.features.encoder_log_mels(log_mels, marked=True)
+        for frames in self.features.encoder_log_mels(log_mels, marked=True):
+            memory.push(frames)
+        return memory.finish()
 
     def _resampled(self) -> Iterator[Tensor]:
         resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)

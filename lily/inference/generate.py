@@ -9,26 +9,31 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from lily.config.inference import InferenceConfig
-from lily.config.presets import MEL_FRAMES_PER_LATENT
+from lily.config.presets import MEL_FRAMES_PER_LATENT, MelConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.audiosr import share_index
 from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.level import LevelCorrection
 from lily.dsp.mel import LOG_FLOOR, LogMel
+from lily.dsp.pair_memory import PairRecall
 from lily.errors import InputError
 from lily.inference.options import Takes, UpsampleOptions
 from lily.inference.profiles import Profile
+from lily.inference.runtime import Runtime
 from lily.inference.sample import ChunkItem, SamplingConfig
 from lily.model.attention import LATENT_SECONDS, ContextCache
+from lily.model.global_encoder import GlobalContext
 
+HOP = MelConfig().hop  # samples of a log-mel frame
 KNOWN = 0.95  # x cutoff: mels that reach above it may touch the recording's falling edge
 
 
@@ -104,6 +109,34 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What a variant conditions the U-Net with, and what changes the log-mels that it generates."""
+
+    context: ContextCache | None = None
+    level: LevelCorrection | None = None
+    recall: PairRecall | None = None
+
+    def corrected(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """A channel's ``generated`` (T, M), given its ``low`` (T, M) and cutoffs (T,) in Hz."""
+        if self.level:
+            generated = self.level.apply(generated, low, cutoffs_hz)
+        return self.recall.blend(generated, low, cutoffs_hz) if self.recall else generated
+
+
+def variants_of(
+    runtime: Runtime, context: GlobalContext | None, encoders: Sequence[bool], plain: bool
+) -> list[Variant]:
+    """Variants with the encoder off or on; with ``plain`` no levels are corrected."""
+    table = () if plain else runtime.settings.level_db
+    off = Variant(level=LevelCorrection(table, runtime.mel) if table else None)
+    if not any(encoders) or context is None:
+        return [off for _ in encoders]
+    recall = PairRecall(context.pairs, runtime.mel) if context.pairs else None
+    on = replace(off, context=runtime.context_cache(context), recall=recall)
+    return [on if encoder else off for encoder in encoders]
+
+
 class KnownBand:
     """Put back what the recording itself has: the mels below the cutoff, and silence.
 
@@ -120,15 +153,10 @@ class KnownBand:
             return self.mel.config.n_mels
         return self.mel.first_bin_above(KNOWN * cutoff_hz)
 
-    def restore(self, generated: Tensor, low: Tensor, first: int, channel: int) -> Tensor:
-        """Replace in ``generated`` (T, M) what a channel's ``low`` (T, M) has.
-
-        ``first`` is their first log-mel frame.
-        """
+    def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """Replace in ``generated`` (T, M) what ``low`` (T, M) has; cutoffs (T,) in Hz."""
         generated = generated.clamp(min=LOG_FLOOR)
-        centres = (torch.arange(first, first + len(low)) + 0.5) * self.mel.config.hop
-        cutoffs_hz = self.cutoffs.of(channel).at(centres.long()).tolist()
-        known = torch.tensor([self._bins[hz] for hz in cutoffs_hz])
+        known = torch.tensor([self._bins[hz] for hz in cutoffs_hz.tolist()])
         below = torch.arange(low.shape[1]) < known[:, None]
         generated[below] = low[below]
         generated[low.amax(dim=1) <= LOG_FLOOR] = LOG_FLOOR
@@ -138,7 +166,7 @@ class KnownBand:
 class KnownShare:
     """The same by AudioSR's rule: each chunk has a cutoff of its own, from its magnitudes."""
 
-    def restore(self, generated: Tensor, low: Tensor, _first: int, _channel: int) -> Tensor:
+    def restore(self, generated: Tensor, low: Tensor, _cutoffs_hz: Tensor) -> Tensor:
         """Replace the mels of ``generated`` (T, M) below the chunk's cutoff by ``low`` (T, M)."""
         bins = share_index(low.exp())
         return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)
@@ -155,7 +183,7 @@ class Chunker:
         plan: Plan,
         known: KnownBand | KnownShare,
         noise: NoiseField,
-        contexts: Sequence[ContextCache | None],
+        variants: Sequence[Variant],
         cutoffs: Cutoffs,
         channels: int,
         mels: int,
@@ -164,10 +192,10 @@ class Chunker:
         """``takes`` are the seeds of chunks whose noise is not that of ``noise``."""
         self._takes = {chunk: noise.with_seed(seed) for chunk, seed in takes.items()}
         self.plan, self.known, self.noise, self.cutoffs = plan, known, noise, cutoffs
-        self.contexts, self.channels = tuple(contexts), channels
+        self.variants, self.channels = variants, channels
         self._low = FrameBuffer(channels, mels)
         self._cut = 0  # chunks that were cut from it
-        self._blended = [_Blend(plan, channels, mels) for _ in contexts]
+        self._blended = [_Blend(plan, channels, mels) for _ in variants]
 
     @property
     def finished(self) -> int:
@@ -214,14 +242,17 @@ class Chunker:
                 chunk.start,
                 log_mel.clone(),  # not a view, which would keep and send the whole buffer
                 self._takes.get(chunk.index, self.noise),
-                self.contexts,
+                tuple(variant.context for variant in self.variants),
                 self.plan.config,
             )
 
     def add(self, item: ChunkItem, variant: int, log_mel: Tensor) -> None:
         """Take the log-mel (T, M) that was sampled for an item."""
         first = item.start * MEL_FRAMES_PER_LATENT
-        restored = self.known.restore(log_mel, item.log_mel, first, item.channel)
+        centres = (torch.arange(first, first + len(log_mel)) + 0.5) * HOP
+        cutoffs_hz = self.cutoffs.of(item.channel).at(centres.long())
+        log_mel = self.variants[variant].corrected(log_mel, item.log_mel, cutoffs_hz)
+        restored = self.known.restore(log_mel, item.log_mel, cutoffs_hz)
         self._blended[variant].add(item.chunk, item.channel, restored)
 
     def add_chunk(self, index: int, variant: int, log_mels: Tensor) -> None:

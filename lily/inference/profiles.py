@@ -93,6 +93,11 @@ def completed(options: UpsampleOptions, config: Config, seed: int = 0) -> Upsamp
             f"The encoder of {name} reads no profile, so it takes no context, wall or brightness; "
             "choose a model whose encoder does."
         )
+    if options.context_files and not preset.pair_memory:
+        raise InputError(
+            f"{name} remembers no pairs of lows and highs (pair_memory in its preset), so a "
+            "context would change nothing; choose a model that does."
+        )
     return options
 
 

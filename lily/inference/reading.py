@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from lily.audio.read import DecodeWarning, probe, read_blocks, read_tags
 from lily.audio.tags import Tags
+from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import (
     Analysis,
@@ -91,20 +92,26 @@ class RecordingReader:
     def read_context(self) -> Iterator[ContextRead]:
         """Pass 2: read the whole recording, all channels in one, into its context.
 
-        Borrowed recordings follow it; figures of the profile that the options give are set.
+        Borrowed recordings add their pairs of lows and highs; figures of the profile that the
+        options give are set.
         """
         encoder = self.runtime.model.unet.global_encoder
         assert encoder is not None  # options with the encoder on are refused without one
         profile = encoder.config.profile
-        total = self.features.frames + sum(other.features.frames for other in self.borrowed)
-        reader, seen = ContextReader(encoder, total), 0
-        parts = [self.features.encoder_log_mels(self._first_log_mels(), marked=profile)]
-        parts += [other.encoder_log_mels() for other in self.borrowed]
-        for frames in chain(*parts):
+        remembers = self.runtime.settings.pair_memory
+        total = self.features.frames
+        reader, memory, seen = ContextReader(encoder, total), PairMemory(self.runtime.mel), 0
+        for frames in self.features.encoder_log_mels(self._first_log_mels(), marked=profile):
             reader.push(frames)
+            if remembers:
+                memory.push(frames)
             seen += len(frames)
             yield ContextRead(min(1.0, seen / total))
         self.context = reader.finish()
+        if remembers:
+            several = [memory.finish(), *(other.pairs() for other in self.borrowed)]
+            known = [pairs for pairs in several if pairs is not None]
+            self.context = replace(self.context, pairs=Pairs.joined(known) if known else None)
         if profile:
             self._set_profile()
 

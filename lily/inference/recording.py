@@ -35,7 +35,7 @@ from lily.inference.events import (
     UpsampleResult,
     Written,
 )
-from lily.inference.generate import Chunker, KnownBand, KnownShare, Plan
+from lily.inference.generate import Chunker, KnownBand, KnownShare, Plan, variants_of
 from lily.inference.metered_writer import MeteredWriter, run_facts
 from lily.inference.options import UpsampleOptions
 from lily.inference.output import OutputPaths, OutputWriter, make_folder
@@ -207,11 +207,10 @@ class RecordingRun:
         plan = Plan.of(features.frames, profile, runtime.settings, options, self.encoders)
         known = KnownShare() if profile.replaces_share else KnownBand(mel, analysis.cutoffs)
         noise = NoiseField(options.seed or 0, model.channels, model.first_stage_model.config.bins)
-        cache = runtime.context_cache(self.context) if any(self.encoders) else None
-        contexts = [cache if encoder else None for encoder in self.encoders]
         shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
         self._takes = plan.takes(options.takes, analysis.seconds)
-        self.chunker = Chunker(plan, known, noise, contexts, *shape, self._takes)
+        variants = variants_of(runtime, self.context, self.encoders, plain=profile.prepares)
+        self.chunker = Chunker(plan, known, noise, variants, *shape, self._takes)
         self.vocoder = StreamingVocoder(
             model.first_stage_model.vocoder,
             noise,
@@ -223,7 +222,7 @@ class RecordingRun:
             analysis.image,
             bool(options.temporal_shape),
         )
-        self._shape = temporal_shape(self.vocoder.vocoder, runtime.settings, options, reader)
+        self._shape = temporal_shape(self.vocoder.vocoder, options, reader)
         self._outputs.plan(plan.joins, plan.fade_seconds)
         self._chunk_times = plan.spans(analysis.seconds)
         return Planned(

@@ -167,6 +167,9 @@ def run_key(
         for tensor in (context.vector, context.tokens, context.times):
             digest.update(tensor.detach().double().cpu().contiguous().numpy().tobytes())
         digest.update(repr(context.spacing).encode())
+        if context.pairs is not None:
+            for tensor in (context.pairs.log_mel, context.pairs.known):
+                digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lily.config.inference import InferenceConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import silence
 from lily.dsp.carriers import DRAWN_FRAMES, Guide, LowBand
@@ -25,7 +24,6 @@ from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import OutOfMemory
 from lily.inference.device import is_out_of_memory, network_mode, release_memory
 from lily.inference.options import UpsampleOptions
-from lily.inference.profiles import PROFILES
 from lily.inference.reading import RecordingReader
 from lily.model.vocoder import HALO, Vocoder
 
@@ -198,12 +196,9 @@ class StreamingVocoder:
 
 
 def temporal_shape(
-    vocoder: Vocoder, settings: InferenceConfig, options: UpsampleOptions, reader: RecordingReader
+    vocoder: Vocoder, options: UpsampleOptions, reader: RecordingReader
 ) -> TemporalShape | None:
-    """What follows a vocoder: a level correction, and the shape unless the vocoder has its own."""
-    follow = bool(options.temporal_shape) and not vocoder.uses_recording
-    level_db = {} if PROFILES[options.profile].prepares else dict(settings.level_db)
-    if not follow and not level_db:
+    """The shape that follows a vocoder, unless that has its own or the options are without."""
+    if not options.temporal_shape or vocoder.uses_recording:
         return None
-    cutoffs, gain = reader.analysis.cutoffs, reader.features.gain
-    return TemporalShape(cutoffs, gain=gain, follow=follow, level_db=level_db)
+    return TemporalShape(reader.analysis.cutoffs, gain=reader.features.gain)

@@ -77,8 +77,10 @@ class CarrierVocoder(IstftVocoder):
         gates = self._gates(heads)  # (B, S, carriers, bins)
         noisy = gates[:, :, 0] * gain.clamp(max=4.0).exp()
         mixed = noisy * self.analyse(noise.float()) + torch.complex(real, imaginary)
-        cutoff = self._frame_cutoffs(guide.cutoff_hz)
-        mixed = self._with_copies(mixed, gates[:, :, 1:], guide.copies[:, 0], cutoff)
+        cutoff = self._frame_cutoffs(guide.cutoff_hz.cpu())
+        first = self._first_copied(cutoff)
+        cutoff = cutoff.to(log_mel.device)
+        mixed = self._with_copies(mixed, gates[:, :, 1:], guide.copies[:, 0], cutoff, first)
         return self._shaped(self.base(log_mel) * mixed, heads, guide.level, cutoff)
 
     def _frame_cutoffs(self, cutoff_hz: Tensor) -> Tensor:
@@ -87,11 +89,17 @@ class CarrierVocoder(IstftVocoder):
             return cutoff_hz[:, :1, None]
         return cutoff_hz.repeat_interleave(self.config.frames_per_mel, 1)[..., None]
 
-    def _with_copies(self, mixed: Tensor, gates: Tensor, copies: Tensor, cutoff: Tensor) -> Tensor:
+    def _first_copied(self, cutoff: Tensor) -> int:
+        """The bin below which no frame has a copy, for cutoffs on the CPU."""
+        hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins)
+        return int((hz < SOURCE_END * cutoff.min()).sum())
+
+    def _with_copies(
+        self, mixed: Tensor, gates: Tensor, copies: Tensor, cutoff: Tensor, first: int
+    ) -> Tensor:
         """Add the whitened copies (B, 2, n) under their gates to a spectrum (B, S, bins)."""
         hz = torch.linspace(0, SAMPLE_RATE / 2, self.bins, device=cutoff.device)
         copied = (hz >= SOURCE_END * cutoff).float()
-        first = int((hz < SOURCE_END * cutoff.min()).sum())  # no frame has a copy below this bin
         above = copied[..., first:]
         count = _local_sum(above).clamp(min=1)
         added = torch.zeros_like(mixed[..., first:])

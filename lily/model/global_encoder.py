@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lily.config.presets import GlobalEncoderConfig
+from lily.dsp.pair_memory import Pairs
 from lily.model.layers import unit_variance
 from lily.model.rotary import rotate, rotation
 
@@ -37,13 +38,14 @@ BLOCK = (
 
 @dataclass(frozen=True)
 class GlobalContext:
-    """The encoder's output for a recording: one vector, and tokens with their times."""
+    """What is known of a recording: the encoder's vector and tokens with their times, and pairs."""
 
     vector: Tensor  # (B, 64)
     tokens: Tensor  # (B, N, 64)
     times: Tensor  # (B, N) float64 on the CPU, centres in seconds
     spacing: float  # seconds between tokens
     valid: Tensor | None = None  # (B, N) bool where recordings of a batch differ in length
+    pairs: Pairs | None = None  # of lows and highs; they act on the log-mel, outside the U-Net
 
 
 class FrameNorm(nn.Module):

@@ -87,7 +87,7 @@ def test_each_channel_follows_its_own_level(variants):
     generated = noise(4, 2, 96_000).expand(variants, 2, -1)
 
     def shaped(cutoffs: Cutoffs, chosen: slice) -> torch.Tensor:
-        shape = TemporalShape(cutoffs, gain=1.0, follow=True, level_db={4e3: 3.0, 16e3: -3.0})
+        shape = TemporalShape(cutoffs, gain=1.0)
         first = shape.push(recording[chosen], generated[:, chosen])[1]
         return torch.cat([first, shape.flush()[1]], dim=-1)
 

@@ -7,7 +7,7 @@ import torch
 
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.filters import filter_whole, highpass_kernel
-from lily.dsp.temporal_shape import TemporalShape, level_gain, shape_gains
+from lily.dsp.temporal_shape import TemporalShape, shape_gains
 
 CUTOFF = 8_000.0
 SECONDS = 2.3  # more than two blocks of gains, and no whole number of them
@@ -24,9 +24,9 @@ def strokes(seconds: float = SECONDS) -> torch.Tensor:
     return noise(seconds=seconds) * 10 ** (-15 * (time % 0.2))
 
 
-def shaped(recording, generated, cutoffs=None, block=10_000, follow=True, table=None):
+def shaped(recording, generated, cutoffs=None, block=10_000):
     cutoffs = cutoffs or Cutoffs.constant(CUTOFF)
-    shape = TemporalShape(cutoffs, gain=1.0, follow=follow, level_db=table or {})
+    shape = TemporalShape(cutoffs, gain=1.0)
     parts = []
     for start in range(0, recording.shape[-1], block):
         span = slice(start, start + block)
@@ -93,22 +93,6 @@ def test_digital_silence_stays_silent_and_nothing_is_not_finite():
 @pytest.mark.parametrize("count", [1, 960])
 def test_a_recording_of_any_length_keeps_it(count):
     assert shaped(noise()[:, :count], noise()[:, :count]).shape == (1, count)
-
-
-def test_without_following_only_the_level_is_corrected():
-    generated = noise(seed=1)
-    made = shaped(strokes(), generated, follow=False, table={8_000: 6.0})
-    inner = slice(2_000, -2_000)
-    loss = filter_whole(generated, highpass_kernel(6_000, 7_200, 48_000)) * 10 ** (6 / 20)
-    assert torch.allclose(made[:, inner], loss[:, inner], atol=1e-6)
-
-
-def test_the_level_table_is_linear_in_octaves_and_flat_outside():
-    table = {4_000.0: 2.0, 8_000.0: 4.0}
-    expected = {2_000: 2.0, 4_000: 2.0, 4_000 * 2**0.5: 3.0, 8_000: 4.0, 16_000: 4.0}
-    for hz, decibels in expected.items():
-        assert level_gain(hz, table) == pytest.approx(10 ** (decibels / 20))
-    assert level_gain(8_000, {}) == 1.0
 
 
 def test_gains_are_bounded_by_what_a_peak_over_its_mean_can_be():

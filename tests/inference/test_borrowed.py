@@ -28,7 +28,8 @@ from lily.training.train import with_profile
 CUTOFF = 5_000.0
 
 
-def make_engine(folder: Path, config: dict) -> InferenceEngine:
+def make_engine(folder: Path, config: dict, pair_memory: bool) -> InferenceEngine:
+    config = {**config, "inference": {**config["inference"], "pair_memory": pair_memory}}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LatentDiffusion(**config["model"]["params"])
@@ -41,13 +42,13 @@ def make_engine(folder: Path, config: dict) -> InferenceEngine:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory) -> InferenceEngine:
     """A model whose encoder reads profiles."""
-    return make_engine(tmp_path_factory.mktemp("model"), with_profile(load_config("tiny")))
+    return make_engine(tmp_path_factory.mktemp("model"), with_profile(load_config("tiny")), True)
 
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory) -> InferenceEngine:
     """The same weights from before there were profiles."""
-    return make_engine(tmp_path_factory.mktemp("older"), load_config("tiny"))
+    return make_engine(tmp_path_factory.mktemp("older"), load_config("tiny"), False)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +80,15 @@ def restored(engine, files, out, **options) -> torch.Tensor:
     return read_audio(result.output)
 
 
-def test_the_encoder_reads_the_recording_and_then_what_is_borrowed(engine, files):
+def test_what_is_borrowed_adds_its_pairs_and_changes_no_token(engine, files):
     alone = context_of(engine, files)
     both = context_of(engine, files, context_files=(files["wide"],))
-    assert alone.tokens.shape[1] == 50 and both.tokens.shape[1] == 100
-    assert torch.equal(alone.times, both.times[:, :50])
+    assert torch.equal(alone.tokens, both.tokens) and torch.equal(alone.vector, both.vector)
+    count = len(alone.pairs.log_mel)
+    assert count == 400 and len(both.pairs.log_mel) == 800
+    assert torch.equal(both.pairs.log_mel[:count], alone.pairs.log_mel)
+    high = both.pairs.hz > 1.1 * CUTOFF
+    assert not both.pairs.known[:count, high].any() and both.pairs.known[count:, high].all()
 
 
 @pytest.mark.slow
@@ -121,7 +126,7 @@ def test_of_a_long_context_the_beginning_is_read(engine, files, monkeypatch):
     monkeypatch.setattr(borrowed, "LONGEST_SECONDS", 1.0)
     for name in ("wide", "stereo"):
         context = context_of(engine, files, context_files=(files[name],))
-        assert context.tokens.shape[1] == pytest.approx(50 + 12.5, abs=1)
+        assert len(context.pairs.log_mel) == 400 + 100
 
 
 def test_unknown_bins_are_marked_for_the_encoder_alone(engine, files):
@@ -172,6 +177,9 @@ def test_a_model_without_profiles_takes_none_of_it(older, files, tmp_path):
     for options in ({"wall_hz": 17_000.0}, {"context_files": (files["wide"],)}):
         with pytest.raises(InputError, match="reads no profile"):
             restored(older, files, tmp_path, **options)
+    with_profiles = make_engine(tmp_path / "model", with_profile(load_config("tiny")), False)
+    with pytest.raises(InputError, match="pair_memory"):
+        restored(with_profiles, files, tmp_path, context_files=(files["wide"],))
     assert restored(older, files, tmp_path).any()
 
 

@@ -12,7 +12,7 @@ from lily.config.presets import MelConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.inference.generate import Chunker, KnownBand, Plan
+from lily.inference.generate import Chunker, KnownBand, Plan, Variant
 from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 
@@ -39,7 +39,9 @@ def lower_edges_hz() -> list[float]:
 @pytest.mark.parametrize("cutoff_hz", [2_000.0, 4_000.0, 8_000.0, 12_000.0, 19_999.0, 20_000.0])
 def test_the_known_band_ends_just_below_the_cutoff(mel, cutoff_hz):
     low, generated = torch.full((3, MELS), 1.0), torch.full((3, MELS), 2.0)
-    restored = KnownBand(mel, Cutoffs.constant(cutoff_hz)).restore(generated, low, 0, 0)
+    restored = KnownBand(mel, Cutoffs.constant(cutoff_hz)).restore(
+        generated, low, torch.full((3,), cutoff_hz)
+    )
     known = int((restored[0] == 1.0).sum())
     assert (restored[:, :known] == 1.0).all() and (restored[:, known:] == 2.0).all()
     # Known are the filters that begin below 0.95 x the cutoff, to a bin of the spectrum.
@@ -50,7 +52,7 @@ def test_the_known_band_ends_just_below_the_cutoff(mel, cutoff_hz):
 def test_of_segments_only_a_full_one_is_known_whole(mel):
     cutoffs = Cutoffs((0, 480), (22_000.0, 4_000.0))
     low, generated = torch.full((2, MELS), 1.0), torch.full((2, MELS), 2.0)
-    restored = KnownBand(mel, cutoffs).restore(generated, low, 0, 0)
+    restored = KnownBand(mel, cutoffs).restore(generated, low, torch.tensor([22_000.0, 4_000.0]))
     assert (restored[0] == 1.0).all()
     assert 0 < (restored[1] == 1.0).sum() < MELS
 
@@ -58,21 +60,23 @@ def test_of_segments_only_a_full_one_is_known_whole(mel):
 def test_what_is_silent_in_the_recording_stays_silent(mel, randn):
     low, generated = randn(4, MELS), randn(4, MELS) + 5
     low[1] = LOG_FLOOR
-    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated.clone(), low, 0, 0)
+    known = KnownBand(mel, Cutoffs.constant(4_000.0))
+    restored = known.restore(generated.clone(), low, torch.full((4,), 4_000.0))
     assert (restored[1] == LOG_FLOOR).all()
     assert torch.equal(restored[0, -20:], generated[0, -20:])
 
 
 def test_nothing_generated_falls_below_the_floor(mel, randn):
     generated = torch.full((2, MELS), LOG_FLOOR - 3)
-    restored = KnownBand(mel, Cutoffs.constant(4_000.0)).restore(generated, randn(2, MELS), 0, 0)
+    known = KnownBand(mel, Cutoffs.constant(4_000.0))
+    restored = known.restore(generated, randn(2, MELS), torch.full((2,), 4_000.0))
     assert restored[:, -20:].min() == torch.tensor(LOG_FLOOR)
 
 
 class Unchanged:
     """Puts nothing back."""
 
-    def restore(self, generated, low, first, channel):
+    def restore(self, generated, low, cutoffs_hz):
         return generated
 
 
@@ -87,9 +91,9 @@ def generator(frames: int, variants: int = 1, channels: int = 1) -> Chunker:
         fade=4,
     )
     plan = Plan.of(frames, PROFILES["lily"], preset, OPTIONS, (False,) * variants)
-    contexts = [None] * variants
+    cutoffs = Cutoffs.constant(4_000.0)
     return Chunker(
-        plan, Unchanged(), NoiseField(0, 1, 1), contexts, Cutoffs.constant(4_000.0), channels, 3
+        plan, Unchanged(), NoiseField(0, 1, 1), [Variant()] * variants, cutoffs, channels, 3
     )
 
 

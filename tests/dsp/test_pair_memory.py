@@ -1,0 +1,106 @@
+"""Laws of the pair memory: what it finds, what it leaves alone, and that blocks change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lily.config.presets import MelConfig
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.pair_memory import MOST, PairMemory, PairRecall, Pairs
+from lily.dsp.unknown import UNKNOWN
+
+MEL = LogMel(MelConfig())
+HZ = bin_centres_hz(MEL)
+CUTOFF = 4_000.0
+
+
+def frames(count: int, seed: int = 0) -> torch.Tensor:
+    """Frames (count, M) of unlike lows, each with highs of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(count, 12, generator=generator)
+    wide = torch.nn.functional.interpolate(points[:, None], len(HZ), mode="linear")[:, 0]
+    return (-4.0 + 3.0 * wide).clamp(min=LOG_FLOOR)
+
+
+def narrow(log_mel: torch.Tensor) -> torch.Tensor:
+    return torch.where(HZ < CUTOFF, log_mel, LOG_FLOOR)
+
+
+def remembered(*parts: torch.Tensor) -> Pairs:
+    memory = PairMemory(MEL)
+    for part in parts:
+        memory.push(part)
+    pairs = memory.finish()
+    assert pairs is not None
+    return pairs
+
+
+def blended(pairs: Pairs, generated: torch.Tensor, low: torch.Tensor, hz: float = CUTOFF):
+    return PairRecall(pairs, MEL).blend(generated, low, torch.full((len(low),), hz))
+
+
+def test_the_same_lows_recall_their_own_highs() -> None:
+    known = frames(60)
+    made = blended(remembered(known), torch.full_like(known, -8.0), narrow(known))
+    high = HZ > CUTOFF
+    assert (made - known)[:, high].abs().mean() < 0.05
+    mismatched = remembered(known).mismatched(CUTOFF, torch.Generator().manual_seed(1))
+    wrong = blended(mismatched, torch.full_like(known, -8.0), narrow(known))
+    assert (wrong - known)[:, high].abs().mean() > 1.0
+
+
+def test_louder_lows_have_louder_highs_by_half_of_the_difference() -> None:
+    known = frames(1)
+    made = blended(remembered(known), known.clone(), narrow(known + 0.2))
+    assert (made - known)[:, HZ > CUTOFF].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_lows_unlike_any_that_are_known_change_nothing() -> None:
+    low, generated = narrow(frames(20, seed=1)) + 8.0, torch.full((20, len(HZ)), -6.0)
+    made = blended(remembered(frames(60)), generated, low)
+    assert (made - generated).abs().max() < 0.01
+
+
+def test_what_is_not_known_is_left_as_it_was_generated() -> None:
+    known = frames(60)
+    cut_off = torch.where(HZ < 9_000, known, UNKNOWN)
+    generated = torch.full_like(known, -8.0)
+    made = blended(remembered(cut_off), generated, narrow(known))
+    assert torch.equal(made[:, HZ > 9_000], generated[:, HZ > 9_000])
+    assert (made - known)[:, (HZ > CUTOFF) & (HZ < 9_000)].abs().mean() < 0.05
+    unknown = torch.where(HZ < 1.1 * CUTOFF, known, UNKNOWN)  # as narrow as what asks
+    assert torch.equal(blended(remembered(unknown), generated, narrow(known)), generated)
+
+
+def test_only_frames_of_a_cutoff_below_what_is_known_recall() -> None:
+    known = frames(40)
+    low, generated = narrow(known), torch.full_like(known, -8.0)
+    cutoffs_hz = torch.where(torch.arange(40) < 20, CUTOFF, 24_000.0)
+    made = PairRecall(remembered(known), MEL).blend(generated, low, cutoffs_hz)
+    assert not torch.equal(made[:20], generated[:20])
+    assert torch.equal(made[20:], generated[20:])
+
+
+@pytest.mark.parametrize("count", [1, 700, 3 * MOST + 17])
+def test_blocks_change_nothing_and_the_size_is_bounded(count: int) -> None:
+    known = frames(count)
+    whole, parts = remembered(known), remembered(*known.split(97))
+    assert torch.equal(whole.log_mel, parts.log_mel) and torch.equal(whole.known, parts.known)
+    assert min(count, MOST // 2) <= len(whole.log_mel) <= MOST
+    kept = (known[:, None, :8] == whole.log_mel[None, :, :8]).all(2).any(1).nonzero()[:, 0]
+    assert kept[-1] >= count - 1 - count // MOST * 2  # evenly, to its end
+
+
+def test_silence_is_no_pair() -> None:
+    memory = PairMemory(MEL)
+    memory.push(torch.full((50, len(HZ)), LOG_FLOOR))
+    assert memory.finish() is None
+    assert PairMemory(MEL).finish() is None
+
+
+def test_pairs_of_several_recordings_are_all_asked() -> None:
+    first, second = frames(30), frames(30, seed=5)
+    both = Pairs.joined([remembered(first), remembered(second)])
+    made = blended(both, torch.full_like(second, -8.0), narrow(second))
+    assert (made - second)[:, HZ > CUTOFF].abs().mean() < 0.05
