@@ -237,8 +237,8 @@ MUTANTS = (
     Mutant(
         "vocoder noise not shifted by its halo",
         "lily/inference/vocode.py",
-        "start = (self._next - HALO) * self.hop",
-        "start = self._next * self.hop",
+        "place = (self._next - HALO) * self.hop, count",
+        "place = self._next * self.hop, count",
         "tests/inference",
     ),
     Mutant(
@@ -258,7 +258,7 @@ MUTANTS = (
     Mutant(
         "damaged chunks are used",
         "lily/inference/resume.py",
-        "if checksum != self._checksum(chunk, variant, body):",
+        "if checksum != self._checksum(path, body):",
         "if False:",
         "tests/inference/test_resume.py",
     ),
@@ -321,6 +321,20 @@ MUTANTS = (
         "NOISE_LOG_BIAS = 0.25",
         "NOISE_LOG_BIAS = 0.0",
         "tests/evaluation",
+    ),
+    Mutant(
+        "pairs are believed at any distance",
+        "lily/dsp/pair_memory.py",
+        "trust = 1 / (1 + (nearest[:, :1] / TRUSTED) ** STEEPNESS)",
+        "trust = torch.ones_like(nearest[:, :1])",
+        "tests/dsp/test_pair_memory.py",
+    ),
+    Mutant(
+        "levels are added to silence",
+        "lily/dsp/level.py",
+        "+= sounding * decibels[:, None] / NEPER_DB",
+        "+= decibels[:, None] / NEPER_DB",
+        "tests/dsp/test_level.py",
     ),
     # fmt: on
 )

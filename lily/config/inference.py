@@ -48,7 +48,7 @@ class InferenceConfig:
     level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later
     # Corrections of the generated band: (cutoff in Hz, dB at five levels of lily/dsp/level.py).
     level_db: tuple[tuple[Count, tuple[float, float, float, float, float]], ...] = ()
-    # With the encoder on, lows whose highs are known elsewhere in the recording recall them.
+    # With an encoder that reads profiles on: lows recall highs that are known elsewhere.
     pair_memory: bool = False
     seed_max: Annotated[int, Field(gt=0, lt=2**63)] = 2**31 - 1
 

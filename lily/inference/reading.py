@@ -98,7 +98,7 @@ class RecordingReader:
         encoder = self.runtime.model.unet.global_encoder
         assert encoder is not None  # options with the encoder on are refused without one
         profile = encoder.config.profile
-        remembers = self.runtime.settings.pair_memory
+        remembers = profile and self.runtime.settings.pair_memory  # pairs need the marks
         total = self.features.frames
         reader, memory, seen = ContextReader(encoder, total), PairMemory(self.runtime.mel), 0
         for frames in self.features.encoder_log_mels(self._first_log_mels(), marked=profile):
