@@ -18,6 +18,8 @@ CSS = """
   --lily-on-accent: #042f2e; --lily-error: #fca5a5; --lily-control: #94a3b8; }
 /* Gradio's own accent and the controls of its players are too pale to read on white. */
 .gradio-container { --color-accent: var(--lily-accent); --slider-color: var(--lily-accent);
+  --link-text-color: var(--lily-accent); --link-text-color-hover: var(--lily-accent);
+  --link-text-color-visited: var(--lily-accent); --link-text-color-active: var(--lily-accent);
   width: 100%; max-width: 1320px !important; margin: 0 auto; }
 #recording, #reference { --neutral-400: var(--lily-control); }
 .gradio-container input[type="range"]::-webkit-slider-thumb { background: var(--lily-accent); }
