@@ -35,8 +35,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_folder() -> Iterator[None]:
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Temporary files, those of child processes and of killed runs too, go with the test run."""
+    tmp_path_factory.getbasetemp()  # found before TMPDIR changes: failed tests keep their folders
     # Not below pytest's folder: Ray's sockets lie in it, and their paths must be short.
     with (
         tempfile.TemporaryDirectory(prefix="lily-", ignore_cleanup_errors=True) as folder,

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--controls",
         nargs="*",
         metavar="CASE",
-        help="also wrong, shuffled, vector-only, mismatched contexts, in all or the named cases",
+        help="also give wrong, shuffled, no and mismatched contexts, in all cases or those named",
     )
     parser.add_argument(
         "--informed",

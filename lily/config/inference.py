@@ -64,6 +64,9 @@ class InferenceConfig:
             raise ValueError(
                 f"sampler is {self.sampler!r}; give one of samplers: {', '.join(self.samplers)}."
             )
+        cutoffs = [cutoff_hz for cutoff_hz, _ in self.level_db]
+        if sorted(set(cutoffs)) != cutoffs:
+            raise ValueError(f"level_db has cutoffs {cutoffs}; give rising ones, each once.")
         if self.overlap >= self.chunk:
             raise ValueError(
                 f"overlap is {self.overlap} and chunk is {self.chunk}; chunks that advance need an "

@@ -29,7 +29,8 @@ class LevelCorrection:
     """Add to generated log-mels what a table says."""
 
     def __init__(self, table: LevelTable, mel: LogMel) -> None:
-        self._rows = sorted((hz, torch.tensor(decibels)) for hz, decibels in table)
+        """``table`` has rising cutoffs."""
+        self._rows = [(hz, torch.tensor(decibels)) for hz, decibels in table]
         self._hz = bin_centres_hz(mel).cpu()
 
     def apply(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Where a recording, or a borrowed one, still has its highs, every frame of its log-mel is a pair: its
 lows are the key, its highs the value. A frame that lost its highs looks up the pairs whose lows are
 nearest. How much they count falls with their distance, so a recording that is unlike this one
-changes nothing. There is nothing to train.
+changes next to nothing. There is nothing to train.
 
 The distance of two keys is the mean square of their difference in natural log magnitude, bins
 weighted by 1 / (Hz + 200), which is about the spacing of the ear's bands. Values follow half of the

@@ -1,4 +1,4 @@
-"""What a user may know of a recording's original, for the cases that give it to the encoder.
+"""What a user may know of a recording's original, for the cases in which it is given.
 
 ``borrowed``: another recording of the same source, full-band. ``stranger``: one of another source.
 ``set``: the true wall and brightness. Each is compared with the encoder on without it.

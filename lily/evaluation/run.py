@@ -2,7 +2,7 @@
 
 Encoder on and off get the same noise. Four controls give the encoder a wrong context: that of
 another recording of the same kind, degraded the same way; the right one with its tokens shuffled in
-time; its vector alone; its lows paired with each other's highs. Two controls know the reference's
+time; no tokens at all; its lows paired with each other's highs. Two controls know the reference's
 envelope. A baseline's tilt is fitted on the other half of the recordings, never on those it is
 measured on.
 """
@@ -195,11 +195,13 @@ class _Run:
         return replace(context, pairs=pairs)
 
     def _given(self, index: int, degraded: Degraded, system: str) -> dict[str, Any]:
-        """Options that give the encoder what is known; none where nothing is."""
+        """Options that give what is known of the original; none where nothing is."""
         here = self.items[index]
         if system == "set":
             context = self._context(index)
             return true_settings(here.reference, context, degraded.cutoff_hz, self.engine.mel)
+        if not self.engine.settings.pair_memory:
+            return {}  # borrowed recordings act through their pairs
         other: int | None = self._stranger(index)
         if system == "borrowed":
             count = len(self.items)

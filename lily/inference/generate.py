@@ -127,12 +127,16 @@ class Variant:
 def variants_of(
     runtime: Runtime, context: GlobalContext | None, encoders: Sequence[bool], plain: bool
 ) -> list[Variant]:
-    """Variants with the encoder off or on; with ``plain`` no levels are corrected."""
+    """Variants with the encoder off or on; with ``plain`` no levels are corrected.
+
+    An untrained encoder changes no bit, so it recalls nothing either.
+    """
     table = () if plain else runtime.settings.level_db
     off = Variant(level=LevelCorrection(table, runtime.mel) if table else None)
     if not any(encoders) or context is None:
         return [off for _ in encoders]
-    recall = PairRecall(context.pairs, runtime.mel) if context.pairs else None
+    recalls = context.pairs is not None and runtime.model.encoder_is_trained
+    recall = PairRecall(context.pairs, runtime.mel) if recalls else None
     on = replace(off, context=runtime.context_cache(context), recall=recall)
     return [on if encoder else off for encoder in encoders]
 

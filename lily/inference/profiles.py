@@ -124,7 +124,7 @@ def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) 
     if options.wall_hz is not None:
         check_range("wall in Hz", options.wall_hz, CUTOFFS_HZ[0], HIGHEST_WALL_HZ)
     if not options.encoder and options.informs_encoder:
-        raise InputError("A context, a wall and a brightness act on the encoder; turn it on.")
+        raise InputError("A context, a wall and a brightness need the encoder; turn it on.")
     if options.format not in FORMATS:
         raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")
     given = cutoff_segments(options.cutoff_hz)

@@ -106,23 +106,21 @@ class Pace:
     """What passes have cost on this server; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._rates: dict[tuple[str, str, float], float] = {}
+        self._factors: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def learn(self, preset: str, name: str, typical: float, rate: float) -> None:
         """Remember that a pass cost ``rate`` where ``typical`` is usual, in TYPICAL's units."""
+        if typical <= 0:
+            return
         with self._lock:
-            before = self._rates.get((preset, name, typical), rate)
-            self._rates[preset, name, typical] = before + LEARNING * (rate - before)
+            before = self._factors.get((preset, name), rate / typical)
+            self._factors[preset, name] = before + LEARNING * (rate / typical - before)
 
     def rate(self, preset: str, name: str, typical: float) -> float:
-        """What a pass will cost where ``typical`` is usual, which scales what is unknown."""
+        """What a pass will cost where ``typical`` is usual."""
         with self._lock:
-            known = {w: r for (p, n, w), r in self._rates.items() if (p, n) == (preset, name)}
-        if not known:
-            return typical
-        nearest = min(known, key=lambda other: abs(other - typical))
-        return known[nearest] * typical / nearest
+            return self._factors.get((preset, name), 1.0) * typical
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,12 @@ def _closest(comparison: Comparison) -> str:
     best, better = min(far, key=far.__getitem__), "on" if far["on"] < far["off"] else "off"
     if best == "input":
         return "By this measure neither result is closer to the reference than the recording."
-    both = far["off"] < far["input"] and far["on"] < far["input"]
-    which = "Both results are" if both else f"The result with the encoder {better} is"
-    return f"{which} closer to the reference than the recording; the encoder {better} is closest."
+    if far["off"] < far["input"] and far["on"] < far["input"]:
+        return (
+            "Both results are closer to the reference than the recording; the one with the encoder "
+            f"{better} is closest."
+        )
+    return f"With the encoder {better} the result is closer to the reference than the recording."
 
 
 def comparison_facts(comparison: Comparison) -> list[tuple[str, str]]:

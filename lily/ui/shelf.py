@@ -21,7 +21,7 @@ from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
-NO_PROFILE = "The encoder of this model does not read the highs of other recordings."
+NO_PROFILE = "The encoder of this model takes no context, wall or brightness."
 log = logging.getLogger(__name__)
 
 

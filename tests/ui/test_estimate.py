@@ -53,12 +53,21 @@ def test_the_second_run_knows_what_the_first_one_took():
         assert told == pytest.approx(true, rel=0.05, abs=0.5)
 
 
-def test_a_cost_never_seen_is_scaled_from_the_nearest_that_was():
+def test_a_cost_is_scaled_by_what_the_pass_has_cost_before():
     pace = Pace()
     pace.learn("small", "filling", 0.1, 0.5)
-    assert pace.rate("small", "filling", 0.1) == 0.5
+    assert pace.rate("small", "filling", 0.1) == pytest.approx(0.5)
     assert pace.rate("small", "filling", 0.4) == pytest.approx(2.0)
     assert pace.rate("large", "filling", 0.4) == 0.4
+
+
+def test_one_slow_run_is_forgotten_whatever_the_lengths_of_those_that_follow():
+    pace = Pace()
+    pace.learn("small", "filling", 0.1, 0.8)
+    for count in range(20):
+        typical = 0.1 + count / 300
+        pace.learn("small", "filling", typical, typical)
+    assert pace.rate("small", "filling", 0.1) == pytest.approx(0.1, rel=0.1)
 
 
 def test_stereo_and_a_comparison_cost_twice_and_a_batch_that_is_not_full_as_much_as_a_full_one():

@@ -450,7 +450,7 @@ def test_what_an_encoder_cannot_read_is_greyed_with_the_reason(engine):
     wall = block(page, gr.Textbox, "Wall (Hz)")
     assert wall.interactive is not False and "4000 to 24000" in wall.info
     greyed = handlers.change_preset("deaf")[wall]
-    assert greyed["interactive"] is False and "does not read" in greyed["info"]
+    assert greyed["interactive"] is False and "takes no context" in greyed["info"]
     assert handlers.change_preset("reads")[wall]["interactive"] is True
 
 

@@ -148,7 +148,7 @@ def test_what_the_encoder_expects_is_among_the_facts():
     ("before", "off", "on", "sentence"),
     [
         (3.0, 2.0, 1.0, "Both results are closer to the reference than the recording"),
-        (3.0, 2.0, 4.0, "The result with the encoder off is closer"),
+        (3.0, 2.0, 4.0, "With the encoder off the result is closer"),
         (1.0, 2.0, 3.0, "neither result is closer"),
     ],
 )
