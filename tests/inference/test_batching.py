@@ -60,6 +60,7 @@ def run(
         yield recordings[recording], event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [True, False])
 def test_recordings_that_share_batches_have_the_samples_they_have_alone(
     engine, recordings, tmp_path, encoder
