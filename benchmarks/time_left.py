@@ -42,7 +42,7 @@ Trace = dict[str, Any]
 
 
 class Recorder(Progress):
-    """Progress that keeps what it is told, with its time."""
+    """Progress that records every event with its time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,7 +99,7 @@ def replay(trace: Trace, pace: Pace) -> list[tuple[float, float | None]]:
     for then, name, fields in [*trace["events"], [trace["end"], "end", {}]]:
         while at < then:
             left, since = value["remaining"], at - now
-            if left is not None:  # as the page's JavaScript goes on between updates
+            if left is not None:  # the page's JavaScript counts down between updates
                 left = max(1.0, TimeLeft(left, value["next"], value["known"]).shown(since))
             pairs.append((at, left))
             at += STEP

@@ -21,36 +21,36 @@ class Clock:
 
 
 def run(pace: Pace, seconds: float, slower: float = 1.0) -> list[tuple[float, float]]:
-    """A run at a multiple of the typical cost: pairs of the time left as told, and as it was."""
+    """A run at a multiple of the typical cost: pairs of the time left as shown, and as it was."""
     clock = Clock()
     load = Workload("small", seconds, 2)
     estimate = Estimate(pace, load, clock)
-    told = []
+    shown = []
     for name in PASSES:
         cost = slower * load.typical(name)
         for step in range(10 if cost else 0):
             estimate.enter(name, step / 10)
-            told.append((estimate.time_left().left, clock.now))
+            shown.append((estimate.time_left().left, clock.now))
             clock.now += cost / 10
     estimate.finish()
-    return [(left, clock.now - at) for left, at in told]
+    return [(left, clock.now - at) for left, at in shown]
 
 
 def test_a_typical_run_is_foretold_from_its_first_moment():
-    for told, true in run(Pace(), 60.0):
-        assert told == pytest.approx(true, rel=0.01, abs=0.01)
+    for shown, true in run(Pace(), 60.0):
+        assert shown == pytest.approx(true, rel=0.01, abs=0.01)
 
 
 def test_on_a_slow_machine_the_first_run_is_within_a_factor_of_1_5_after_its_first_moments():
     pairs = run(Pace(), 600.0, slower=5.0)
-    assert all(1 / 1.5 < told / true < 1.5 for told, true in pairs[2:])
+    assert all(1 / 1.5 < shown / true < 1.5 for shown, true in pairs[2:])
 
 
 def test_the_second_run_knows_what_the_first_one_took():
     pace = Pace()
     run(pace, 60.0, slower=5.0)
-    for told, true in run(pace, 120.0, slower=5.0):
-        assert told == pytest.approx(true, rel=0.05, abs=0.5)
+    for shown, true in run(pace, 120.0, slower=5.0):
+        assert shown == pytest.approx(true, rel=0.05, abs=0.5)
 
 
 def test_a_cost_is_scaled_by_what_the_pass_has_cost_before():
