@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from lily.audio.encode import ENCODERS, encode
-from lily.audio.read import AudioWriter, probe, read_blocks
+from lily.audio.read import AudioWriter, probe, read_blocks, read_tags
 from lily.audio.resample import Resampler
 from lily.audio.temp_files import FileGroup
 from lily.errors import InputError
@@ -29,6 +27,7 @@ FORMATS = {
     "mp3": "MP3, 320 kbit/s",
     "m4a": "M4A (AAC), 256 kbit/s",
 }
+SUBTYPES = {"wav16": "PCM_16", "wav24": "PCM_24", "wav32f": "FLOAT", "flac": "PCM_24"}
 ENDINGS = {kind: kind if kind in ("flac", "mp3", "m4a") else "wav" for kind in FORMATS}
 
 
@@ -52,31 +51,28 @@ def write_mix(
 ) -> Path:
     """Mix two files of one rate into ``path``, a new file as long as the take, or fail without one.
 
-    Raises InputError for an unknown kind, for channels that the format cannot hold, and where it
-    would clip.
+    Tags, cover and speakers are the take's. Raises InputError for an unknown kind, for channels
+    that the format cannot hold, and where it would clip.
     """
     if kind not in FORMATS:
         raise InputError(f"Format {kind!r} is not known; give {', '.join(FORMATS)}.")
-    info = probe(take)
+    info, tags = probe(take), read_tags(take)
     shape = info.sample_rate, info.channels
     blocks = _mixed(recording, take, gain, highs_only)
-    if kind in ("wav24", "flac"):
-        with AudioWriter(path, *shape, frames=info.frames or 0) as writer:
-            for block in blocks:
-                writer.write(block)
-                if kind == "flac" and writer.subtype != "PCM_24":
-                    raise _too_loud(writer.peak, kind)
+    if kind in ENCODERS:
+        with FileGroup() as files:
+            temporary = files.create(path).temporary
+            within = _within_scale(blocks, kind)
+            encode(temporary, *shape, kind, within, info.speakers, tags)
         return path
-    with FileGroup() as files:
-        temporary = files.create(path).temporary
-        if kind in ENCODERS:
-            encode(temporary, *shape, kind, _within_scale(blocks, kind))
-        elif kind == "wav16":
-            _dithered(temporary, *shape, blocks)
-        else:
-            with soundfile.SoundFile(temporary, "w", *shape, "FLOAT", format="WAV") as file:
-                for block in blocks:
-                    file.write(np.ascontiguousarray(block.numpy().T))
+    if kind == "wav16":
+        blocks = _dithered(blocks)
+    options = {"frames": info.frames or 0, "subtype": SUBTYPES[kind], "speakers": info.speakers}
+    with AudioWriter(path, *shape, tags=tags, **options) as writer:
+        for block in blocks:
+            writer.write(block)
+            if kind == "flac" and writer.subtype != "PCM_24":
+                raise _too_loud(writer.peak, kind)
     return path
 
 
@@ -105,17 +101,15 @@ def _too_loud(peak: float, kind: str) -> InputError:
     )
 
 
-def _dithered(path: Path, sample_rate: int, channels: int, blocks: Iterator[Tensor]) -> None:
-    """Write 16 bits, dithered."""
+def _dithered(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Round blocks to 16 bits with dither; raises InputError for one that would clip."""
     step, noise = 2.0**-15, torch.Generator().manual_seed(0)
-    with soundfile.SoundFile(path, "w", sample_rate, channels, "PCM_16", format="WAV") as file:
-        for block in blocks:
-            samples = block.double() / step
-            for _ in range(2):
-                uniform = torch.rand(*block.shape, generator=noise, dtype=torch.float64)
-                samples += uniform - 0.5
-            samples = samples.round()
-            peak = float(samples.abs().max()) * step if samples.numel() else 0.0
-            if peak > 1.0 - step:
-                raise _too_loud(peak, "wav16")
-            file.write(np.ascontiguousarray(samples.numpy().astype(np.int16).T))
+    for block in blocks:
+        samples = block.double() / step
+        for _ in range(2):
+            samples += torch.rand(*block.shape, generator=noise, dtype=torch.float64) - 0.5
+        samples = samples.round()
+        peak = float(samples.abs().max()) * step if samples.numel() else 0.0
+        if peak > 1.0 - step:
+            raise _too_loud(peak, "wav16")
+        yield (samples * step).float()

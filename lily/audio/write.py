@@ -26,7 +26,8 @@ from lily.audio.temp_files import FileGroup
 from lily.errors import InputError, LilyError
 
 FULL_SCALE = 1 << 23  # 24-bit steps from 0 to 1.0
-SAMPLE_BYTES = {"PCM_24": 3, "FLOAT": 4}
+FULL_SCALE_16 = 1 << 15
+SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 LARGEST_RIFF = (1 << 32) - (1 << 26)  # bytes of samples: 4 GB less 64 MB for header and metadata
 COPY_FRAMES = 1 << 16  # frames copied at once when 24 bits turn out to be too few
 # Speaker masks by number of channels: centre, stereo, 3.0, quad, 5.0, 5.1, 6.1, 7.1.
@@ -45,9 +46,10 @@ class AudioWriter:
     FLAC's `path` ends in .wav from then on. At most `frames` may be written; fewer are allowed.
     With `files`, the file gets its name together with the others of that group. `speakers` is a
     WAVE speaker mask; by default the usual one for the number of channels. `tags` are written as
-    far as the format carries them: a WAV everything, a FLAC text and cover.
+    far as the format carries them: a WAV everything, a FLAC text and cover. A WAV may have another
+    `subtype`: "FLOAT" from the start, or "PCM_16" for samples that are rounded to 16 bits already.
 
-    Attributes: `subtype` ("PCM_24" or "FLOAT"), `peak` (largest magnitude), `frames` (written so
+    Attributes: `subtype` (of libsndfile), `peak` (largest magnitude), `frames` (written so
     far). Raises InputError for an
     impossible rate, number of channels or folder, and for a path that exists; LilyError for samples
     that are not finite; OSError if the disk is full.
@@ -63,6 +65,7 @@ class AudioWriter:
         files: FileGroup | None = None,
         speakers: int | None = None,
         tags: Tags | None = None,
+        subtype: str = "PCM_24",
     ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
@@ -80,7 +83,7 @@ class AudioWriter:
                 "channels and a rate of at least 1 Hz."
             )
         self._speakers = SPEAKERS[channels] if speakers is None else speakers
-        self._open("PCM_24")
+        self._open(subtype)
 
     def _open(self, subtype: str) -> None:
         self.subtype = subtype
@@ -178,6 +181,8 @@ class AudioWriter:
         """Add samples (n, C) float32, which 24 bits hold exactly where that is the subtype."""
         if self.subtype == "PCM_24":
             samples = (samples * np.float32(FULL_SCALE)).astype(np.int32) << 8
+        elif self.subtype == "PCM_16":
+            samples = (samples * np.float32(FULL_SCALE_16)).astype(np.int16)
         try:
             self._sound.write(samples)
         except (AssertionError, soundfile.LibsndfileError) as error:  # a short write
