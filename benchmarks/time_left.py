@@ -23,13 +23,14 @@ from lily.checkpoints.resolve import BUNDLED, encoder_note
 from lily.inference import events as engine_events
 from lily.inference.zerogpu import engine_maker
 from lily.ui.cache import Cache
-from lily.ui.estimate import Estimate, Pace, TimeLeft, Workload
+from lily.ui.estimate import Estimate, Pace, TimeLeft
 from lily.ui.models import made_ready, offered
 from lily.ui.progress import Progress
 from lily.ui.request import request_of
 from lily.ui.run import Run
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
+from lily.ui.workload import Workload
 
 SETTLING = 5.0  # seconds of a run that do not count
 FACTOR = 1.5

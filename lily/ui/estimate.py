@@ -15,12 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from lily.ui.workload import Workload
+
 PASSES = ("loading", "measuring", "reading", "preparing", "filling", "drawing")
-# Compute seconds per second of audio and channel; of sampling, per evaluation of the U-Net; of
-# loading, seconds in all. Filling is sampling and vocoding. What matters is their ratio: a slow
-# machine is slow in all of them.
-TYPICAL = {"loading": 1.1, "measuring": 0.04, "reading": 0.036, "preparing": 0.021}
-TYPICAL |= {"sampling": 0.035, "vocoding": 0.1, "drawing": 0.006}
 LEARNING = 0.5  # weight of the newest run
 INERTIA = 0.5  # seconds of the plan: less than this says little about the machine
 ELSEWHERE = 0.4  # weight of other passes: load slows decoding and networks differently
@@ -121,51 +118,6 @@ class Pace:
         """What a pass will cost where ``typical`` is usual."""
         with self._lock:
             return self._factors.get((preset, name), 1.0) * typical
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a run will have to do: seconds of audio, and evaluations of the U-Net for each chunk.
-
-    ``batch_seconds`` is the audio that a batch of chunks advances by: short ones are padded.
-    """
-
-    preset: str
-    seconds: float
-    evaluations: int  # of one variant
-    encoder: bool = True
-    channels: int = 1
-    batch_seconds: float = 0.0
-    loads: bool = False  # the model is not in memory yet
-    variants: int = 1
-
-    @property
-    def sampling(self) -> float:
-        """Typical seconds that the sampler takes."""
-        seconds = self.seconds * self.channels
-        if self.batch_seconds:
-            seconds = math.ceil(seconds / self.batch_seconds) * self.batch_seconds
-        return TYPICAL["sampling"] * self.evaluations * self.variants * seconds
-
-    @property
-    def vocoding(self) -> float:
-        """Typical seconds that the vocoder takes."""
-        return TYPICAL["vocoding"] * self.variants * self.seconds * self.channels
-
-    def filled(self, sampled: float, written: float) -> float:
-        """The share of filling that is done, from the shares sampled and written."""
-        done = sampled * self.sampling + written * self.vocoding
-        return done / max(self.sampling + self.vocoding, 1e-9)
-
-    def typical(self, name: str) -> float:
-        """Seconds that a pass takes where nothing is known of this server; 0 if it is left out."""
-        if name == "filling":
-            return self.sampling + self.vocoding
-        if name == "loading":
-            return TYPICAL["loading"] * self.loads
-        if name == "reading" and not self.encoder:
-            return 0.0
-        return TYPICAL[name] * self.seconds * self.channels
 
 
 @dataclass

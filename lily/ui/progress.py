@@ -67,7 +67,7 @@ class Progress:
         self._written = 0.0  # share of the output
         self._bar = 0.0  # never goes back
         self._times: list[tuple[float, float]] = []
-        self._phase, self._text = "waiting", "Waiting for a free place"
+        self._phase, self._text = "waiting", "Starting"
         self._fraction: float | None = None  # of a download
         self._memory: int | None = None  # bytes predicted, if enough to mention
 
@@ -230,5 +230,5 @@ def clock_time(seconds: float) -> str:
 def idle() -> dict[str, Any]:
     """The map before anything has run."""
     blank = Progress([])
-    blank.say("idle", "Drop a recording above: it is restored at once.")
+    blank.say("idle", "A recording is restored as soon as it is chosen.")
     return blank.value()

@@ -31,7 +31,7 @@ from lily.inference.events import (
 )
 from lily.inference.options import check_duration
 from lily.ui.cache import Cache
-from lily.ui.estimate import Estimate, Pace, Workload
+from lily.ui.estimate import Estimate, Pace
 from lily.ui.growing import Growing
 from lily.ui.progress import Progress, clock_time
 from lily.ui.report import command
@@ -39,11 +39,11 @@ from lily.ui.request import Request
 from lily.ui.settings import Settings
 from lily.ui.shelf import Engine, EngineShelf
 from lily.ui.view import Heard, listenable
+from lily.ui.workload import Workload, workload
 
 log = logging.getLogger(__name__)
 
 SHOW_EVERY = 0.1  # seconds: ten pictures a second look alive and cost the browser little
-LATENT_SECONDS = 0.08  # of a latent frame, in which presets count chunks
 ASK_EVERY = 0.5  # seconds between looks at whether the engine is free
 TAKE_LABELS = ("encoder off", "encoder on")
 
@@ -102,6 +102,7 @@ class Run:
         self._pace = pace or Pace()
         self._job = job
         self._growing: Growing | None = None
+        self._estimate: Estimate | None = None
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Wait for the engine, then run; raises LilyError. To be iterated over once.
@@ -120,6 +121,7 @@ class Run:
     def _steps(self) -> Iterator[Snapshot]:
         try:
             while not self._shelf.acquire(ASK_EVERY):
+                self.progress.say("waiting", "Waiting for a free place")
                 yield self._snapshot()
             try:
                 yield from self._with_engine()
@@ -144,7 +146,7 @@ class Run:
                 self._reference = align(self._request.reference, self._request.recording)
             self._expect()
             engine = yield from self._load()
-            self._preset = self._shelf.loaded or self._preset
+            self._use(self._shelf.loaded)
             yield from self._fill(engine, folder)
             if self._complete and self._job and not self._request.takes:
                 # For other takes; the same request again is a new run, with a seed of its own.
@@ -198,22 +200,21 @@ class Run:
 
     def _expect(self) -> None:
         """Tell the time left from now on, if the file says how long it is."""
-        bounds, asked = self._shelf.bounds(self._preset), self._request
-        info = probe(asked.recording)
-        if info.seconds is None:
+        if load := self._workload(self._preset):
+            self._estimate = Estimate(self._pace, load, self._clock)
+            self.progress.expect(self._estimate)
+
+    def _use(self, preset: str) -> None:
+        """Expect what the spare model takes, if the one that was asked for could not be had."""
+        if not preset or preset == self._preset:
             return
-        guided = (bounds.guidance.default if asked.guidance is None else asked.guidance) > 1
-        load = Workload(
-            self._preset,
-            info.seconds,
-            (asked.steps or bounds.steps.default) * (1 + guided),
-            self._options.encoder,
-            info.channels,
-            bounds.batch * (bounds.chunk - bounds.overlap) * LATENT_SECONDS,
-            loads=not self._shelf.ready(self._preset),
-            variants=1 + asked.compares,
-        )
-        self.progress.expect(Estimate(self._pace, load, self._clock))
+        self._preset = preset
+        if self._estimate and (load := self._workload(self._preset)):
+            self._estimate.load = load  # whose model is loaded: what that took is no measure
+
+    def _workload(self, preset: str) -> Workload | None:
+        bounds, encoder = self._shelf.bounds(preset), self._options.encoder
+        return workload(self._request, preset, bounds, encoder, not self._shelf.ready(preset))
 
     def rest(self) -> Snapshot:
         """Measure what was made, whole or stopped early; the last snapshot."""

@@ -21,7 +21,8 @@ from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
-NO_PROFILE = "The encoder of this model takes no context, wall or brightness."
+NO_PROFILE = "The encoder of this model takes no wall or brightness."
+NO_MEMORY = "This model takes no other recording."
 log = logging.getLogger(__name__)
 
 
@@ -123,8 +124,14 @@ class EngineShelf:
             log.warning("%s", error)
             return ""
 
+    def context_note(self, preset: str) -> str:
+        """Why the preset takes no recording of the same source; empty if it does."""
+        if note := self.profile_note(preset):
+            return note
+        return "" if self.bounds(preset).pair_memory else NO_MEMORY
+
     def profile_note(self, preset: str) -> str:
-        """Why the preset's encoder takes no context, wall or brightness; empty if it does."""
+        """Why the preset's encoder takes no wall or brightness; empty if it does."""
         if note := self.encoder_note(preset):
             return note
         params = self._config(preset).get("model", {}).get("params", {})

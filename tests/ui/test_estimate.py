@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from lily.ui.estimate import PASSES, TYPICAL, Estimate, Mark, Pace, TimeLeft, Workload, time_left
+from lily.ui.estimate import PASSES, Estimate, Mark, Pace, TimeLeft, time_left
+from lily.ui.workload import TYPICAL, Workload
 
 PLAN = dict.fromkeys(PASSES, 10.0)
 

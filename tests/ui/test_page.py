@@ -439,19 +439,21 @@ def test_only_files_of_the_cache_are_restored_as_one_of_several(handlers, tmp_pa
             list(handlers.arm_file(event, None, None, *values))
 
 
-def test_what_an_encoder_cannot_read_is_greyed_with_the_reason(engine):
-    def config(profile):
+def test_what_a_model_does_not_take_is_greyed_or_left_out(engine):
+    def config(profile, memory):
         params = {"unet_config": {"params": {"global_encoder": {"profile": profile}}}}
-        return {"inference": BOUNDS, "model": {"params": params}}
+        return {"inference": BOUNDS | {"pair_memory": memory}, "model": {"params": params}}
 
-    shelf = EngineShelf({"reads": config(True), "deaf": config(False)}, lambda _: engine)
-    page = made(shelf)
+    configs = {"all": config(True, True), "wall": config(True, False), "none": config(False, True)}
+    page = made(EngineShelf(configs, lambda _: engine))
     handlers = next(fn.fn.__self__ for fn in page.fns.values() if fn.name == "arm")
     wall = block(page, gr.Textbox, "Wall (Hz)")
+    context = next(b for b in page.blocks.values() if isinstance(b, gr.File) and b.visible)
     assert wall.interactive is not False and "4000 to 24000" in wall.info
-    greyed = handlers.change_preset("deaf")[wall]
-    assert greyed["interactive"] is False and "takes no context" in greyed["info"]
-    assert handlers.change_preset("reads")[wall]["interactive"] is True
+    offered = {name: handlers.change_preset(name) for name in configs}
+    assert "takes no wall" in offered["none"][wall]["info"]
+    assert [one[wall]["interactive"] for one in offered.values()] == [True, True, False]
+    assert [one[context]["visible"] for one in offered.values()] == [True, False, False]
 
 
 def test_what_is_known_of_the_original_reaches_the_engine(handlers, engine, recording):

@@ -19,8 +19,9 @@ from lily.inference.events import (
     Sampling,
     Written,
 )
-from lily.ui.estimate import PASSES, Estimate, Pace, Workload
+from lily.ui.estimate import PASSES, Estimate, Pace
 from lily.ui.progress import DONE, Progress, clock_time, idle
+from lily.ui.workload import Workload
 
 THREE = Planned(((0.0, 5.12), (4.48, 9.6), (8.96, 14.08)), 4, "ddim", 1.0, 7, True)
 

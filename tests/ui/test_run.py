@@ -19,6 +19,7 @@ from lily.checkpoints.events import Downloading
 from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
 from lily.inference.options import UpsampleOptions
 from lily.ui.cache import Cache
+from lily.ui.estimate import Pace
 from lily.ui.request import Request
 from lily.ui.run import Run, Snapshot
 from lily.ui.settings import Settings
@@ -316,6 +317,16 @@ def test_where_the_hub_is_silent_the_bundled_model_runs_and_says_so(engine, reco
     assert "--preset small" in last.command  # what really ran
     with pytest.raises(HubUnreachable):
         run_on(two(engine, HubUnreachable("Silence.")), recording, tmp_path, "large")
+
+
+def test_what_the_spare_model_took_is_remembered_as_the_spare_model_s(engine, recording, tmp_path):
+    engine.pause = 0.01
+    shelf = two(engine, HubUnreachable("The Hub does not answer."), spare="small")
+    pace = Pace()
+    request = Request(recording, "large")
+    list(Run(request, shelf, cache_in(tmp_path), Settings(), pace=pace).snapshots())
+    assert pace.rate("large", "filling", 1.0) == 1.0 != pace.rate("small", "filling", 1.0)
+    assert pace.rate("small", "loading", 1.0) == 1.0  # most of it was the other model's download
 
 
 def test_stopping_a_download_ends_it_before_the_next_visitor(engine, recording, tmp_path):
