@@ -23,7 +23,7 @@ export default [
         ...names(
           "readonly",
           "Wav Clip RATE Transport Spectrum BlindTest BlindPanel LEAST_TRIALS MOST_TRIALS Library "
-          + "address save LIBRARY_CHANGED storageOrNone Shelf Takes onKey tickText drawFigures made",
+          + "address save LIBRARY_CHANGED storageOrNone Shelf Takes Loop onKey tickText drawFigures made",
         ),
       },
     },
@@ -37,7 +37,7 @@ export default [
   {
     files: ["lily/ui/widgets/keys.js"], // a part of player.js
     languageOptions: {
-      globals: names("readonly", "STEP transport blind shown find listen toggle"),
+      globals: names("readonly", "STEP transport blind shown find listen toggle loop"),
     },
   },
 ];

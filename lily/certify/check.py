@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NULL, TRUE_PEAK = "Null depth below the crossover", "True peak of the output"
+LENGTH, NULL = "Length", "Null depth below the crossover"
+TRUE_PEAK = "True peak of the output"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.certify.check import NULL, TRUE_PEAK, Check
+from lily.certify.check import LENGTH, NULL, TRUE_PEAK, Check
 from lily.certify.null_test import NullDepth, NullTest, decibels
 from lily.certify.seams import SeamMeter, SeamScore
 from lily.certify.true_peak import TruePeakMeter
@@ -133,7 +133,7 @@ def checks(found: Measurements, samples: tuple[int, int], subtype: str) -> tuple
     peak = max(1.0, 10 ** (found.true_peak_db[1] / 20))  # highs beyond full scale leave more DC
     clipped = 0 if subtype == "FLOAT" else max(0, found.at_full_scale[1] - found.at_full_scale[0])
     rows = [
-        Check("Length", f"{length:,} of {expected:,}", "samples", length == expected),
+        Check(LENGTH, f"{length:,} of {expected:,}", "samples", length == expected),
         _null_check(NULL, null.depth_db, null.residual_db),
         _null_check("Null depth, worst 0.34 s", null.worst_db, null.residual_db),
         Check(

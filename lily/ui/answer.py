@@ -23,6 +23,7 @@ SCRIPTS = (
     "results",
     "library",
     "takes",
+    "loop",
     "shelf",
     "keys",
 )

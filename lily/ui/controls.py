@@ -87,6 +87,7 @@ def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Contro
         type="filepath",
         editable=False,
         buttons=[],  # Gradio's share button would send the recording to another host
+        waveform_options=gr.WaveformOptions(show_recording_waveform=False),  # decodes all of it
         elem_id="recording",
     )
     with gr.Row(elem_id="action"):
@@ -107,7 +108,7 @@ def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Contro
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         chosen = _settings(shelf, bounds, note)
     with gr.Accordion("Adjust: what you know of the original", open=False, elem_id="adjust"):
-        chosen |= _known(shelf.profile_note(first))
+        chosen |= _known(shelf.profile_note(first), shelf.context_note(first))
     return Controls(
         recording=recording,
         restore=restore,
@@ -157,14 +158,15 @@ def _settings(shelf: EngineShelf, bounds: InferenceConfig, note: str) -> dict[st
             type="filepath",
             editable=False,
             buttons=[],
+            waveform_options=gr.WaveformOptions(show_recording_waveform=False),
             elem_id="reference",
         ),
     }
 
 
-def _known(note: str) -> dict[str, Any]:
+def _known(note: str, context_note: str) -> dict[str, Any]:
     """What the encoder may be given besides the recording."""
-    choices = known_choices(note)
+    choices = known_choices(note, context_note)
     return {
         "context": gr.File(file_count="multiple", type="filepath", height=110, **choices[0]),
         "wall": gr.Textbox(placeholder="read from the recording", max_lines=1, **choices[1]),
@@ -172,13 +174,13 @@ def _known(note: str) -> dict[str, Any]:
     }
 
 
-def known_choices(note: str) -> tuple[dict[str, Any], ...]:
+def known_choices(note: str, context_note: str) -> tuple[dict[str, Any], ...]:
     """Labels of context, wall and brightness, greyed with the reason where they do nothing."""
     context = "Another recording of the same voice, band or album that has its highs"
     wall = "up to where the highs of the original reach."
     brightness = "0 is as bright as the encoder expects; higher is brighter."
     return (
-        {"label": context, "visible": not note},
+        {"label": context, "visible": not context_note},
         {"label": "Wall (Hz)", "info": note or f"4000 to 24000: {wall}", "interactive": not note},
         {
             "label": "Brightness (dB)",

@@ -15,6 +15,7 @@ from lily.audio.mix import save_resampled
 from lily.audio.read import read_blocks
 from lily.inference.events import Analyzed, Planned, Written
 from lily.ui.overview import Overview, OverviewMeter
+from lily.ui.report import segments
 from lily.ui.request import Request
 
 GROW_SECONDS = 2.0  # between pictures: drawing one takes about 50 ms
@@ -78,7 +79,7 @@ class Growing:
             sources.append(_source(key, label, file, meter.save(image, over=self._base)))
         self._version += 1
         name = self._request.recording.name
-        cutoff_hz = self._analyzed.cutoff_hz
+        found = self._analyzed
         self.value = {
             "run": "",
             "job": self._job,
@@ -90,9 +91,11 @@ class Growing:
             "badge": "being generated: the first part can be heard already",
             "summary": "",
             "seed": None,
-            "seconds": self._analyzed.seconds,
+            "seconds": found.seconds,
             "sources": sources,
-            "cutoffs": [[0.0, self._analyzed.seconds, cutoff_hz]],
+            "cutoffs": segments(
+                found.diagnosis, found.cutoff_hz, found.seconds, self._request.cutoff_hz
+            ),
             "chunks": [list(chunk) for chunk in self._chunks],
             "gain_db": [0, 0],
             "formats": [],

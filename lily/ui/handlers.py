@@ -43,6 +43,7 @@ from lily.ui.uses import cutoff_of
 from lily.ui.view import NOTHING
 
 LOOK_SECONDS = 0.1  # between looks at whether a run that was stopped has ended its step
+NOTHING_FINISHED = "Stopped before the first chunk was finished. Restore starts again."
 SEEDS = 1000  # of takes: small numbers are easier to note down
 Updates = dict[Any, Any]
 
@@ -89,7 +90,7 @@ class Handlers:
         """Grey what does nothing with the preset's encoder, with the reason."""
         note, controls = self._shelf.encoder_note(preset), self._controls
         known = (controls.context, controls.wall, controls.brightness)
-        choices = known_choices(self._shelf.profile_note(preset))
+        choices = known_choices(self._shelf.profile_note(preset), self._shelf.context_note(preset))
         return {
             controls.encoder: gr.update(**encoder_choice(note)),
             controls.compare: gr.update(**compare_choice(note)),
@@ -196,7 +197,8 @@ class Handlers:
             raise gr.Error(EXPIRED, visible=False, print_exception=False)
         job = self._jobs.keep(self._asked(path, *values))
         blank = Progress([], recording=Path(path).name).value()
-        yield {self._answer.progress: blank, self.job: job} | self._running()
+        alone = {self._controls.recording: path} if asked.get("alone") is True else {}
+        yield {self._answer.progress: blank, self.job: job} | alone | self._running()
 
     def arm_again(
         self,
@@ -279,7 +281,7 @@ class Handlers:
             if run.made:
                 shown = self._answer.show(await asyncio.to_thread(run.rest))
             else:
-                shown = self.stop(progress)
+                shown = self._ended(_as_progress(progress), "stopped", NOTHING_FINISHED)
         except Exception as error:
             shown = self._ended(_as_progress(progress), "error", sentence(error))
         # Meanwhile the visitor may have started another run, whose place the panel is.

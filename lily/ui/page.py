@@ -118,7 +118,7 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         **AT_ONCE,
     )
     armed_file = left.queue.submit(
-        handlers.arm_file, left.inputs, [*changed, handlers.job], **AT_ONCE
+        handlers.arm_file, left.inputs, [*changed, left.recording, handlers.job], **AT_ONCE
     )
     runs = [
         armed.success(handlers.run, left.inputs, changed, **running),

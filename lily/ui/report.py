@@ -9,6 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from lily.bandwidth.diagnosis import Diagnosis
+from lily.certify.check import LENGTH
 from lily.certify.check import summary as summary_of
 from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.evaluation.comparison import Comparison
@@ -27,15 +29,19 @@ def segments_of(result: UpsampleResult, given: float | Segments | None = None) -
     """
     if not result.chunks:
         return []
+    end = result.samples / result.sample_rate
+    return segments(result.diagnosis, result.cutoff_hz, end, given)
+
+
+def segments(
+    diagnosis: Diagnosis | None, cutoff_hz: float, end: float, given: float | Segments | None
+) -> list[list[float]]:
+    """Where highs are missing of a recording of ``end`` seconds, as ``segments_of`` has it."""
+    pieces: Segments = ((0.0, cutoff_hz),)  # the lowest of any channel
     if isinstance(given, tuple):
         pieces = given
-    elif given is None and result.diagnosis and result.diagnosis.channels:
-        pieces = ((0.0, result.cutoff_hz),)  # the lowest of any channel
-    elif given is None and result.diagnosis and result.diagnosis.kind == "changing":
-        pieces = result.diagnosis.segments
-    else:
-        pieces = ((0.0, result.cutoff_hz),)
-    end = result.samples / result.sample_rate
+    elif given is None and diagnosis and diagnosis.kind == "changing" and not diagnosis.channels:
+        pieces = diagnosis.segments
     stops = [start for start, _ in pieces[1:]] + [end]
     return [
         [round(start, 2), round(min(stop, end), 2), round(hz, 1)]
@@ -97,7 +103,11 @@ def facts(result: UpsampleResult) -> list[tuple[str, str]]:
     if result.expectation:
         pairs.append(("The encoder", result.expectation))
     if result.checks:
-        pairs.append(("Checks", summary_of(result.checks)))
+        if result.complete:
+            pairs.append(("Checks", summary_of(result.checks)))
+        else:  # a part is shorter, as it should be
+            of_part = [check for check in result.checks if check.label != LENGTH]
+            pairs.append(("Checks of this part", summary_of(of_part)))
     return pairs
 
 

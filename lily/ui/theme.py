@@ -40,11 +40,21 @@ CSS = """
   font-size: var(--text-lg); font-weight: 600; color: var(--body-text-color); }
 #reference .upload-container .wrap::after { content: "Drop the original here, or click";
   font-size: var(--text-md); }
+/* One player for everything: Gradio's would be a second one, and decode an hour in the browser. */
+#recording audio { display: none !important; }
+#recording .audio-container:has(> audio) { min-height: 72px; padding: 38px 12px 10px; }
+#recording .audio-container:has(> audio) .source-selection { display: none; }
+#recording :is(.record-button, .stop-button, .stop-button-paused)::before {
+  background: var(--lily-error); }
+#recording .audio-container:has(> audio)::after { content: "Drop another one anywhere on the page";
+  color: var(--body-text-color-subdued); font-size: var(--text-sm); }
+body[data-lily-drag="true"] #recording { outline: 3px dashed var(--lily-accent);
+  outline-offset: 2px; }
 #reference { min-height: 110px; height: auto !important; }
 #queue:has(.queue[hidden]) { display: none; }
 #action { gap: 8px; }
 #action button { min-height: 48px; }
-#examples { gap: 8px; }
+#examples { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 8px; }
 #examples button { min-height: 44px; padding: 4px 10px; }
 /* White on Gradio's red has a contrast of 3.8 to 1. */
 .gradio-container button.stop { background: #b91c1c; color: #ffffff; border-color: #b91c1c; }
@@ -72,13 +82,18 @@ footer .divider { display: none !important; }
   #question, #answer { display: contents; }
   #question > :has(#compare), #settings, #adjust { order: 3; }
   #queue, #compare, #settings, #adjust, #action, #examples, #player { width: 100%; }
-  #examples { display: grid; grid-template-columns: 1fr 1fr; }
   #player > * { padding: 0; }
   #recording { min-height: 120px; flex-grow: 0; }
   #recording .upload-container .wrap { min-height: 76px; }
   .gradio-container .icon-button-wrapper button { min-width: 28px; min-height: 28px; }
 }
+@media (min-width: 1800px) {
+  .gradio-container { max-width: 1760px !important; }
+}
 @media (pointer: coarse) {
+  #recording .upload-container .wrap::after { content: "Choose your recording"; }
+  #reference .upload-container .wrap::after { content: "Choose the original"; }
+  #recording .audio-container:has(> audio)::after { content: "Close it to choose another one"; }
   .gradio-container input[type="range"] { min-height: 24px; }
 }
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import time
@@ -95,6 +96,22 @@ def start(page, recording: Path, compare: bool = False, steps: int | None = None
         page.get_by_label("Compare encoder off and on").check()
     page.evaluate(WATCH)
     page.set_input_files("#recording input[type=file]", recording)
+
+
+def drop_file(page, selector: str, path: Path) -> bool:
+    """Drop a file as with a mouse; false if the browser would leave the page for it."""
+    return page.evaluate(
+        """([selector, name, text]) => {
+          const data = new DataTransfer();
+          const type = name.endsWith('.wav') ? 'audio/wav' : '';
+          const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          data.items.add(new File([bytes], name, {type}));
+          const options = {bubbles: true, cancelable: true, dataTransfer: data};
+          const event = new DragEvent('drop', options);
+          return !document.querySelector(selector).dispatchEvent(event);
+        }""",
+        [selector, path.name, base64.b64encode(path.read_bytes()).decode()],
+    )
 
 
 def wait_for_result(page, recording: Path) -> None:

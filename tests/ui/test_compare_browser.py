@@ -129,8 +129,20 @@ def test_a_click_goes_there_and_a_drag_loops(compared):
         seen.append(position(page))
     assert all(0.95 <= place <= 1.45 for place in seen)
     assert any(b < a for a, b in zip(seen, seen[1:], strict=False)), "it never went round"
-    page.click("#player .clear")
+    page.click("#player .loop")
     page.wait_for_function(PLAYER + ".position() > 1.6 * 48000")
+    page.click("#player .play")
+    page.evaluate(PLAYER + ".seek(3 * 48000)")  # without a mouse: from here, to here, no more
+    told = []
+    for keys in (["l", "ArrowLeft"], ["l"], ["l"]):
+        for key in keys:
+            page.keyboard.press(key)
+        told.append(page.inner_text("#player .loop"))
+    assert told == [
+        "Loop from 0:03.0 to here",
+        "End the loop of 0:01.0 to 0:03.0",
+        "Loop from here",
+    ]
 
 
 def test_the_picture_changes_with_the_source_and_shows_the_cutoff(compared):

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import soundfile
-from browser import NEEDED, PLAYER, choose_steps
+from browser import NEEDED, PLAYER, choose_steps, drop_file, start, wait_for_result
 from fakes import write_recording
 
 pytestmark = NEEDED
@@ -91,6 +91,25 @@ def test_stop_keeps_what_is_done_and_the_rest_can_follow(visit, tmp_path):
     page.wait_for_function("s => !document.querySelector(s)", arg=f"{ROW}[data-state=stopped]")
     states = [state for _, state, _ in wait_for_the_end(page)]
     assert states == ["done", "done", "done"]
+
+
+def test_a_drop_anywhere_is_restored_and_never_leaves_the_page(visit, tmp_path):
+    page = visit()
+    first = write_recording(tmp_path / "first.wav", 8_000, 1, 2.0)
+    second = write_recording(tmp_path / "second.wav", 8_000, 1, 2.5)
+    third = write_recording(tmp_path / "third.wav", 8_000, 1, 3.0)
+    choose_steps(page, 12)
+    start(page, first)
+    page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
+    assert drop_file(page, "#recording .audio-container", second)  # it holds a recording
+    assert page.inner_text("#queue .title") == "1 recording: 0 done, 1 to go"  # until the run ends
+    wait_for_result(page, second)
+    assert page.inner_text("#recording label").strip() == "second.wav"
+    assert drop_file(page, "#player canvas", third)
+    wait_for_result(page, third)
+    assert drop_file(page, "#reference", first)  # which has fields of its own
+    page.wait_for_timeout(500)
+    assert page.inner_text("#player .title") == "third.wav"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -123,6 +123,8 @@ def test_the_checks_are_one_line_that_names_what_failed():
     checks = (*checks, Check("Length", "1 of 2", "samples", False))
     assert facts(result(checks=checks))[-1] == ("Checks", "failed: length")
     assert figures(result(checks=checks))["checks"][3]["passed"] is False
+    part = facts(result(checks=checks, complete=False))[-1]  # which is shorter, as it should be
+    assert part[0] == "Checks of this part" and part[1].startswith("2 checks passed")
 
 
 def test_what_the_encoder_was_given_is_in_the_command():

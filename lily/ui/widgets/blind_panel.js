@@ -41,6 +41,7 @@ class BlindPanel {
   start() {
     const pair = this.find(".pair").value.split(" ");
     this.test = new BlindTest(pair, Number(this.find(".trials").value));
+    this.find(".trials").value = this.test.trials;
     this.element.dataset.testing = "true"; // hides what would give X away
     this.find(".verdict").hidden = true;
     this.next();

@@ -21,6 +21,7 @@ function onKey(event) {
   if (event.key === " " && !pressing) toggle();
   else if (event.key === "ArrowLeft" && !steering) move(-STEP);
   else if (event.key === "ArrowRight" && !steering) move(STEP);
+  else if (event.key.toLowerCase() === "l") loop.press();
   else if (event.key === "Home" && target === find(".view")) transport.seek(0);
   else if (event.key === "End" && target === find(".view")) transport.seek(transport.frames);
   else if (test && event.key.length === 1 && named >= 0) blind.hear("ABX"[named]);

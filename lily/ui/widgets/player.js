@@ -1,11 +1,10 @@
 // The player: shows one result, props.value (see lily/ui/view.py), and steers a Transport and a
 // Spectrum. Gradio runs this file, after files.js, wav.js, transport.js, spectrum.js,
-// blind_test.js, blind_panel.js, results.js, library.js, takes.js,
+// blind_test.js, blind_panel.js, results.js, library.js, takes.js, loop.js,
 // shelf.js and keys.js, as a function body with `element`, `props`,
 // `server`, `trigger` and `watch` in scope. Text is only ever set as text.
 
 const STEP = 2; // seconds an arrow key moves
-const SHORTEST_LOOP = 0.1; // seconds
 
 const find = (selector) => element.querySelector(selector);
 const spectrum = new Spectrum(find("canvas"));
@@ -52,6 +51,7 @@ function listen(key) {
   complain("");
   if (blind.test) return;
   spectrum.show(key);
+  drawChunks();
   for (const button of find(".sources").children) {
     const chosen = button.dataset.key === key;
     button.setAttribute("aria-pressed", String(chosen));
@@ -96,14 +96,15 @@ function drawState() {
   view.setAttribute("aria-valuenow", seconds.toFixed(1));
   view.setAttribute("aria-valuetext", text(seconds));
   spectrum.head = seconds;
-  const { loop } = transport;
-  spectrum.loop = loop ? [loop.start / RATE, loop.stop / RATE] : null;
-  find(".clear").hidden = !loop;
+  const looped = transport.loop;
+  spectrum.loop = looped ? [looped.start / RATE, looped.stop / RATE] : null;
+  loop.draw(transport.loop);
   takes.draw(heard);
   spectrum.draw();
 }
 
 function draw(value) {
+  loop.reset();
   find(".title").textContent = value.title;
   find(".takes").hidden = true;
   document.body.dataset.lilyShown = value.growing ? "growing" : "";
@@ -251,6 +252,7 @@ const takes = new Takes(element, {
     show(value);
   },
 });
+const loop = new Loop(find(".loop"), { transport: () => transport, text, say });
 const shelf = new Shelf(find(".library"), library, {
   open: reopen,
   resume: (job) => trigger("retry", { job: job.job, name: job.name }),
@@ -268,7 +270,6 @@ async function reopen(entry) {
 }
 
 find(".play").addEventListener("click", toggle);
-find(".clear").addEventListener("click", () => transport.setLoop(null));
 find(".highs-only").addEventListener("change", () => {
   transport?.mix(levels(heard));
   drawSave();
@@ -286,18 +287,20 @@ find(".copy").addEventListener("click", () => {
   say("Copied");
 });
 spectrum.onseek = (seconds) => transport?.seek(seconds * RATE);
-spectrum.onloop = (start, stop) => {
-  if (!transport || stop - start < SHORTEST_LOOP) return;
-  transport.setLoop(start * RATE, stop * RATE);
-  say("Looping");
-};
+spectrum.onloop = (start, stop) => loop.set(start, stop);
 document.addEventListener("keydown", onKey);
 // The chunk map is the time axis of what is being generated.
-window.addEventListener("lily-progress", ({ detail: { job, times, rows } }) => {
-  if (!shown?.growing || shown.job !== job || !rows.length) return;
-  const { cells } = rows.at(-1);
+let progress = null;
+function drawChunks() {
+  if (!shown?.growing || shown.job !== progress?.job || !progress.rows.length) return;
+  const { times, rows } = progress;
+  const { cells } = rows[heard === "off" ? 0 : rows.length - 1];
   spectrum.chunks = times.map(([start, stop], i) => ({ start, stop, state: cells[i] }));
   spectrum.draw();
+}
+window.addEventListener("lily-progress", ({ detail }) => {
+  progress = detail;
+  drawChunks();
 });
 window.addEventListener("lily-show", ({ detail }) => {
   show(detail);

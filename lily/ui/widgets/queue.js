@@ -44,7 +44,8 @@ function makeRow(row) {
 
 function draw() {
   const list = find(".rows");
-  find(".queue").hidden = !rows.length;
+  // Of a single one that is on the server, the panels above say all.
+  find(".queue").hidden = !rows.length || (rows.length === 1 && Boolean(rows[0].path));
   while (list.children.length > rows.length) list.lastChild.remove();
   while (list.children.length < rows.length) list.append(makeRow(rows[list.children.length]));
   rows.forEach((row, index) => drawRow(list.children[index], row));
@@ -93,8 +94,8 @@ async function next() {
     return;
   }
   // The server may have changed the name; progress and result come under its own.
-  set(row, { text: "Waiting for a free place", name: row.path.split(/[\\/]/).pop() });
-  trigger("submit", { path: row.path, name: row.name });
+  set(row, { text: "Starting", name: row.path.split(/[\\/]/).pop() });
+  trigger("submit", { path: row.path, name: row.name, alone: rows.length === 1 });
 }
 
 function take(files) {
@@ -103,10 +104,12 @@ function take(files) {
     { file, name: file.name, state: "waiting", share: 0, text: "Waiting", value: null }
   )));
   draw();
-  if (!current) next();
+  // A run that was not started here ends first: see follow().
+  if (!current && document.body.dataset.lilyRun !== "running") next();
 }
 
 function follow({ detail: value }) {
+  if (!current && !value.running && rows.some((row) => row.state === "waiting")) next();
   if (!current || value.recording !== current.name) return;
   if (value.running) {
     begun = true;
@@ -147,25 +150,35 @@ async function pack() {
   }
 }
 
-// Gradio's own field would take the first of several files alone, and answer a file that does not
-// call itself audio with a list of types; the server tries to decode it, and says so in a sentence.
-const ours = (files) => files.length > 1
-  || (files.length === 1 && !files[0].type.startsWith("audio/"));
+// Gradio's own field takes one file that calls itself audio. It would take the first of several
+// alone, answer another type with a list of types, and take none while it holds a recording; there,
+// and anywhere else on the page, the browser would leave the page for the file.
+const ours = (event, files) => files.length > 1
+  || (files.length === 1 && !files[0].type.startsWith("audio/"))
+  || (event.type === "drop" && !event.target.closest(".upload-container, #recording button"));
+const OTHER_FIELDS = "#reference, #adjust";
 
 function catchFiles(event) {
   if (!element.isConnected) {
-    ["drop", "change"].forEach((name) => document.removeEventListener(name, catchFiles, true));
+    EVENTS.forEach((name) => document.removeEventListener(name, catchFiles, true));
     return;
   }
-  if (!event.target.closest?.("#recording")) return;
-  const files = event.type === "drop" ? event.dataTransfer?.files : event.target.files;
-  if (!files || !ours(files)) return;
+  const dragged = event.dataTransfer?.types.includes("Files");
+  if (event.type !== "change" && !dragged) return;
+  if (event.type !== "change") event.preventDefault();
+  document.body.dataset.lilyDrag = String(event.type === "dragover");
+  if (event.type === "dragover" || event.type === "dragleave") return;
+  if (event.target.closest(OTHER_FIELDS)) return;
+  if (event.type === "change" && !event.target.closest("#recording")) return;
+  const files = event.type === "drop" ? event.dataTransfer.files : event.target.files;
+  if (!files?.length || !ours(event, files)) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   take(files);
 }
 
-["drop", "change"].forEach((name) => document.addEventListener(name, catchFiles, true));
+const EVENTS = ["dragover", "dragleave", "drop", "change"];
+EVENTS.forEach((name) => document.addEventListener(name, catchFiles, true));
 // Gradio makes the field anew whenever the recording is cleared.
 const allowSeveral = () => {
   const field = document.querySelector("#recording input[type=file]");

@@ -30,5 +30,8 @@ function drawFigures(element, value, address) {
     return link;
   }));
   find(".command").hidden = !value.command;
-  find(".command pre").textContent = value.command;
+  // A line breaks between options, never within one.
+  find(".command pre").replaceChildren(...value.command.split(/ (?=-)/).flatMap((part, i) => (
+    [i ? " " : "", made("span", part)]
+  )));
 }
