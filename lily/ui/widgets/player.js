@@ -161,6 +161,7 @@ function load() {
     grow(value);
     return;
   }
+  if (value?.run && value.run === shown?.run) return; // on show already
   if (value?.run && takes.take(value)) return;
   // Of several recordings, the next one does not interrupt what is playing.
   if (!(document.body.dataset.lilyQueue && transport?.playing && !shown?.growing)) replace(value);
@@ -178,15 +179,11 @@ async function grow(value) {
   }
   if (value.growing === shown.growing) return;
   const moved = value.sources.some((one, i) => one.path !== shown.sources[i].path);
-  const { playing } = transport;
-  const at = transport.position();
-  shown = value;
   if (moved) { // it has become a float file
-    await show(value);
-    transport?.seek(at);
-    if (playing) await transport?.play();
+    await replace(value);
     return;
   }
+  shown = value;
   transport.grow(value.frames);
   await spectrum.refresh(pictures(value), value);
 }
