@@ -108,6 +108,8 @@ class ClippingMeter:
         if NEAR_EXTREME * loudest > self._extreme:  # what was counted so far lies below the peak
             self.peaks = 0
         self._extreme = max(self._extreme, loudest)
+        if loudest < NEAR_EXTREME * self._extreme:
+            return
         count = joined.shape[-1] - PLATEAU
         before, first = joined[:, :count], joined[:, 1 : count + 1]
         high = first.abs() >= NEAR_EXTREME * self._extreme

@@ -29,6 +29,7 @@ MOVING_DB = 3.0  # least RMS change over time of the fine structure; a sustained
 ALIKE = 0.5
 LOSS = (0.3, 6.0)  # of images
 FEWEST = 250  # pairs of levels
+AT_ONCE = 64  # frames that are used, for one product of matrices: 5 s
 
 
 class ImageDetector:
@@ -44,17 +45,29 @@ class ImageDetector:
         self._above = mirrored.long()
         self._between = mirrored - self._above  # the mirrored frequency lies between two bins
         self._ratio_db = 20 * torch.log10(mirrored.clamp(min=1) / self._below.clamp(min=1))
-        # Of equal and of unequal distances: count, loss x ratio, ratio squared, loss squared.
-        self._sums = torch.zeros(1 + len(APART), 4, len(self._axes), dtype=torch.float64)
+        # Sums over frames of products, of all distances below with all above: powers 0 to 2 of the
+        # level below times the power 0, 1 or 2 of that above, where both are heard.
+        self._products = [
+            torch.zeros(len(self._axes), rows * PAIRS, PAIRS, dtype=torch.float64)
+            for rows in (3, 2, 1)
+        ]
         # Of levels below, relative to the frame's mean: count, sum, sum of squares.
         self._moves = torch.zeros(3, *self._usable.shape, dtype=torch.float64)
         self._skipped = 0  # frames until the next that is used
+        self._waiting: list[Tensor] = []  # (L, F) of frames that are used
 
     def add(self, power: Tensor) -> None:
         """Add frames of power (L, F)."""
         count, power = len(power), power[self._skipped :: EVERY]
         self._skipped = (self._skipped - count) % EVERY
-        levels = 10 * torch.log10(power + 1e-20)
+        self._waiting.append(power)
+        if sum(map(len, self._waiting)) >= AT_ONCE:
+            self._take()
+
+    def _take(self) -> None:
+        """Take the frames that wait."""
+        levels = 10 * torch.log10(torch.cat(self._waiting) + 1e-20)
+        self._waiting = []
         below = levels[:, self._below]  # (L, A, P)
         above = torch.lerp(levels[:, self._above], levels[:, self._above + 1], self._between)
         usable = self._usable & (below > AUDIBLE_DB[0])
@@ -62,18 +75,32 @@ class ImageDetector:
         relative = (below - mean) * usable
         moves = (usable, relative, relative.square())
         self._moves += torch.stack([part.sum(0, dtype=torch.float64) for part in moves])
+        low = _powers(below, usable).permute(2, 0, 3, 1).flatten(1, 2)  # (A, 3 P, L)
         heard = self._usable & (above > AUDIBLE_DB[1])
-        for sums, apart in zip(self._sums, (0, *APART), strict=True):
-            count = PAIRS - apart
-            pairs = usable[..., :count] & heard[..., apart:]
-            loss = (below[..., :count] - above[..., apart:]) * pairs
-            ratio = (self._ratio_db[:, :count] + self._ratio_db[:, apart:]) / 2 * pairs
-            terms = [pairs, loss * ratio, ratio * ratio, loss * loss]
-            sums += torch.stack([term.sum((0, 2), dtype=torch.float64) for term in terms])
+        high = _powers(above, heard).transpose(1, 2)  # (3, A, L, P)
+        for products, columns in zip(self._products, high, strict=True):
+            products.baddbmm_(low[:, : products.shape[1]], columns)
+
+    def _sums(self) -> Tensor:
+        """Sums over pairs (1 + len(APART), 4, A), of equal and of unequal distances.
+
+        They are the count, loss x ratio, ratio squared and loss squared.
+        """
+        if self._waiting:
+            self._take()
+        of_high, of_high_level, of_high_square = (
+            products.unflatten(1, (-1, PAIRS)).unbind(1) for products in self._products
+        )
+        count = of_high[0]  # (A, P, P), as those below
+        loss = of_high[1] - of_high_level[0]
+        squares = of_high[2] - 2 * of_high_level[1] + of_high_square[0]
+        ratio = (self._ratio_db[:, :, None] + self._ratio_db[:, None]).double() / 2
+        terms = torch.stack([count, loss * ratio, count * ratio * ratio, squares])
+        return torch.stack([terms.diagonal(n, 2, 3).sum(-1) for n in (0, *APART)])
 
     def nyquist_hz(self) -> float | None:
         """Return the lowest Nyquist frequency that has images, or None."""
-        count, products, ratios, losses = self._sums.unbind(1)  # (2, A) each
+        count, products, ratios, losses = self._sums().unbind(1)  # (2, A) each
         slope = products / ratios.clamp(min=1e-9)
         rest = (losses - slope * products).clamp(min=0) / count.clamp(min=1)
         found = (count[0] >= FEWEST) & (slope[0] > LOSS[0]) & (slope[0] < LOSS[1])
@@ -83,3 +110,10 @@ class ImageDetector:
         change = (squares - sums.square() / counts.clamp(min=1)).sum(1) / counts.sum(1).clamp(min=1)
         found &= change > MOVING_DB**2
         return self._axes[int(found.nonzero()[0])] if found.any() else None
+
+
+def _powers(levels: Tensor, heard: Tensor) -> Tensor:
+    """The powers 0, 1 and 2 (3, L, A, P) of levels where they are heard, else 0; float64."""
+    count = heard.double()
+    once = levels * count
+    return torch.stack([count, once, once * levels])

@@ -126,7 +126,8 @@ class BandwidthMeter:
     def _count(self, samples: Tensor) -> None:
         """Count every whole frame of (C, n)."""
         frames = samples.unfold(-1, self._size, self._size // 2) * self._window
-        power = torch.fft.rfft(frames).abs().square()  # (C, L, F)
+        spectra = torch.fft.rfft(frames)
+        power = spectra.real.square() + spectra.imag.square()  # (C, L, F), without a square root
         declicked = suppress_clicks(samples, power, self._size)
         if len(power) > 1:
             self._channels = self._channels or [self._track() for _ in power]

@@ -18,6 +18,9 @@ class Track:
         self._statistics = BandStatistics(bin_hz, bins, hop_seconds)
         self._declicked: BandStatistics | None = None  # from the first click on
         self._images = ImageDetector(bin_hz, nyquist_hz)
+        # What was found in the frames so far, by the noise ceiling; detecting takes 30 ms a minute.
+        self._found_cutoffs: dict[float, Cutoff] = {}
+        self._found_segments: dict[float, Segments] = {}
 
     @property
     def frames(self) -> int:
@@ -31,6 +34,8 @@ class Track:
 
     def add(self, power: Tensor, declicked: Tensor | None) -> None:
         """Add frames of power (L, F); ``declicked``: the same without its clicks."""
+        self._found_cutoffs.clear()
+        self._found_segments.clear()
         if self._declicked is None and declicked is not None:
             self._declicked = self._statistics.copy()
         if self._declicked:
@@ -40,6 +45,17 @@ class Track:
 
     def cutoff(self, noise_ceiling_db: float) -> Cutoff:
         """Detect the cutoff; ``noise_ceiling_db`` is the highest level of quantisation noise."""
+        if noise_ceiling_db not in self._found_cutoffs:
+            self._found_cutoffs[noise_ceiling_db] = self._whole(noise_ceiling_db)
+        return self._found_cutoffs[noise_ceiling_db]
+
+    def segments(self, noise_ceiling_db: float) -> Segments:
+        """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
+        if noise_ceiling_db not in self._found_segments:
+            self._found_segments[noise_ceiling_db] = self._parts(noise_ceiling_db)
+        return self._found_segments[noise_ceiling_db]
+
+    def _whole(self, noise_ceiling_db: float) -> Cutoff:
         found = self._cutoff(Limits(self._nyquist_hz, noise_ceiling_db))
         old_nyquist_hz = self._images.nyquist_hz()
         if old_nyquist_hz:
@@ -48,8 +64,7 @@ class Track:
             found = lower(found, below if below.order else Cutoff(below.hz, STEEP))
         return found
 
-    def segments(self, noise_ceiling_db: float) -> Segments:
-        """Detect segments as (start in seconds, cutoff in Hz); a single one has `cutoff`'s."""
+    def _parts(self, noise_ceiling_db: float) -> Segments:
         limits, whole_hz = self._limits(noise_ceiling_db), self.cutoff(noise_ceiling_db).hz
         found = self._statistics.segments(whole_hz, limits)
         if self._declicked:  # clicks hide narrow segments

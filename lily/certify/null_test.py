@@ -118,6 +118,7 @@ class NullTest:
     def _accumulate(self, frames: Tensor, edges: list[list[int]]) -> None:
         """Add windowed frames (2, C, L, SIZE); ``edges`` as ``_edges`` gives them."""
         spectra = torch.fft.rfft(torch.cat([frames, (frames[1] - frames[0])[None]]))
+        spectra = spectra[..., : max(map(max, edges))]
         power = spectra.real.square() + spectra.imag.square()  # (3, C, L, F)
         count = power.shape[1]
         powers = torch.zeros(3, count, dtype=torch.float64)

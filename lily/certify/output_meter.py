@@ -12,6 +12,7 @@ from lily.certify.check import LENGTH, NULL, TRUE_PEAK, Check
 from lily.certify.null_test import NullDepth, NullTest, decibels
 from lily.certify.seams import SeamMeter, SeamScore
 from lily.certify.true_peak import TruePeakMeter
+from lily.dsp.blocks import SampleFifo
 from lily.dsp.cutoffs import Cutoffs
 
 BLOCK = 65_536  # samples measured at once; fixed, so that the caller's blocks change no figure
@@ -57,24 +58,22 @@ class OutputMeter:
         self._null = NullTest(cutoffs, sample_rate)
         self._signals = _SignalMeter(), _SignalMeter()
         self._seams = SeamMeter(joins, fade, cutoffs, sample_rate) if cutoffs and joins else None
-        self._queues: list[list[Tensor]] = [[], []]
-        self._waiting = [0, 0]
+        self._waiting = SampleFifo(), SampleFifo()  # of the recording, of the output
 
     def push(self, recording: Tensor | None = None, output: Tensor | None = None) -> None:
         """Take a block (C, n) of either or both."""
-        for index, block in enumerate((recording, output)):
+        for queue, block in zip(self._waiting, (recording, output), strict=True):
             if block is not None:
-                self._queues[index].append(block)
-                self._waiting[index] += block.shape[-1]
+                queue.push(block)
         if self._seams is not None and output is not None:
             self._seams.push(output)
-        while min(self._waiting) >= BLOCK:
+        while self._both >= BLOCK:
             self._measure(BLOCK)
 
     def finish(self) -> Measurements:
         """Measure the rest, as much as both have, and return the figures; nothing may follow."""
-        if min(self._waiting):
-            self._measure(min(self._waiting))
+        if self._both:
+            self._measure(self._both)
         before, after = self._signals
         return Measurements(
             null=self._null.finish(),
@@ -84,17 +83,16 @@ class OutputMeter:
             seams=self._seams.result() if self._seams is not None else None,
         )
 
+    @property
+    def _both(self) -> int:
+        """Samples that both have."""
+        return min(queue.count for queue in self._waiting)
+
     def _measure(self, count: int) -> None:
-        pair = [self._take(index, count) for index in (0, 1)]
+        pair = [queue.take(count) for queue in self._waiting]
         for meter, block in zip(self._signals, pair, strict=True):
             meter.push(block)
         self._null.push(*pair)
-
-    def _take(self, index: int, count: int) -> Tensor:
-        joined = torch.cat(self._queues[index], dim=-1)
-        self._queues[index] = [joined[:, count:]]
-        self._waiting[index] -= count
-        return joined[:, :count]
 
 
 class _SignalMeter:

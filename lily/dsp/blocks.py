@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,21 +15,42 @@ class SampleFifo:
     """Samples (C, n) in, in blocks of any length, and out again in the lengths asked for."""
 
     def __init__(self) -> None:
-        self._blocks: list[Tensor] = []
-        self._count = 0  # samples held
+        self._blocks: deque[Tensor] = deque()
+        self.count = 0  # samples held
 
     def push(self, block: Tensor) -> None:
         """Append a block (C, n)."""
+        if not self.count:
+            self._blocks.clear()
         self._blocks.append(block)
-        self._count += block.shape[-1]
+        self.count += block.shape[-1]
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` samples (C, count); raises ValueError if fewer are held."""
-        if count > self._count:
-            raise ValueError(f"{count} samples were asked for, {self._count} are held.")
-        joined = torch.cat(self._blocks, dim=-1)
-        self._blocks, self._count = [joined[:, count:]], self._count - count
-        return joined[:, :count]
+        taken = self.peek(count)
+        self.drop(count)
+        return taken
+
+    def peek(self, count: int) -> Tensor:
+        """The same samples, which stay; only they are copied, or none if one block has them all."""
+        if count > self.count:
+            raise ValueError(f"{count} samples were asked for, {self.count} are held.")
+        parts, missing = [], count
+        for block in self._blocks:
+            parts.append(block[..., :missing])
+            missing -= parts[-1].shape[-1]
+            if not missing:
+                break
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def drop(self, count: int) -> None:
+        """Forget the next ``count`` samples, or all if fewer are held."""
+        count = min(count, self.count)
+        self.count -= count
+        while len(self._blocks) > 1 and self._blocks[0].shape[-1] <= count:
+            count -= self._blocks.popleft().shape[-1]
+        if count:
+            self._blocks[0] = self._blocks[0][..., count:]
 
 
 class FrameBuffer:

@@ -181,20 +181,23 @@ def copy_up(spectrum: Tensor, end: Tensor, lag: Tensor, start: int) -> Tensor:
     Bin k >= end takes bin k - round(m lag), m the least with a source below ``end``; lower bins are
     zero. ``start`` is the absolute place of the first frame's centre, from which phases are exact.
     """
-    lowest = int(end.min())
-    bins = torch.arange(lowest, spectrum.shape[-1], device=spectrum.device)
+    first, bins = int(end.min()), spectrum.shape[-1]
     lag, end = lag.clamp(min=1)[..., None], end[..., None]
-    count = torch.ceil((bins - end + 1).clamp(min=0) / lag)
-    shift = (count * lag).round().long()  # (B, T, bins)
+    places = torch.arange(first, bins, device=spectrum.device)
+    count = ((places - end + 1).clamp(min=0) / lag).ceil().long()  # (B, T, places): m, 0 below end
+    most = torch.arange(int(count.max()) + 1, device=spectrum.device)
+    shifts = (most * lag).round().long()  # (B, T, M)
     # Bin k of a frame centred on sample n has the phase of exp(2 pi i k (n - WINDOW / 2) / WINDOW);
     # n is a multiple of a quarter of WINDOW, so phases are multiples of a quarter turn.
     times = torch.arange(spectrum.shape[2], device=spectrum.device)[:, None]
-    quarters = (shift * (start // HOP + times - WINDOW // 2 // HOP)) % 4
-    turns = torch.tensor([1, 1j, -1, -1j, 0], device=spectrum.device)
-    turn = turns[torch.where(bins >= end, quarters, 4)]
-    source = (bins - shift).clamp(min=0)[:, None].expand(-1, spectrum.shape[1], -1, -1)
-    moved = spectrum.gather(-1, source).mul_(turn[:, None])
-    return F.pad(moved, (lowest, 0))
+    quarters = (shifts * (start // HOP + times - WINDOW // 2 // HOP)) % 4
+    turns = torch.tensor([1, 1j, -1, -1j], device=spectrum.device)[quarters]
+    turns[..., 0] = 0  # bins below ``end`` have no copy
+    source = (places - shifts.gather(-1, count)).clamp(min=0)
+    source = source[:, None].expand(-1, spectrum.shape[1], -1, -1)
+    moved = torch.zeros_like(spectrum)
+    torch.mul(spectrum.gather(-1, source), turns.gather(-1, count)[:, None], out=moved[..., first:])
+    return moved
 
 
 def _power(spectrum: Tensor) -> Tensor:

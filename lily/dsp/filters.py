@@ -15,7 +15,10 @@ from lily.errors import InputError
 
 # One FFT covers this many kernel lengths: beyond 4 the time per sample hardly falls.
 FFT_PER_KERNEL = 4
-MIN_FFT = 16_384  # a third of a second at 48 kHz; for shorter ones call overhead dominates
+MIN_FFT = 4_096  # samples; longer ones leave the cache
+# Samples of the windows that one call transforms: 0.7 s at 48 kHz. Every call plans its FFT anew,
+# which costs more than one window's arithmetic.
+GROUP = 32_768
 
 
 def lowpass_kernel(
@@ -72,9 +75,9 @@ class StreamingFir:
     """Filter a stream of blocks (C, n) with one odd kernel (taps,), delay removed.
 
     The outputs of all pushes and the flush, joined, are the 'same' convolution of the whole signal,
-    padded with zeros. FFT blocks are cut at fixed positions of the stream, so the sizes of the
-    pushed blocks do not change a single bit. Sums are in float64: the error of a long kernel stays
-    below the last bit of float32. After `flush` the filter is reset.
+    padded with zeros. Groups of FFT windows are cut at fixed positions of the stream, so the sizes
+    of the pushed blocks do not change a single bit. Sums are in float64: the error of a long kernel
+    stays below the last bit of float32. After `flush` the filter is reset.
     """
 
     def __init__(self, kernel: Tensor) -> None:
@@ -84,7 +87,9 @@ class StreamingFir:
         self._half = kernel.numel() // 2
         size = max(MIN_FFT, 1 << (FFT_PER_KERNEL * kernel.numel() - 1).bit_length())
         self._fft_size = size
-        self._hop = size - 2 * self._half  # output samples of one FFT that are free of wrap-around
+        self._step = size - 2 * self._half  # output samples of one FFT that are free of wrap-around
+        self._hop = max(1, GROUP // size) * self._step  # output samples of a group
+        self._span = self._hop + 2 * self._half  # its input samples
         self._spectrum = torch.fft.rfft(self._kernel, n=size)
         self._buffer: Tensor | None = None  # (C, n) float64, starts `half` before the next output
         self._owed = 0  # samples pushed whose output has not been returned yet
@@ -97,8 +102,8 @@ class StreamingFir:
         self._buffer = torch.cat([self._buffer, block], dim=-1)
         self._owed += block.shape[-1]
         out = [block.new_zeros(block.shape[0], 0)]
-        while self._buffer.shape[-1] >= self._fft_size:
-            out.append(self._filter(self._buffer[:, : self._fft_size]))
+        while self._buffer.shape[-1] >= self._span:
+            out.append(self._filter(self._buffer[:, : self._span]))
             self._buffer = self._buffer[:, self._hop :]
         joined = torch.cat(out, dim=-1)
         self._owed -= joined.shape[-1]
@@ -113,16 +118,18 @@ class StreamingFir:
             raise InputError("Nothing was pushed into the filter; push at least one block.")
         owed, out = self._owed, [self._buffer.new_zeros(self._buffer.shape[0], 0)]
         for start in range(0, owed, self._hop):
-            rest = self._buffer[:, start : start + self._fft_size]
-            padded = torch.nn.functional.pad(rest, (0, self._fft_size - rest.shape[-1]))
+            rest = self._buffer[:, start : start + self._span]
+            padded = torch.nn.functional.pad(rest, (0, self._span - rest.shape[-1]))
             out.append(self._filter(padded))
         self._buffer, self._owed = None, 0
         return torch.cat(out, dim=-1)[:, :owed].float()
 
-    def _filter(self, window: Tensor) -> Tensor:
-        """Overlap-save: (C, fft_size) -> (C, hop)."""
-        spectrum = torch.fft.rfft(window) * self._spectrum
-        return torch.fft.irfft(spectrum, n=self._fft_size)[:, 2 * self._half :]
+    def _filter(self, samples: Tensor) -> Tensor:
+        """Overlap-save: (C, span) -> (C, hop)."""
+        windows = samples.unfold(-1, self._fft_size, self._step)
+        spectra = torch.fft.rfft(windows).mul_(self._spectrum)
+        filtered = torch.fft.irfft(spectra, n=self._fft_size)
+        return filtered[..., 2 * self._half :].flatten(-2)
 
 
 def filter_whole(x: Tensor, kernel: Tensor) -> Tensor:

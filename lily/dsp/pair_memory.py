@@ -70,24 +70,29 @@ class PairMemory:
         self._hz = bin_centres_hz(mel).float().cpu()
         self._next = 0  # index of the next frame
         self._stride = 1
-        self._kept: list[tuple[int, Tensor]] = []  # frames and their indices
+        self._frames: list[Tensor] = []  # (N, M) each
+        self._places: list[Tensor] = []  # (N,) each, the indices of those frames
 
     def push(self, log_mel: Tensor) -> None:
         """Take the next frames (L, M), their unknown bins marked."""
-        sounding = (log_mel.amax(1) > LOG_FLOOR).tolist()
-        for place in range(-self._next % self._stride, len(log_mel), self._stride):
-            if sounding[place]:
-                self._kept.append((self._next + place, log_mel[place].clone()))
+        chosen = slice(-self._next % self._stride, None, self._stride)
+        frames = log_mel[chosen]
+        places = torch.arange(self._next, self._next + len(log_mel))[chosen]
+        sounding = frames.amax(1) > LOG_FLOOR
+        self._frames.append(frames[sounding])
+        self._places.append(places[sounding])
         self._next += len(log_mel)
-        while len(self._kept) > MOST:
+        while sum(map(len, self._places)) > MOST:
             self._stride *= 2
-            self._kept = [pair for pair in self._kept if pair[0] % self._stride == 0]
+            frames, places = torch.cat(self._frames), torch.cat(self._places)
+            kept = places % self._stride == 0
+            self._frames, self._places = [frames[kept]], [places[kept]]
 
     def finish(self) -> Pairs | None:
         """The pairs; None for a recording without sound."""
-        if not self._kept:
+        if not sum(map(len, self._places)):
             return None
-        frames = torch.stack([frame for _, frame in self._kept])
+        frames = torch.cat(self._frames)
         return Pairs(frames.clamp(min=LOG_FLOOR), frames > UNKNOWN, self._hz)
 
 

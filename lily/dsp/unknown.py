@@ -58,7 +58,10 @@ class UnknownBins:
 
     def _edges(self, cutoffs_hz: Tensor) -> Tensor:
         """The first unknown bin (L, 1) of frames with these cutoffs (L,)."""
-        return torch.tensor([self._first_bin_above(hz) for hz in cutoffs_hz.tolist()])[:, None]
+        edges = torch.empty(len(cutoffs_hz), dtype=torch.long)
+        for hz in cutoffs_hz.unique().tolist():
+            edges[cutoffs_hz == hz] = self._first_bin_above(hz)
+        return edges[:, None]
 
     def _first_bin_above(self, cutoff_hz: float) -> int:
         if cutoff_hz >= FULL_BAND_HZ:

@@ -159,12 +159,11 @@ class KnownBand:
 
     def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """Replace in ``generated`` (T, M) what ``low`` (T, M) has; cutoffs (T,) in Hz."""
-        generated = generated.clamp(min=LOG_FLOOR)
         known = torch.tensor([self._bins[hz] for hz in cutoffs_hz.tolist()])
         below = torch.arange(low.shape[1]) < known[:, None]
-        generated[below] = low[below]
-        generated[low.amax(dim=1) <= LOG_FLOOR] = LOG_FLOOR
-        return generated
+        restored = torch.where(below, low, generated.clamp(min=LOG_FLOOR))
+        silent = low.amax(dim=1, keepdim=True) <= LOG_FLOOR
+        return restored.masked_fill_(silent, LOG_FLOOR)
 
 
 class KnownShare:

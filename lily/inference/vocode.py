@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lily.diffusion.noise import NoiseField
-from lily.dsp.blocks import silence
+from lily.dsp.blocks import SampleFifo, silence
 from lily.dsp.carriers import DRAWN_FRAMES, Guide, LowBand
 from lily.dsp.carriers import HOP as COPY_HOP
 from lily.dsp.cutoffs import Cutoffs
@@ -53,7 +53,7 @@ class StreamingVocoder:
         self.cutoffs, self.image, self.shaped = cutoffs, image, shaped
         self.device, self.precision = device, precision
         self._buffer: Tensor | None = None  # frames from HALO before the next block on
-        self._low: Tensor | None = None  # band-limited samples from the same place on
+        self._low: SampleFifo | None = None  # band-limited samples from the same place on
         self._parts = 1  # calls that make a block; doubled when memory runs out
         self._next = 0  # first frame of the next block
         self._frames = 0  # pushed so far
@@ -62,8 +62,9 @@ class StreamingVocoder:
         """Take band-limited samples (C, n) at the networks' level, before their frames."""
         if self.vocoder.uses_recording:
             if self._low is None:
-                self._low = samples.new_zeros(samples.shape[0], HALO * self.hop)
-            self._low = torch.cat([self._low, samples], dim=1)
+                self._low = SampleFifo()
+                self._low.push(samples.new_zeros(samples.shape[0], HALO * self.hop))
+            self._low.push(samples)
 
     def push(self, frames: Tensor) -> Iterator[Tensor]:
         """Take frames (K * C, l, M); yields the samples (K * C, n) that are final."""
@@ -169,8 +170,9 @@ class StreamingVocoder:
         """
         assert self._low is not None
         start, length = (self._next - HALO) * self.hop, count * self.hop
-        samples = F.pad(self._low[:, :length], (0, max(0, length - self._low.shape[1])))
-        self._low = self._low[:, VOCODER_FRAMES * self.hop :]
+        samples = self._low.peek(min(length, self._low.count))
+        samples = F.pad(samples, (0, length - samples.shape[1]))
+        self._low.drop(VOCODER_FRAMES * self.hop)
         tracks = self.cutoffs.channels
         if not tracks:
             return self._guides_of(samples, self.cutoffs, start)
