@@ -4,8 +4,9 @@ Two copies are made of a band-limited recording. The *aligned* copy is shifted b
 lag at which the recorded spectrum repeats itself along frequency (its partial spacing, or a
 multiple of it), so that the partials of a harmonic tone continue where they belong; no pitch is
 estimated. The *drawn* copy is shifted by multiples of a random lag: plausible lines at places that
-are not claimed to be known. Both keep exact phases, as every shift is a whole number of bins and
-its phase is computed from the absolute sample position.
+are not claimed to be known. Where the recording's own lag is clear, both copies take it. Both keep
+exact phases, as every shift is a whole number of bins and its phase is computed from the absolute
+sample position.
 
 The analysis (lag, tonality, short-time level) is made once for all channels, from their mean power,
 so that nothing cancels and the stereo image is kept; each channel has its own copies. Everything is
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lily.dsp.lag import CLEAR, find_lag, fine_structure, refined_lag, squared
 from lily.dsp.temporal_shape import TOP, short_levels
 
 SAMPLE_RATE = 48_000
@@ -30,10 +32,8 @@ BINS = WINDOW // 2 + 1
 BIN_HZ = SAMPLE_RATE / WINDOW
 MEL_HOP = 480  # samples of a log-mel frame
 SOURCE_END = 0.9  # x cutoff: where the copies begin and their source ends; the crossover's start
-LAGS = (0.25, 0.5)  # x cutoff: where the aligned copy's lag is searched
 DRAWN_LAGS = (0.25, 0.5)  # x cutoff: the drawn copy's lag
 DRAWN_FRAMES = 80  # 1.6 s: a lag that changes more often makes noise of lines
-FINE_BINS = 45  # 560 Hz: what a bin's level is compared with, wider than most partial spacings
 APART = 4  # frames without a shared sample: what persists that long is tonal
 TONAL_BANDS, FLAT_BANDS, SHAPE_BANDS = 16, 32, 4
 FEATURES = 2 + 2 * FLAT_BANDS + TONAL_BANDS + 1 + 4 * SHAPE_BANDS
@@ -81,18 +81,23 @@ class LowBand:
         # Frames lie between log-mel frames: each takes the cutoff of the one before it.
         cutoffs = F.pad(cutoff_hz[:, None], (1, 0), mode="replicate")[:, 0, ::2]  # (B, T)
         self.end = (SOURCE_END * cutoffs / BIN_HZ).long().clamp(2, BINS - 1)  # (B, T) source bins
-        power = _power(self.spectrum[..., : int(self.end.max())]).mean(1)
+        power = squared(self.spectrum[..., : int(self.end.max())]).mean(1)
         self.fine = fine_structure(power, self.end)  # (B, T, K), K the highest end
-        self.lag, self.peak = find_lag(self.fine, self.end)
+        rough, self.peak = find_lag(self.fine, self.end)
+        self.lag = refined_lag(self.spectrum, self.fine, rough, self.peak, self.end)
 
     def aligned(self) -> Tensor:
         """The copy (B, C, n) at multiples of the recording's own lag."""
         return self._synthesise(self._aligned_spectrum)
 
     def drawn(self, places: Tensor) -> Tensor:
-        """The copy (B, C, n) at multiples of a lag drawn by ``places`` (B, T) in [0, 1]."""
+        """The copy (B, C, n) at multiples of a lag drawn by ``places`` (B, T) in [0, 1].
+
+        Where the recording's own lag is clear, other lines would be wrong: it is taken instead.
+        """
         low, high = DRAWN_LAGS
         lag = self.end * (low + (high - low) * places)
+        lag = torch.where(self.peak > CLEAR, self.lag, lag)
         return self._synthesise(copy_up(self.spectrum, self.end, lag, self.start))
 
     def level(self) -> Tensor:
@@ -101,7 +106,7 @@ class LowBand:
 
     def features(self) -> Tensor:
         """What says how tonal and how sharp the recorded band is: (B, FEATURES, n / 480)."""
-        copied = _power(self._aligned_spectrum[..., : BINS - 1]).mean(1) + 1e-9
+        copied = squared(self._aligned_spectrum[..., : BINS - 1]).mean(1) + 1e-9
         bands = copied.unflatten(2, (FLAT_BANDS, -1))
         flatness = (bands.log().mean(3) - bands.mean(3).log()) / 2 + 0.3
         lag = torch.stack([2 * self.peak - 1, self.lag / self.end], 2)
@@ -142,39 +147,6 @@ class LowBand:
         return torch.maximum(found, earlier)
 
 
-def fine_structure(power: Tensor, end: Tensor) -> Tensor:
-    """log10 of power (B, T, K) below bins ``end`` (B, T), less its mean over 45 bins; 0 above."""
-    bins, end = torch.arange(power.shape[-1], device=power.device), end[..., None]
-    known, half = bins < end, FINE_BINS // 2
-    level = torch.where(known, (power / WINDOW + 1e-9).log10(), 0.0)
-    # Zero from ``end`` on, so the sum up to any later bin is the sum up to ``end``.
-    summed = F.pad(level.double(), (half + 1, half)).cumsum(-1)
-    count = torch.minimum(bins + half + 1, end) - (bins - half).clamp(min=0)
-    mean = (summed[..., FINE_BINS:] - summed[..., :-FINE_BINS]) / count.clamp(min=1)
-    return torch.where(known, level - mean.float(), 0.0)
-
-
-def find_lag(fine: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """The lag (B, T), in bins, at which fine structure (B, T, K) repeats itself, and how clearly.
-
-    The second value is the normalised autocorrelation at that lag, about 0 for noise, 1 at best.
-    """
-    bins = torch.arange(fine.shape[-1], device=fine.device)
-    first = (end // 4).clamp(min=8)
-    ridges = fine.clamp(min=0) * (bins >= first[..., None])  # none from ``end`` on
-    low, high = ((share * end).long().clamp(min=1)[..., None] for share in LAGS)
-    lags = torch.arange(int(high.max()) + 2, device=fine.device)
-    size = 1 << (len(bins) + len(lags)).bit_length()  # no wrap-around
-    found = torch.fft.irfft(_power(torch.fft.rfft(ridges, n=size)), n=size)
-    shared = (1 - lags / (end - first).clamp(min=1)[..., None]).clamp(min=0.2)
-    found = found[..., : len(lags)] / found[..., :1].clamp(min=1e-6) / shared
-    found = F.avg_pool1d(found.mT, 9, 1, 4, count_include_pad=False).mT  # over 180 ms
-    peak, lag = torch.where((lags >= low) & (lags <= high), found, -1.0).max(-1)
-    left, right = (found.gather(-1, (lag + step)[..., None])[..., 0] for step in (-1, 1))
-    offset = 0.5 * (left - right) / (left - 2 * peak + right).clamp(max=-1e-6)
-    return lag + offset.clamp(-0.5, 0.5), peak
-
-
 def copy_up(spectrum: Tensor, end: Tensor, lag: Tensor, start: int) -> Tensor:
     """Shift spectra (B, C, T, F) below bins ``end`` up by multiples of ``lag``, each (B, T).
 
@@ -198,11 +170,6 @@ def copy_up(spectrum: Tensor, end: Tensor, lag: Tensor, start: int) -> Tensor:
     moved = torch.zeros_like(spectrum)
     torch.mul(spectrum.gather(-1, source), turns.gather(-1, count)[:, None], out=moved[..., first:])
     return moved
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    """Squared magnitude; ``abs`` would take a slow square root in between."""
-    return spectrum.real.square() + spectrum.imag.square()
 
 
 def _overlap_add(frames: Tensor) -> Tensor:
