@@ -44,13 +44,16 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="recordings of the same voice, band or album that still have their highs",
     )
     parser.add_argument(
-        "--wall", type=float, metavar="HZ", help="where the original's band ended (default: read)"
+        "--wall",
+        type=float,
+        metavar="HZ",
+        help="where the original's band ended (default: as generated)",
     )
     parser.add_argument(
         "--brightness",
         type=float,
         metavar="DB",
-        help="highs so much louder than the encoder expects; negative: quieter",
+        help="make the generated highs louder by so much; negative: quieter",
     )
     parser.add_argument(
         "--temporal-shape",

@@ -6,36 +6,38 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LogMel, bin_centres_hz
 from lily.inference.options import BRIGHTNESS_DB
-from lily.model.global_encoder import GlobalContext
-from lily.model.recording_profile import BANDS_HZ, COUNT, EDGE, LEVELS, in_units, measure
+from lily.model.recording_profile import EDGE, HEARD_DB, in_units, measure
 
 INFORMED = ("borrowed", "stranger", "set")
 PEAK = 0.5  # the level at which profiles are measured in training
+ABOVE = 1.05  # x cutoff: where the level is compared
 
 
 def true_settings(
-    reference: Tensor, context: GlobalContext, cutoff_hz: float, mel: LogMel
+    reference: Tensor, blind: Tensor, cutoff_hz: float, mel: LogMel
 ) -> dict[str, float]:
     """The wall and the brightness of a full-band ``reference`` (C, T), as a user would give them.
 
-    Brightness is the mean difference of its levels above the cutoff from those that ``context``
-    expects. A figure that the reference has not is left out.
+    The user has heard ``blind`` (C, T), made without them: brightness is the mean difference of
+    the levels above the cutoff, in dB, in frames that are heard. A figure that the reference has
+    not is left out.
     """
     mixed = reference.mean(0, keepdim=True)
     log_mel = mel(mixed * (PEAK / mixed.abs().max().clamp(min=1e-5)))[0]
-    true = in_units(measure(log_mel, bin_centres_hz(mel)))
-    found = {}
-    if true[EDGE] * 1000 > cutoff_hz:
-        found["wall_hz"] = float(true[EDGE] * 1000)
-    expected = in_units(context.vector[:, :COUNT].float().cpu())[0]
-    above = torch.tensor([high > cutoff_hz for _, high in BANDS_HZ])
-    brighter = (true - expected)[LEVELS][above]
-    brighter = brighter[~brighter.isnan()]
-    if len(brighter):
-        found["brightness_db"] = float(brighter.mean().clamp(*BRIGHTNESS_DB))
+    hz = bin_centres_hz(mel)
+    edge_hz = float(in_units(measure(log_mel, hz))[EDGE] * 1000)
+    found = {"wall_hz": edge_hz} if edge_hz > cutoff_hz else {}
+    band = (hz > ABOVE * cutoff_hz) & (hz < found.get("wall_hz", hz[-1]))
+    true, made = mel(mixed)[0], mel(blind.mean(0, keepdim=True))[0]
+    frames = min(len(true), len(made))
+    energy = (2 * true[:frames]).exp().sum(1)
+    heard = energy > energy.mean() * 10 ** (-HEARD_DB / 10)
+    if band.any() and heard.any():
+        brighter = (true[:frames] - made[:frames])[heard][:, band].mean() * NEPER_DB
+        found["brightness_db"] = float(brighter.clamp(*BRIGHTNESS_DB))
     return found

@@ -198,8 +198,9 @@ class _Run:
         """Options that give what is known of the original; none where nothing is."""
         here = self.items[index]
         if system == "set":
-            context = self._context(index)
-            return true_settings(here.reference, context, degraded.cutoff_hz, self.engine.mel)
+            blind = self._drawn(self._written(index, degraded), degraded, True)[0][0]
+            heard = (samples[:, degraded.judged] for samples in (here.reference, blind))
+            return true_settings(*heard, degraded.cutoff_hz, self.engine.mel)
         if not self.engine.settings.pair_memory:
             return {}  # borrowed recordings act through their pairs
         other: int | None = self._stranger(index)

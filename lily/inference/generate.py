@@ -25,6 +25,7 @@ from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.level import LevelCorrection
 from lily.dsp.mel import LOG_FLOOR, LogMel
 from lily.dsp.pair_memory import PairRecall
+from lily.dsp.tone_controls import ToneControls
 from lily.errors import InputError
 from lily.inference.options import Takes, UpsampleOptions
 from lily.inference.profiles import Profile
@@ -116,23 +117,34 @@ class Variant:
     context: ContextCache | None = None
     level: LevelCorrection | None = None
     recall: PairRecall | None = None
+    tone: ToneControls | None = None
 
     def corrected(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """A channel's ``generated`` (T, M), given its ``low`` (T, M) and cutoffs (T,) in Hz."""
         if self.level:
             generated = self.level.apply(generated, low, cutoffs_hz)
-        return self.recall.blend(generated, low, cutoffs_hz) if self.recall else generated
+        if self.recall:
+            generated = self.recall.blend(generated, low, cutoffs_hz)
+        return self.tone.apply(generated) if self.tone else generated
 
 
 def variants_of(
-    runtime: Runtime, context: GlobalContext | None, encoders: Sequence[bool], plain: bool
+    runtime: Runtime,
+    context: GlobalContext | None,
+    encoders: Sequence[bool],
+    options: UpsampleOptions,
+    plain: bool,
 ) -> list[Variant]:
-    """Variants with the encoder off or on; with ``plain`` no levels are corrected.
+    """Variants with the encoder off or on; with ``plain`` no levels are corrected but by request.
 
     An untrained encoder changes no bit, so it recalls nothing either.
     """
     table = () if plain else runtime.settings.level_db
-    off = Variant(level=LevelCorrection(table, runtime.mel) if table else None)
+    chosen = (options.wall_hz, options.brightness_db)
+    off = Variant(
+        level=LevelCorrection(table, runtime.mel) if table else None,
+        tone=None if chosen == (None, None) else ToneControls(*chosen, runtime.mel),
+    )
     if not any(encoders) or context is None:
         return [off for _ in encoders]
     recalls = context.pairs is not None and runtime.model.encoder_is_trained

@@ -40,19 +40,14 @@ class UpsampleOptions:
     cutoff_hz: float | Segments | None = None  # None: detected
     profile: str = "lily"  # one of PROFILE_NAMES
     context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
-    wall_hz: float | None = None  # where the original's band ended; None: estimated
-    brightness_db: float | None = None  # of the highs, against what is expected; None: as expected
+    wall_hz: float | None = None  # where the original's band ended; None: as generated
+    brightness_db: float | None = None  # added to the generated highs
     temporal_shape: bool | None = None  # attacks as sharp as the recording's; None: the profile's
     longest_seconds: float | None = None  # a longer recording is refused during analysis
     format: str = "wav"  # one of FORMATS
     resume: bool = False  # continue an earlier run with the same options from its finished chunks
     chunk_folder: Path | None = None  # where those are kept; None: <output>.part, beside the output
     keep_chunks: bool = False  # also those of a complete run, for other takes of some chunks
-
-    @property
-    def informs_encoder(self) -> bool:
-        """Whether the encoder is given more than the recording."""
-        return bool(self.context_files) or (self.wall_hz, self.brightness_db) != (None, None)
 
     def choices(self, seed_drawn: bool) -> UpsampleOptions:
         """What all chunks without a take of their own depend on, borrowed recordings apart."""

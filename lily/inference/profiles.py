@@ -88,10 +88,10 @@ def completed(options: UpsampleOptions, config: Config, seed: int = 0) -> Upsamp
     name = config.get("name", "model")
     if options.encoder and not unet.use_global_encoder:
         raise InputError(f"{name} has no global encoder; choose encoder off.")
-    if options.informs_encoder and not unet.global_encoder.profile:
+    if options.context_files and not unet.global_encoder.profile:
         raise InputError(
-            f"The encoder of {name} reads no profile, so it takes no context, wall or brightness; "
-            "choose a model whose encoder does."
+            f"The encoder of {name} reads no profile, so it takes no context; choose a model "
+            "whose encoder does."
         )
     if options.context_files and not preset.pair_memory:
         raise InputError(
@@ -123,8 +123,8 @@ def with_defaults(options: UpsampleOptions, preset: InferenceConfig, seed: int) 
         check_range("brightness in dB", options.brightness_db, *BRIGHTNESS_DB)
     if options.wall_hz is not None:
         check_range("wall in Hz", options.wall_hz, CUTOFFS_HZ[0], HIGHEST_WALL_HZ)
-    if not options.encoder and options.informs_encoder:
-        raise InputError("A context, a wall and a brightness need the encoder; turn it on.")
+    if not options.encoder and options.context_files:
+        raise InputError("A context needs the encoder; turn it on.")
     if options.format not in FORMATS:
         raise InputError(f"Format {options.format!r} is not known; give {' or '.join(FORMATS)}.")
     given = cutoff_segments(options.cutoff_hz)

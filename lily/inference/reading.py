@@ -150,8 +150,6 @@ class RecordingReader:
             yield log_mel
 
     def _set_profile(self) -> None:
-        options, cutoff_hz = self.options, self.analysis.cutoff_hz
-        self.context = recording_profile.adjusted(
-            self.context, options.wall_hz, options.brightness_db, cutoff_hz
-        )
-        self.expectation = recording_profile.sentence(self.context, cutoff_hz)
+        if self.options.wall_hz is not None:
+            self.context = recording_profile.with_wall(self.context, self.options.wall_hz)
+        self.expectation = recording_profile.sentence(self.context, self.analysis.cutoff_hz)

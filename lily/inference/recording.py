@@ -209,7 +209,9 @@ class RecordingRun:
         noise = NoiseField(options.seed or 0, model.channels, model.first_stage_model.config.bins)
         shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
         self._takes = plan.takes(options.takes, analysis.seconds)
-        variants = variants_of(runtime, self.context, self.encoders, plain=profile.prepares)
+        variants = variants_of(
+            runtime, self.context, self.encoders, options, plain=profile.prepares
+        )
         self.chunker = Chunker(plan, known, noise, variants, *shape, self._takes)
         self.vocoder = StreamingVocoder(
             model.first_stage_model.vocoder,

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from lily.dsp.mel import LOG_FLOOR
-from lily.errors import InputError
 from lily.model.global_encoder import GlobalContext
 
 # Bands of the levels in Hz; the reference is 1 to 2 kHz, which almost every recording has.
@@ -182,27 +181,8 @@ def sentence(context: GlobalContext, cutoff_hz: float) -> str:
     return f"Expects the highs to end {place} {edge:.0f} kHz, {level}."
 
 
-def adjusted(
-    context: GlobalContext, wall_hz: float | None, brightness_db: float | None, cutoff_hz: float
-) -> GlobalContext:
-    """The context with what a user knows of the recording.
-
-    ``wall_hz`` is set as known. ``brightness_db`` is added to the expected levels of the bands
-    above ``cutoff_hz``, which stay as uncertain as they were read: the user knows their mean, not
-    their shape. Raises InputError unless the wall lies between the cutoff and 24 kHz.
-    """
-    if wall_hz is not None:
-        if not cutoff_hz < wall_hz <= 24_000:
-            raise InputError(
-                f"A wall at {wall_hz:g} Hz is not possible; give more than the cutoff "
-                f"({cutoff_hz:g} Hz) and at most 24000 Hz."
-            )
-        units = torch.full((1, COUNT), math.nan)
-        units[0, EDGE] = wall_hz / 1000
-        context = with_known(context, standardised(units))
-    if brightness_db is not None:
-        places = [1 + n for n, (_, high) in enumerate(BANDS_HZ) if high > cutoff_hz]
-        vector = context.vector.clone()
-        vector[:, places] += brightness_db / _scale()[1][places].to(vector)
-        context = replace(context, vector=vector)
-    return context
+def with_wall(context: GlobalContext, wall_hz: float) -> GlobalContext:
+    """The context with the end of the highs set, as known."""
+    units = torch.full((1, COUNT), math.nan)
+    units[0, EDGE] = wall_hz / 1000
+    return with_known(context, standardised(units))

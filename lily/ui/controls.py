@@ -69,7 +69,7 @@ class Controls:
     @property
     def comparable(self) -> list[gr.Component]:
         """What depends on the model's encoder."""
-        return [self.encoder, self.compare, self.context, self.wall, self.brightness]
+        return [self.encoder, self.compare, self.context]
 
     @property
     def buttons(self) -> list[gr.Button]:
@@ -108,7 +108,7 @@ def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Contro
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         chosen = _settings(shelf, bounds, note)
     with gr.Accordion("Adjust: what you know of the original", open=False, elem_id="adjust"):
-        chosen |= _known(shelf.profile_note(first), shelf.context_note(first))
+        chosen |= _known(shelf.context_note(first))
     return Controls(
         recording=recording,
         restore=restore,
@@ -164,30 +164,25 @@ def _settings(shelf: EngineShelf, bounds: InferenceConfig, note: str) -> dict[st
     }
 
 
-def _known(note: str, context_note: str) -> dict[str, Any]:
-    """What the encoder may be given besides the recording."""
-    choices = known_choices(note, context_note)
+def _known(note: str) -> dict[str, Any]:
+    """What a user may know of the original besides the recording."""
+    wall = "4000 to 24000: the generated highs end here, as the original's did."
+    brightness = "-12 to 12: makes the generated highs louder or quieter."
     return {
-        "context": gr.File(file_count="multiple", type="filepath", height=110, **choices[0]),
-        "wall": gr.Textbox(placeholder="read from the recording", max_lines=1, **choices[1]),
-        "brightness": gr.Slider(-12, 12, value=0, step=1, **choices[2]),
+        "context": gr.File(
+            file_count="multiple", type="filepath", height=110, **context_choice(note)
+        ),
+        "wall": gr.Textbox(
+            label="Wall (Hz)", info=wall, placeholder="where they are generated", max_lines=1
+        ),
+        "brightness": gr.Slider(-12, 12, value=0, step=1, label="Brightness (dB)", info=brightness),
     }
 
 
-def known_choices(note: str, context_note: str) -> tuple[dict[str, Any], ...]:
-    """Labels of context, wall and brightness, greyed with the reason where they do nothing."""
+def context_choice(note: str) -> dict[str, Any]:
+    """The field for other recordings, hidden where the model takes none."""
     context = "Another recording of the same voice, band or album that has its highs"
-    wall = "up to where the highs of the original reach."
-    brightness = "0 is as bright as the encoder expects; higher is brighter."
-    return (
-        {"label": context, "visible": not context_note},
-        {"label": "Wall (Hz)", "info": note or f"4000 to 24000: {wall}", "interactive": not note},
-        {
-            "label": "Brightness (dB)",
-            "info": note or f"-12 to 12: {brightness}",
-            "interactive": not note,
-        },
-    )
+    return {"label": context, "visible": not note}
 
 
 def recording_label(settings: Settings, name: str = "") -> str:

@@ -49,11 +49,11 @@ class Endpoints:
         encoder is on, off or both (two files, off first, from the same seed); steps, sampler and
         guidance default to the preset's own; without a seed one is drawn and returned; cutoff is in
         Hz or, where it changes, pieces as SECOND:HZ,SECOND:HZ from 0 on; it is detected unless
-        given. context are recordings of the same source that have their highs, wall is where the
-        original's band ended in Hz, brightness in dB makes the highs brighter than expected; all
-        need a model whose encoder reads them. While it runs, the figures hold only progress. The
-        last ones hold, for every file: output, sample_rate, channels, samples, seconds, cutoff_hz,
-        chunks, seed, steps, sampler, guidance, encoder, model, real_time_factor, subtype and
+        given. context are recordings of the same source that have their highs, which need a model
+        that remembers pairs; wall is where the generated highs end in Hz, brightness in dB makes
+        them louder. While it runs, the figures hold only progress. The last ones hold, for every
+        file: output, sample_rate, channels, samples, seconds, cutoff_hz, chunks, seed, steps,
+        sampler, guidance, encoder, model, real_time_factor, subtype and
         message.
         """
         values = (encoder, steps, seed, sampler, guidance, cutoff, None)

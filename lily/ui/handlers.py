@@ -21,9 +21,9 @@ from lily.ui.cache import Cache
 from lily.ui.controls import (
     Controls,
     compare_choice,
+    context_choice,
     encoder_choice,
     guidance_bounds,
-    known_choices,
     recording_label,
     sampler_choices,
     seed_field,
@@ -89,12 +89,11 @@ class Handlers:
     def _encoder_updates(self, preset: str) -> Updates:
         """Grey what does nothing with the preset's encoder, with the reason."""
         note, controls = self._shelf.encoder_note(preset), self._controls
-        known = (controls.context, controls.wall, controls.brightness)
-        choices = known_choices(self._shelf.profile_note(preset), self._shelf.context_note(preset))
         return {
             controls.encoder: gr.update(**encoder_choice(note)),
             controls.compare: gr.update(**compare_choice(note)),
-        } | {control: gr.update(**one) for control, one in zip(known, choices, strict=True)}
+            controls.context: gr.update(**context_choice(self._shelf.context_note(preset))),
+        }
 
     def check_encoder(self, preset: str) -> Updates:
         """Grey the encoder's switches, with the reason, if there is nothing to switch.

@@ -30,7 +30,7 @@ class Request:
     reference: Path | None = None  # of a comparison: the full-band original
     context_files: tuple[Path, ...] = ()  # recordings of the same source that have their highs
     wall_hz: float | None = None  # where the original's band ended
-    brightness_db: float | None = None  # of the highs, against what the encoder expects
+    brightness_db: float | None = None  # added to the generated highs
     takes: Takes = ()  # chunks with a seed of their own
     chunks: str = ""  # the finished run whose other chunks they join
 

@@ -21,7 +21,6 @@ from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
-NO_PROFILE = "The encoder of this model takes no wall or brightness."
 NO_MEMORY = "This model takes no other recording."
 log = logging.getLogger(__name__)
 
@@ -126,17 +125,12 @@ class EngineShelf:
 
     def context_note(self, preset: str) -> str:
         """Why the preset takes no recording of the same source; empty if it does."""
-        if note := self.profile_note(preset):
-            return note
-        return "" if self.bounds(preset).pair_memory else NO_MEMORY
-
-    def profile_note(self, preset: str) -> str:
-        """Why the preset's encoder takes no wall or brightness; empty if it does."""
         if note := self.encoder_note(preset):
             return note
         params = self._config(preset).get("model", {}).get("params", {})
         encoder = params.get("unet_config", {}).get("params", {}).get("global_encoder") or {}
-        return "" if encoder.get("profile") else NO_PROFILE
+        remembers = encoder.get("profile") and self.bounds(preset).pair_memory
+        return "" if remembers else NO_MEMORY
 
     def load(self, preset: str) -> Generator[LoadEvent | None, None, Engine]:
         """Load the preset's engine, telling of it; only after ``acquire``.

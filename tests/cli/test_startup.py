@@ -49,7 +49,7 @@ CASES = [
     ("upsample good.wav -o new --seed -1", "seed is -1"),
     ("upsample good.wav -o new --cutoff 100", "cutoff in Hz is 100"),
     ("upsample good.wav -o new --profile audiosr --steps 12", "numbers that divide 1000"),
-    ("upsample good.wav -o new --encoder off --wall 12000", "need the encoder"),
+    ("upsample good.wav -o new --encoder off --context good.wav", "needs the encoder"),
     ("upsample good.wav -o new --weights model", "model.safetensors is damaged"),
     ("upsample good.wav -o new --preset tiny", "names no weights"),
     ("compare good.wav -o new --steps 0", "steps is 0"),

@@ -10,7 +10,6 @@ import torch
 
 from lily.config.presets import MelConfig
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
-from lily.errors import InputError
 from lily.model import recording_profile
 from lily.model.recording_profile import (
     COUNT,
@@ -18,12 +17,12 @@ from lily.model.recording_profile import (
     EDGE,
     KNOWN,
     LEVELS,
-    adjusted,
     in_units,
     likelihood_loss,
     measure,
     standardised,
     with_known,
+    with_wall,
 )
 
 BINS_HZ = bin_centres_hz(LogMel(MelConfig()))
@@ -101,23 +100,12 @@ def test_the_networks_own_loss_does_not_move_the_estimate(make_context):
     assert vector.grad[:, 2 * COUNT :].all()
 
 
-def test_wall_and_brightness_set_their_figures_in_units(make_context):
+def test_a_wall_sets_its_figure_in_units_and_is_certain(make_context):
     context = make_context()
-    expected = in_units(context.vector[:, :COUNT])[0]
-    made = adjusted(context, 17_500, 6.0, cutoff_hz=8_000)
-    units = in_units(made.vector[:, :COUNT])[0]
-    assert units[EDGE] == pytest.approx(17.5)
+    made = with_wall(context, 17_500)
+    assert in_units(made.vector[:, :COUNT])[0, EDGE] == pytest.approx(17.5)
     changed = (made.vector != context.vector)[0].nonzero()[:, 0].tolist()
-    # The bands that reach above 8 kHz; the wall alone is certain, as a shift leaves shapes unknown.
-    assert changed == [EDGE, 4, 5, 6, COUNT + EDGE]
-    torch.testing.assert_close(units[4:7], expected[4:7] + 6)
-    assert torch.equal(adjusted(context, None, None, 8_000).vector, context.vector)
-
-
-@pytest.mark.parametrize("wall_hz", [7_999, 8_000, 24_001])
-def test_a_wall_that_cannot_be_says_the_range(make_context, wall_hz):
-    with pytest.raises(InputError, match="more than the cutoff .8000 Hz. and at most 24000 Hz"):
-        adjusted(make_context(), wall_hz, None, 8_000)
+    assert changed == [EDGE, COUNT + EDGE]
 
 
 def test_reading_gives_back_figures_and_spreads_in_units(make_context):

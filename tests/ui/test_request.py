@@ -108,6 +108,6 @@ def test_what_is_known_of_the_original_reaches_the_engine_and_the_command():
     assert options.context_files == (Path("/cache/b/one.wav"), Path("/cache/c/-two.wav"))
     assert (options.wall_hz, options.brightness_db) == (16_000.0, -3.0)
     unset = ask(context=None, wall=" ", brightness=0).options()
-    assert not unset.informs_encoder
+    assert (unset.wall_hz, unset.brightness_db, unset.context_files) == (None, None, ())
     with pytest.raises(InputError, match="(?i)wall is .*high"):
         ask(wall="high")
