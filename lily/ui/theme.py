@@ -73,6 +73,7 @@ body:is([data-lily-run="running"], [data-lily-run="error"]):not([data-lily-shown
   font-family: var(--font); color: var(--body-text-color-subdued); }
 #chunk-map > [data-testid="status-tracker"] .error { display: none; }
 #chunk-map > [data-testid="status-tracker"] .clear-status { display: none; }
+body[data-lily-run="lost"] .toast-wrap { display: none !important; }  /* the panel says it */
 footer .divider { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container { padding: 8px !important; }

@@ -10,6 +10,10 @@ const MEDIUM_UP_TO = 120;
 const find = (name) => element.querySelector(`.${name}`);
 const library = new Library(storageOrNone());
 let received = performance.now(); // when the value that is on show arrived
+let asked = received; // when the server was last asked whether it is there
+
+const SILENCE_MS = 5000; // without news of a run, after which the server is asked
+const LOST = "The server does not answer. Finished chunks are kept there; this page keeps trying.";
 
 const pad = (number) => String(number).padStart(2, "0");
 
@@ -51,6 +55,24 @@ function drawBar(value) {
   find("fill").style.width = known ? `${percent}%` : "";
   if (known) bar.setAttribute("aria-valuenow", String(percent));
   else bar.removeAttribute("aria-valuenow"); // indeterminate
+}
+
+// A run that gives no news: is it slow, or is the server gone?
+async function lookForServer() {
+  const now = performance.now();
+  if (!props.value?.running || now - Math.max(received, asked) < SILENCE_MS) return;
+  asked = now;
+  const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
+  const there = await fetch(`${root}/gradio_api/app_id`, { cache: "no-store" })
+    .then((answer) => answer.ok, () => false);
+  if (now < received || !props.value?.running) return;
+  if (there) {
+    if (element.dataset.phase === "lost") draw();
+    return;
+  }
+  element.dataset.phase = document.body.dataset.lilyRun = "lost";
+  find("text").textContent = find("live").textContent = LOST;
+  find("clock").textContent = "";
 }
 
 function makeRow() {
@@ -118,7 +140,8 @@ function draw() {
 
 const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);
-  else drawClock();
+  else if (element.dataset.phase !== "lost") drawClock();
+  lookForServer();
 }, 1000);
 watch("value", draw);
 draw();

@@ -4,6 +4,8 @@
 // shelf.js and keys.js, as a function body with `element`, `props`,
 // `server`, `trigger` and `watch` in scope. Text is only ever set as text.
 
+const EXPIRED = "This result has expired on the server; restore the recording again.";
+const AWAY = "The server does not answer; try again in a moment.";
 const STEP = 2; // seconds an arrow key moves
 
 const find = (selector) => element.querySelector(selector);
@@ -27,8 +29,18 @@ function complain(message) {
   find(".error").hidden = !message;
 }
 
-function fail(error) {
-  complain(`The recordings cannot be played: ${error.message}`);
+// A file's state on the server: 200, 404 if it has expired, 0 if the server does not answer.
+const stateOf = (source) => fetch(address(source.highs ?? source.path), { method: "HEAD" })
+  .then((answer) => answer.status, () => 0);
+
+// Something could not be had: because it has expired, or because the server is away?
+async function fail(error) {
+  const mine = loads;
+  const state = await stateOf(shown.sources[0]);
+  if (mine !== loads) return;
+  if (state === 0) complain(AWAY);
+  else if (state >= 400) complain(EXPIRED);
+  else complain(`This cannot be played: ${error.message}`);
 }
 
 const sourceOf = (key) => shown.sources.find((one) => one.key === key);
@@ -166,7 +178,7 @@ function load() {
   // Of several recordings, the next one does not interrupt what is playing.
   if (!(document.body.dataset.lilyQueue && transport?.playing && !shown?.growing)) replace(value);
   if (!value?.run) return;
-  library.add(value);
+  keep(value);
   window.dispatchEvent(new CustomEvent("lily-result", { detail: value }));
 }
 
@@ -185,7 +197,7 @@ async function grow(value) {
   }
   shown = value;
   transport.grow(value.frames);
-  await spectrum.refresh(pictures(value), value);
+  await spectrum.refresh(pictures(value), value).catch(() => {}); // the next picture comes soon
 }
 
 // What was on show grew into `value`: it stays where it was and goes on playing.
@@ -245,7 +257,7 @@ const takes = new Takes(element, {
     transport?.setLoop(start * RATE, stop * RATE);
   },
   kept: (value) => {
-    library.add(value);
+    keep(value);
     show(value);
   },
 });
@@ -255,11 +267,19 @@ const shelf = new Shelf(find(".library"), library, {
   resume: (job) => trigger("retry", { job: job.job, name: job.name }),
 });
 
+function keep(value) {
+  find(".forgetful").hidden = library.add(value);
+}
+
 async function reopen(entry) {
-  const answer = await fetch(address(entry.value.sources[0].path), { method: "HEAD" });
-  if (answer.ok) {
+  const state = await stateOf(entry.value.sources[0]);
+  if (state === 200) {
     show(entry.value);
     find(".player").scrollIntoView({ block: "nearest" });
+    return;
+  }
+  if (state === 0) {
+    complain(AWAY);
     return;
   }
   library.remove(entry.value.run);

@@ -31,7 +31,8 @@ class Shelf {
 
   job(job) {
     const share = job.total ? `${job.done} of ${job.total} chunks done` : "not begun";
-    const about = made("span", `${job.name}, unfinished: ${share}`);
+    const state = job.ended ? "unfinished" : "unfinished, or running in another tab";
+    const about = made("span", `${job.name}, ${state}: ${share}`);
     const resume = made("button", "Continue");
     resume.type = "button";
     resume.setAttribute("aria-label", `Continue ${job.name}`);

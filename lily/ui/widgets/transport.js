@@ -139,7 +139,8 @@ class Transport {
       while (this.playing && this.head < this.frames
         && this.until - this.context.currentTime < AHEAD) {
         const index = Math.floor(this.head / SEGMENT);
-        const buffers = await this.segment(index);
+        const buffers = await this.segment(index).catch(() => null); // onerror has said why
+        if (!buffers) return;
         if (generation !== this.generation) return;
         this.schedule(index, buffers);
       }
