@@ -23,7 +23,7 @@ export default [
         ...names(
           "readonly",
           "Wav Clip RATE Transport Spectrum BlindTest BlindPanel LEAST_TRIALS MOST_TRIALS Library "
-          + "address save LIBRARY_CHANGED storageOrNone Shelf Takes Loop onKey tickText drawFigures made",
+          + "address stateOf save LIBRARY_CHANGED storageOrNone Shelf Takes Loop onKey tickText drawFigures made",
         ),
       },
     },

@@ -34,7 +34,8 @@ from lily.publish.model_card import (
 T = TypeVar("T")
 SHOWN = (".ogg", ".png")  # audio and pictures that a card links to
 ROOT = Path(__file__).resolve().parents[2]
-SPACE = ("app.py", "lily", "configs", "requirements.txt", "README.md", "LICENSE")
+THUMBNAIL = "docs/images/page.png"
+SPACE = ("app.py", "lily", "configs", "requirements.txt", "README.md", "LICENSE", THUMBNAIL)
 # sdk_version installs gradio, and tests are not run there.
 LEFT_OUT = ("gradio", "pytest")
 
@@ -62,7 +63,7 @@ def publish(
     for wanted in (name, space):
         if wanted is not None and hub_id(wanted) != HubId(wanted):
             raise PublishError(f"{wanted} is no name on the Hub; give owner/name.")
-    files = space_files(name) if space else {}  # before anything is uploaded
+    files = space_files(name, space) if space else {}  # before anything is uploaded
     config = read_folder_config(folder)
     here = with_weights(config, notify)
     require_weights(here)
@@ -90,8 +91,8 @@ def publish(
     return Published(model_url, space_url)
 
 
-def space_files(name: str) -> dict[str, Path | bytes]:
-    """The files of a Space for the model ``name``: path in the Space to a file here, or content.
+def space_files(name: str, space: str) -> dict[str, Path | bytes]:
+    """The files of ``space`` for the model ``name``: path there to a file here, or content.
 
     Only files that git tracks are uploaded: other files in the clone may be private. Raises
     PublishError where Lily is not in a clone, or a tracked file is missing.
@@ -109,6 +110,7 @@ def space_files(name: str) -> dict[str, Path | bytes]:
     files["requirements.txt"] = ("\n".join(kept) + "\n").encode()
     card = RepoCard((ROOT / "README.md").read_text(encoding="utf-8"))
     card.data["models"] = [name]
+    card.data["thumbnail"] = f"https://huggingface.co/spaces/{space}/resolve/main/{THUMBNAIL}"
     card.text = (
         f"\n# Lily\n\nServes [{name}](https://huggingface.co/{name}): any audio in, 48 kHz out. "
         "What lies above the recording's cutoff is generated, not recovered.\n"

@@ -10,6 +10,7 @@ import gradio as gr
 from lily.ui.mixes import Mixes
 from lily.ui.progress import idle
 from lily.ui.run import Snapshot
+from lily.ui.shares import Shares
 from lily.ui.view import NOTHING, mixable, player_value
 from lily.ui.widget import widget
 
@@ -36,6 +37,7 @@ class Answer:
     progress: gr.HTML
     player: gr.HTML
     mixes: Mixes
+    shares: Shares | None = None  # None: results have no links
 
     @property
     def outputs(self) -> list[gr.Component]:
@@ -53,7 +55,7 @@ class Answer:
         updates: dict[Any, Any] = {self.progress: snapshot.progress}
         if snapshot.heard:
             run = self.mixes.keep(mixable(snapshot.request, snapshot.heard))
-            updates[self.player] = player_value(
+            value = player_value(
                 snapshot.request,
                 snapshot.takes[-1].result,
                 snapshot.heard,
@@ -62,6 +64,8 @@ class Answer:
                 snapshot.comparison,
                 snapshot.progress["job"],
             )
+            value["share"] = self.shares.keep(run, value) if self.shares else ""
+            updates[self.player] = value
         elif snapshot.growing:
             updates[self.player] = snapshot.growing
         return updates

@@ -37,6 +37,7 @@ from lily.ui.request import NO_RECORDING, Request, request_of
 from lily.ui.run import Run
 from lily.ui.sentences import sentence
 from lily.ui.settings import Settings
+from lily.ui.shares import PARAMETER
 from lily.ui.shelf import EngineShelf
 from lily.ui.uploads import is_upload
 from lily.ui.uses import cutoff_of
@@ -111,6 +112,17 @@ class Handlers:
     def show_example(self, name: str) -> Updates:
         """Show a finished example; nothing is computed."""
         return {self._answer.player: example(name)}
+
+    def show_shared(self, visitor: gr.Request) -> Updates:
+        """Show the result that the page's address names, if it names one."""
+        run, shares = visitor.query_params.get(PARAMETER), self._answer.shares
+        if not run or not shares:
+            return dict.fromkeys(self._answer.outputs, gr.skip())
+        try:
+            return {self._answer.player: shares.find(run)}
+        except LilyError as error:
+            ended = {"phase": "error", "text": str(error), "running": False}
+            return {self._answer.progress: Progress([]).value() | ended}
 
     def name_recording(
         self,

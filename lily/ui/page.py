@@ -24,6 +24,7 @@ from lily.ui.examples import NAMES, example
 from lily.ui.handlers import Handlers
 from lily.ui.mixes import Mixes
 from lily.ui.settings import Settings
+from lily.ui.shares import Shares
 from lily.ui.shelf import EngineShelf
 from lily.ui.uploads import uploads_only
 
@@ -67,7 +68,9 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
                         (gr.Button(name, size="sm", min_width=90), key)
                         for key, name in NAMES.items()
                     ]
-                right = Answer(left.progress, player(mixes, example(next(iter(NAMES)))), mixes)
+                shown = player(mixes, example(next(iter(NAMES))))
+                shares = Shares(mixes) if settings.share else None
+                right = Answer(left.progress, shown, mixes, shares)
         gr.Markdown(about(settings.space, settings.model), elem_id="about")
         pace = Pace()
         handlers = Handlers(shelf, settings, cache, left, right, pace)
@@ -93,6 +96,8 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
         **ENGINE_QUEUE,
     }
     page.load(handlers.check_encoder, left.preset, left.comparable, **QUIET)
+    if right.shares:
+        page.load(handlers.show_shared, None, right.outputs, **QUIET)
     left.use.change(handlers.choose_use, left.use, left.cutoff, **QUIET)
     left.preset.change(
         handlers.change_preset,

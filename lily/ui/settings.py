@@ -23,13 +23,14 @@ class Settings:
     cache_mb: int = 20_000  # all of them; comparing an hour of stereo makes 6,300 MB
     queue_places: int = 40  # visitors who may wait; the next one sees that the page is full
     model: str = BUNDLED  # the default model: a preset, a model folder or a Hub id
+    share: bool = False  # whether a result may be shown to others by a link
     space: str = ""  # the Hugging Face Space that this is, as OWNER/NAME
     server_name: str | None = None  # None: Gradio's own default, 127.0.0.1
     port: int | None = None  # None: the first free one from 7860
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read LILY_MODEL, the limits (LILY_ and a field's name), addresses and SPACE_ID.
+        """Read LILY_MODEL, LILY_SHARE, the limits (LILY_ and a field's name) and addresses.
 
         Raises ConfigError.
         """
@@ -42,6 +43,7 @@ class Settings:
             cache_mb=_whole(environment, "LILY_CACHE_MB", cls.cache_mb),
             queue_places=_whole(environment, "LILY_QUEUE_PLACES", cls.queue_places),
             model=environment.get("LILY_MODEL", "").strip() or cls.model,
+            share=_flag(environment, "LILY_SHARE"),
             space=environment.get("SPACE_ID", "").strip(),
             server_name=environment.get("GRADIO_SERVER_NAME") or None,
             port=_port(port) if port else None,
@@ -59,6 +61,13 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
     if not 0 < value < float("inf"):
         raise ConfigError(f"{name} is {text!r}; give a positive number or leave it unset.")
     return value
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").strip()
+    if text not in ("", "0", "1"):
+        raise ConfigError(f"{name} is {text!r}; give 1, 0 or leave it unset.")
+    return text == "1"
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

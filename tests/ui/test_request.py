@@ -82,6 +82,7 @@ def test_settings_come_from_the_environment():
             "LILY_KEEP_SECONDS": "600",
             "LILY_CACHE_MB": "900",
             "LILY_QUEUE_PLACES": "3",
+            "LILY_SHARE": "1",
             "PORT": "8123",
             "GRADIO_SERVER_NAME": "0.0.0.0",
         }
@@ -90,12 +91,19 @@ def test_settings_come_from_the_environment():
     assert (settings.max_run_seconds, settings.keep_seconds) == (60.0, 600.0)
     assert (settings.cache_mb, settings.queue_places) == (900, 3)
     assert (settings.port, settings.server_name) == (8123, "0.0.0.0")
+    assert settings.share and not Settings().share
     assert Settings.from_environment({}) == Settings()
 
 
 @pytest.mark.parametrize(
     "environment",
-    [{"LILY_MAX_SECONDS": "long"}, {"LILY_MAX_MB": "-1"}, {"PORT": "http"}, {"PORT": "70000"}],
+    [
+        {"LILY_MAX_SECONDS": "long"},
+        {"LILY_MAX_MB": "-1"},
+        {"LILY_SHARE": "yes"},
+        {"PORT": "http"},
+        {"PORT": "70000"},
+    ],
 )
 def test_a_wrong_setting_is_named(environment):
     with pytest.raises(ConfigError, match=next(iter(environment.values()))):

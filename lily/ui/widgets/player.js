@@ -29,14 +29,10 @@ function complain(message) {
   find(".error").hidden = !message;
 }
 
-// A file's state on the server: 200, 404 if it has expired, 0 if the server does not answer.
-const stateOf = (source) => fetch(address(source.highs ?? source.path), { method: "HEAD" })
-  .then((answer) => answer.status, () => 0);
-
 // Something could not be had: because it has expired, or because the server is away?
 async function fail(error) {
   const mine = loads;
-  const state = await stateOf(shown.sources[0]);
+  const state = await stateOf(shown.sources[0].path);
   if (mine !== loads) return;
   if (state === 0) complain(AWAY);
   else if (state >= 400) complain(EXPIRED);
@@ -81,6 +77,7 @@ function drawSave() {
   const label = several ? ` ${sourceOf(key).label.toLowerCase()}` : "";
   find(".download").textContent = `Download${label}${mixed ? " as heard" : ""}`;
   find(".save").hidden = !shown.run || !isTake(key);
+  find(".share").hidden = !shown.share;
   find(".mix").hidden = !isTake(key) || Boolean(shown.growing);
 }
 
@@ -121,6 +118,7 @@ function draw(value) {
   find(".takes").hidden = true;
   document.body.dataset.lilyShown = value.growing ? "growing" : "";
   find(".badge").textContent = value.badge;
+  find(".saving").textContent = "";
   find(".summary").textContent = value.summary;
   drawSources(value.sources);
   Object.assign(find(".gain"), { min: value.gain_db[0], max: value.gain_db[1], value: 0 });
@@ -272,7 +270,7 @@ function keep(value) {
 }
 
 async function reopen(entry) {
-  const state = await stateOf(entry.value.sources[0]);
+  const state = await stateOf(entry.value.sources[0].path);
   if (state === 200) {
     show(entry.value);
     find(".player").scrollIntoView({ block: "nearest" });
@@ -299,6 +297,11 @@ find(".gain").addEventListener("input", () => {
   drawSave();
 });
 find(".download").addEventListener("click", () => download().catch(fail));
+find(".share").addEventListener("click", async () => {
+  const link = new URL(shown.share, window.location.href).href;
+  const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+  find(".saving").textContent = copied ? "Link copied. It lasts as long as the result is kept." : link;
+});
 find(".copy").addEventListener("click", () => {
   navigator.clipboard?.writeText(find(".command pre").textContent);
   say("Copied");
