@@ -9,14 +9,16 @@ A segment is narrow only if both sides prove it:
    wide (it has more above the edge than the narrow windows have) or, in pauses and quiet passages,
    as neither.
 3. A narrow segment lasts 6 s or more without a single wide interval and has 3 s of narrow ones; its
-   neighbour has 3 s of wide intervals and hardly any narrow one. Otherwise nothing changes: bass
-   alone, vowels and pauses are not segments of their own.
+   neighbours have 3 s of wide intervals and hardly any narrow one, also within the 6 s beside it.
+   Otherwise nothing changes: bass alone, vowels and pauses are not segments of their own.
 4. A boundary lies in the middle of the intervals between the two that count as neither; an interval
    that holds both sides counts as wide, so that real highs are never taken for missing. Frames then
    locate the boundary within that interval (`lily/bandwidth/boundaries.py`).
 
 Where nothing but steady noise lies above an edge (`lily/bandwidth/noise.py`), a fall of 6 dB into
-that noise is narrow, what exceeds it above the edge is wide, and half of the proof suffices.
+that noise is narrow, what exceeds it above the edge is wide, and half of the proof suffices. There
+a boundary lies next to the wide sound: before it a pause may last long. Sound too faint to make an
+interval wide counts together with that of its neighbours.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ LOUDER_DB = 6.0  # by which a wide interval exceeds what narrow ones have above 
 LOUDER_THAN_NOISE_DB = 2.0  # the same where that is steady noise
 LONGEST_CLICK = 2  # wide intervals that do not split a narrow segment
 MIN_INTERVALS = 24  # of a narrow segment: 6 s
+BESIDE = 24  # intervals next to a segment, 6 s, of which hardly any may be narrow
 MIN_PROOF = 12  # intervals that must prove a segment: 3 s
 SHOWN = 0.5  # share of a segment's intervals that windows showing its edge must hold
 MIXED = 0.25  # largest share of narrow intervals on the wide side
@@ -55,6 +58,9 @@ NOISE_BAND = 4  # grid steps over which what exceeds steady noise is averaged
 NOISE_BESIDE = 10  # grid steps above an edge, in which the noise is compared with what lies below
 HISS_DB = 3.0  # the loudest steady noise in an interval, above its median
 MIXED_IN_NOISE = 0.5  # as MIXED
+FAINT_BAND = 24  # grid steps above an edge: half an octave
+FAINT_DB = 0.3  # mean excess over the noise in that band from which an interval holds faint sound
+CROSSED = 2  # narrow intervals that faint sound may surround
 
 Spans = list[tuple[int, int]]
 
@@ -145,9 +151,19 @@ def _edges(
             yield edge
 
 
+class _Sides(NamedTuple):
+    """Which intervals are narrow and wide at an edge, and what shows it; each is (N,)."""
+
+    narrow: np.ndarray
+    wide: np.ndarray
+    below: np.ndarray  # level below the edge, dB
+    faint: np.ndarray | None  # dB of sound above the edge too faint to be wide; only in noise
+
+
 def _narrow_runs(intervals: np.ndarray, edge: _Edge, taken: np.ndarray) -> Spans:
     """Return the spans that end at ``edge``, proven from both sides; others have ``taken`` (N,)."""
-    narrow, wide, below = _sides(intervals, edge)
+    sides = _sides(intervals, edge)
+    narrow, wide, below, _ = sides
     if not (narrow & edge.shown).any() or not wide.any():
         return []
     # Decaying drums fall gently too, but are quieter than what surrounds them.
@@ -170,26 +186,38 @@ def _narrow_runs(intervals: np.ndarray, edge: _Edge, taken: np.ndarray) -> Spans
     mixed = MIXED_IN_NOISE if edge.in_noise else MIXED
     if wide[rest].sum() < least or narrow[rest].sum() > mixed * (narrow | wide)[rest].sum():
         return []
-    return [_trimmed(run, narrow, len(intervals)) for run in runs]
+    runs = [_trimmed(run, sides) for run in runs]
+    return [run for run in runs if _is_beside_wide(run, narrow & rest, wide & rest, mixed)]
 
 
-def _sides(intervals: np.ndarray, edge: _Edge) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which intervals are narrow and wide (N,), and their levels (N,) below the edge."""
+def _is_beside_wide(
+    run: tuple[int, int], narrow: np.ndarray, wide: np.ndarray, mixed: float
+) -> bool:
+    """Return whether most intervals next to a run, of those that prove something, are wide."""
+    start, stop = run
+    sides = slice(max(0, start - BESIDE), start), slice(stop, stop + BESIDE)
+    return all(narrow[s].sum() <= mixed * (narrow | wide)[s].sum() for s in sides)
+
+
+def _sides(intervals: np.ndarray, edge: _Edge) -> _Sides:
+    """Return the two sides of an edge."""
     place = round(place_of(edge.cutoff.hz))
     below = decibels(intervals[:, place - BELOW[0] : place - BELOW[1]]).mean(axis=1)
     above = decibels(intervals[:, edge.above :])
     fall = below - above.max(axis=1)
-    sound, louder = above.max(axis=1), LOUDER_DB
+    sound, louder, faint = above.max(axis=1), LOUDER_DB, None
     narrow = fall >= NARROW_DB
     if edge.in_noise:  # sound is what exceeds the noise
         noise = np.median(above[edge.shown], axis=0)
         sound, louder = _excess(above, noise), LOUDER_THAN_NOISE_DB
         narrow |= (below - noise[:NOISE_BESIDE].mean() >= NOISY_DB) & (sound <= HISS_DB)
+        faint = (above - noise.clip(min=AUDIBLE_DB))[:, :FAINT_BAND].mean(axis=1) - FAINT_DB
     narrow &= below >= AUDIBLE_DB
     proven = sound[narrow & edge.shown]
     if not proven.size:
-        return narrow, np.zeros_like(narrow), below
-    return narrow, (fall < WIDE_DB) & (sound > np.percentile(proven, 90) + louder), below
+        return _Sides(narrow, np.zeros_like(narrow), below, faint)
+    wide = (fall < WIDE_DB) & (sound > np.percentile(proven, 90) + louder)
+    return _Sides(narrow, wide, below, faint)
 
 
 def _excess(levels: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -198,15 +226,26 @@ def _excess(levels: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return sliding_window_view(levels - noise, band, axis=1).mean(axis=-1).max(axis=1)
 
 
-def _trimmed(run: tuple[int, int], narrow: np.ndarray, count: int) -> tuple[int, int]:
-    """Give half of the unproven intervals at a run's ends to its neighbours."""
+def _trimmed(run: tuple[int, int], sides: _Sides) -> tuple[int, int]:
+    """Give a run's neighbours the intervals at its ends that are theirs.
+
+    Of those that prove nothing it is one half, but in noise those alone that hold faint sound.
+    """
     start, stop = run
-    proven = start + np.nonzero(narrow[start:stop])[0]
-    if start > 0:
-        start = (start + int(proven[0])) // 2
-    if stop < count:
-        stop = (stop + int(proven[-1]) + 2) // 2
-    return start, stop
+    proven = start + np.flatnonzero(sides.narrow[start:stop])
+    if sides.faint is None:
+        first, last = (start + int(proven[0])) // 2, (stop + int(proven[-1]) + 2) // 2
+    else:
+        reach = min(CROSSED, len(proven) - 1)
+        first = start + _leading(sides.faint[start : proven[reach]])
+        last = stop - _leading(sides.faint[proven[-1 - reach] + 1 : stop][::-1])
+    return first if start > 0 else start, last if stop < len(sides.narrow) else stop
+
+
+def _leading(evidence: np.ndarray) -> int:
+    """Return how many of the first values have the largest sum, if that is above 0."""
+    sums = np.concatenate([[0.0], np.cumsum(evidence)])
+    return int(sums.argmax())
 
 
 def _runs(mask: np.ndarray) -> Spans:

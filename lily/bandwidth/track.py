@@ -67,9 +67,9 @@ class Track:
     def _parts(self, noise_ceiling_db: float) -> Segments:
         limits, whole_hz = self._limits(noise_ceiling_db), self.cutoff(noise_ceiling_db).hz
         found = self._statistics.segments(whole_hz, limits)
-        if self._declicked:  # clicks hide narrow segments
+        if self._declicked:  # clicks hide narrow segments, or parts of them
             declicked = self._declicked.segments(whole_hz, limits.steep())
-            found = max(declicked, found, key=len)
+            found = declicked if len(declicked) > 1 else found
         return found
 
     def _cutoff(self, limits: Limits) -> Cutoff:

@@ -1,6 +1,7 @@
 """Print how well cutoffs, segments and codecs are detected, as the tables of docs/method.md.
 
     python tests/bandwidth/detect.py FOLDER [--joins N] [--first ROW] [--stop ROW] [--only PART]
+        [--draws SEED]
 
 FOLDER holds full-band recordings at 48 kHz. A CREDITS.tsv in it (columns ``file`` and
 ``bandwidth_hz``) gives the bandwidth of each; without it, each is measured alone. Joins put 10 to
@@ -238,12 +239,12 @@ def joins(folder: Recordings, kind: str, count: int) -> None:
     )
 
 
-def dirty_joins(folder: Recordings, count: int) -> None:
+def dirty_joins(folder: Recordings, count: int, draws: str) -> None:
     """Print how many boundaries of joins are found where something is added over the whole."""
     for name, add in ADDED.items():
         tally = Tally()
         for kind in ("resampled", "steep low-pass"):
-            for x, truth in made_joins(folder, kind, count, add, seed="dirty"):
+            for x, truth in made_joins(folder, kind, count, add, seed=draws):
                 tally.add(truth, meter_of(x).segments(), x.shape[-1] / RATE)
         print(f"| {name} | {len(tally.errors)} of {tally.expected} | {tally.extra} |", flush=True)
 
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="row of CREDITS.tsv to begin at")
     parser.add_argument("--stop", type=int, help="row to stop before")
     parser.add_argument("--only", choices=("untouched", "joins", "dirty", "codecs"))
+    parser.add_argument("--draws", default="dirty", help="seed of the joins with something added")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = list(recordings(options.folder).items())[options.first : options.stop]
@@ -315,7 +317,7 @@ def main() -> None:
     for kind in KINDS if wanted in (None, "joins") else ():
         joins(folder, kind, options.joins)
     if wanted in (None, "dirty"):
-        dirty_joins(folder, options.joins)
+        dirty_joins(folder, options.joins, options.draws)
     if wanted in (None, "codecs"):
         codecs(folder, options.joins)
 

@@ -50,6 +50,19 @@ def test_crackle_over_a_full_recording_makes_no_cutoff(slope_db: float, rate: fl
     assert meter.segments() == ((0.0, 24_000.0),)
 
 
+@pytest.mark.parametrize("order", ["nw", "wn"])
+def test_clicks_in_part_of_a_narrow_segment_make_no_wide_one(order: str) -> None:
+    narrow, wide = low(music(20, 16.0), 5_000), music(21, 12.0)
+    clicked = narrow.clone()
+    clicked[:, RATE // 10 : 6 * RATE : RATE // 5] += 0.2
+    parts = [clicked, wide] if order == "nw" else [wide, clicked.flip(-1)]
+    found = meter_of(torch.cat(parts, dim=-1)).segments()
+    assert [hz for _, hz in found] == pytest.approx(
+        [5_000, 24_000] if order == "nw" else [24_000, 5_000], rel=0.05
+    )
+    assert found[1][0] == pytest.approx(parts[0].shape[-1] / RATE, abs=0.5)
+
+
 def test_each_channel_is_freed_of_its_own_clicks() -> None:
     left, right = low(music(5, 8.0), 5_000), low(music(6, 8.0), 10_000)
     ((_, left_hz),), ((_, right_hz),) = meter_of(

@@ -68,6 +68,35 @@ def test_a_change_of_bandwidth_is_found_under_hiss(order: str, under_db: float) 
     )
 
 
+@pytest.mark.parametrize("pause", [2.0, 5.0, 8.0])
+def test_a_pause_under_hiss_belongs_to_the_narrow_part(pause: float) -> None:
+    narrow, wide = low(music(30, 12.0, 0.0), 5_000), music(31, 12.0, 0.0)
+    narrow[:, int((12 - pause) * RATE) :] = 0.0
+    x = torch.cat([narrow, wide], dim=-1)
+    (_, (start, _)) = meter_of(x + hiss(x, 5_000, 15.0)).segments()
+    assert start == pytest.approx(12.0, abs=0.3)
+
+
+def test_faint_highs_under_hiss_belong_to_the_wide_part() -> None:
+    narrow, wide = low(music(33, 10.0, 0.0), 5_000), music(34, 14.0, 0.0)
+    kept = low(wide, 5_000)
+    gain = torch.cat([torch.full((4 * RATE,), 0.2), torch.ones(10 * RATE)])  # -14 dB for 4 s
+    x = torch.cat([narrow, kept + gain * (wide - kept)], dim=-1)
+    (_, (start, _)) = meter_of(x + hiss(x, 5_000, 12.0)).segments()
+    assert start == pytest.approx(10.0, abs=1.0)
+
+
+@pytest.mark.parametrize("every", [1.0, 3.0, 5.0])
+def test_where_the_next_part_is_hardly_wide_no_boundary_is_placed_far_off(every: float) -> None:
+    before, after = music(40, 10.0, 0.0), music(42, 14.0, 0.0)
+    kept = low(after, 5_000)
+    sounds = ((torch.arange(14 * RATE) / RATE + 3.0) % every < 0.4).float()
+    parts = [before, low(music(41, 12.0, 0.0), 5_000), kept + sounds * (after - kept)]
+    x = torch.cat(parts, dim=-1)
+    found = meter_of(x + hiss(x, 5_000, 15.0)).segments()
+    assert all(min(abs(start - 10.0), abs(start - 22.0)) < 3.0 for start, _ in found[1:])
+
+
 @pytest.mark.parametrize("hz", [15_625.0, 15_734.0, 19_000.0])
 @pytest.mark.parametrize("level_db", [-30.0, -60.0])
 def test_a_pilot_tone_above_a_wall_does_not_hide_it(hz: float, level_db: float) -> None:

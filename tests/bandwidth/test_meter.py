@@ -1,5 +1,6 @@
 """Laws of the bandwidth meter: it finds every kind of cutoff, and none where there is none."""
 
+import numpy as np
 import pytest
 import torch
 from scipy import signal
@@ -67,6 +68,16 @@ def test_butterworth_forwards_and_backwards_is_found(
 ) -> None:
     x = apply_lowpass(recording(2, slope_db), LowpassSpec("butter", order, cutoff_hz), RATE)
     assert measure(x).cutoff_hz == pytest.approx(cutoff_hz, rel=0.05)
+
+
+def test_a_converters_gentle_roll_off_is_read_above_its_bend() -> None:
+    hz = [0, 14_000, 14_500, 15_100, 15_800, 16_500, 17_200, 18_000, 18_800, 21_000, 24_000]
+    fall_db = [0, 0, -3, -6, -13, -23, -35, -42, -62, -80, -100]  # as of a game's music
+    x = recording(2, 0.0)
+    spectrum = torch.fft.rfft(x.double())
+    gain_db = np.interp(np.linspace(0, RATE / 2, spectrum.shape[-1]), hz, fall_db)
+    made = torch.fft.irfft(spectrum * torch.from_numpy(10 ** (gain_db / 20)), n=x.shape[-1])
+    assert 15_200 < measure(made.float()).cutoff_hz < 16_500
 
 
 @pytest.mark.parametrize("cutoff_hz", [2_000, 4_000, 8_000])
