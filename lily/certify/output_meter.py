@@ -107,8 +107,9 @@ class _SignalMeter:
     def push(self, block: Tensor) -> None:
         """Take a block (C, n)."""
         self._samples += block.shape[-1]
-        self._sums = self._sums + block.double().sum(-1)
-        self.at_full_scale += int((block.abs() >= FULL_SCALE).sum())
+        self._sums = self._sums + block.sum(-1, dtype=torch.float64)
+        if block.numel() and float(block.abs().max()) >= FULL_SCALE:
+            self.at_full_scale += int((block.abs() >= FULL_SCALE).sum())
         self._true_peak.push(block)
 
     def dc(self) -> Tensor:

@@ -37,7 +37,9 @@ SAMPLE_RATE = 48_000
 SEED = 0
 MEBIBYTE = 2**20
 Row = tuple[str, dict[str, Any]]  # (what was measured, its figures)
-# Stages without a network; ``read`` has the encoder's, so their share is an upper bound.
+# Stages without a network. A network is a module with weights: the global encoder, the U-Net with
+# its keys and values of the context, the autoencoder and the vocoder. What prepares their inputs
+# (log-mel, carriers, noise) is outside, though it may run beside them in a thread of its own.
 OUTSIDE = ("measure", "read", "rest")
 PASSING = ("round", "growth_run")  # rows that a later one sums up
 
@@ -124,12 +126,13 @@ def one(
     if Planned not in at:
         raise InputError("The recording was left as it is: there is nothing to measure.")
     stages = {"measure": at[Analyzed], "read": at[Planned] - at[Analyzed], **clock.seconds}
+    stages["read"] -= clock.seconds["encoder"]  # which reads the recording meanwhile
     stages["rest"] = seconds - sum(stages.values())  # low-pass, log-mel, blend, splice, write
     return {"result": result, "seconds": seconds, "stages": stages, **clock.counted()}
 
 
 class StageClock:
-    """Seconds inside each network of pass 3, and how many rows the U-Net evaluated."""
+    """Seconds inside each network, and how many rows the U-Net evaluated."""
 
     def __init__(
         self, engine: InferenceEngine, clock: Callable[[], float] = time.perf_counter
@@ -141,8 +144,14 @@ class StageClock:
             "vae_decode": first.decoder,
             "vocoder": first.vocoder,
         }
+        unet = engine.model.unet
+        # What a recording's context takes is not a call of a module.
+        self.methods: list[tuple[nn.Module, str]] = [(unet, "context_cache")]
+        if unet.global_encoder is not None:
+            encoder = unet.global_encoder
+            self.methods += [(encoder, "features"), (encoder, "contextualise")]
         self.device, self.clock = engine.device, clock
-        self.seconds = dict.fromkeys(self.parts, 0.0)
+        self.seconds = dict.fromkeys(("encoder", *self.parts), 0.0)
         self._began = 0.0
         self._calls, self._rows = 0, 0
 
@@ -153,15 +162,28 @@ class StageClock:
         for name, part in self.parts.items():
             hooks.append(part.register_forward_pre_hook(self._before))
             hooks.append(part.register_forward_hook(self._after(name)))
+        for part, name in self.methods:
+            setattr(part, name, self._timed(getattr(part, name)))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+            for part, name in self.methods:
+                delattr(part, name)  # the class's own is left
 
     def counted(self) -> dict[str, int]:
         """How often the U-Net was called, and for how many rows in all."""
         return {"evaluations": self._calls, "evaluated_rows": self._rows}
+
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            began = self._now()
+            made = method(*arguments)
+            self.seconds["encoder"] += self._now() - began
+            return made
+
+        return call
 
     def _before(self, _module: nn.Module, _inputs: object) -> None:
         self._began = self._now()

@@ -7,7 +7,7 @@ the seed is known. Signals are (C, n) float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,9 +114,18 @@ class Analyzer:
     """Measure a recording from its blocks (C, n) at the file's own rate, in one pass."""
 
     def __init__(
-        self, name: str, info: AudioInfo, sample_rate: int, options: UpsampleOptions
+        self,
+        name: str,
+        info: AudioInfo,
+        sample_rate: int,
+        options: UpsampleOptions,
+        hear: Callable[[Tensor], None] | None = None,
     ) -> None:
-        """Raises InputError for a cutoff above the file's Nyquist frequency."""
+        """``hear`` gets the blocks at the model's rate, those of ``resampled_blocks``.
+
+        Raises InputError for a cutoff above the file's Nyquist frequency.
+        """
+        self._hear = hear
         self.name, self.info, self.sample_rate = name, info, sample_rate
         self._longest = options.longest_seconds
         self._profile = PROFILES[options.profile]
@@ -193,6 +202,8 @@ class Analyzer:
 
     def _measure(self, block: Tensor) -> None:
         """Take a block (C, n) at the model's rate."""
+        if self._hear:
+            self._hear(block)
         self._bandwidth.push(block)
         self._image.push(block)
         self._samples += block.shape[-1]

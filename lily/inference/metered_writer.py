@@ -1,12 +1,15 @@
 """Measure an output while it is written, and write its metadata beside it.
 
 The meters take the very samples that the file holds, block by block, so there is no second pass and
-memory does not grow with duration. Audio and metadata get their names together, or neither does.
+memory does not grow with duration. They run in a thread of their own, beside the networks. Audio
+and metadata get their names together, or neither does.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,8 @@ from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 from lily.inference.runtime import Runtime
 from lily.version import VERSION
+
+WAITING = 4  # blocks that may wait to be measured, so that memory does not grow
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ class MeteredWriter(AudioWriter):
         self._joins: tuple[float, ...] = ()
         self._fade = 0.0
         self._meter = self._new_meter()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="meters")
+        self._measuring: deque[Future[None]] = deque()
 
     def plan(self, joins: Sequence[float], fade: float) -> None:
         """Say where chunks are joined and over how long, in seconds; before the first block."""
@@ -122,12 +129,12 @@ class MeteredWriter(AudioWriter):
 
     def measure(self, recording: Tensor) -> None:
         """Take a block (C, n) of the recording; it may be ahead of what is written."""
-        self._meter.push(recording=recording)
+        self._measure(recording=recording)
 
     def write(self, block: Tensor) -> Tensor:
         """Append a block (C, n), as AudioWriter does."""
         stored = super().write(block)
-        self._meter.push(output=stored)
+        self._measure(output=stored)
         return stored
 
     def checks(self) -> tuple[Check, ...]:
@@ -139,9 +146,26 @@ class MeteredWriter(AudioWriter):
         if self.metadata:
             return
         super().close()
+        self._wait(most=0)
+        self._worker.shutdown()
         self.metadata = self._finished()
         text = self.metadata.model_dump_json(indent=1) + "\n"
         self._group.write_text(metadata_path(self.path), text)
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        self._worker.shutdown(cancel_futures=True)
+        super().discard()
+
+    def _measure(self, **blocks: Tensor) -> None:
+        """Give blocks to the meter, in order; waits if it falls behind."""
+        self._measuring.append(self._worker.submit(self._meter.push, **blocks))
+        self._wait(most=WAITING)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many blocks wait to be measured; raises what measuring raised."""
+        while len(self._measuring) > most:
+            self._measuring.popleft().result()
 
     def _new_meter(self) -> OutputMeter:
         cutoffs = self._facts.cutoffs if self._facts.generated else None

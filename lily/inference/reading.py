@@ -29,8 +29,8 @@ from lily.inference.runtime import Runtime
 from lily.model import recording_profile
 from lily.model.global_encoder import ContextReader, GlobalContext
 
-# Up to this size, what pass 2 reads is kept for pass 3: 4.6 minutes in stereo at 48 kHz. Recordings
-# are read one after the other, so a batch of them holds it once.
+# Up to this size, what a pass reads is kept for the next: 4.6 minutes in stereo at 48 kHz.
+# Recordings are read one after the other, so a batch of them holds it once.
 KEPT_BYTES = 256 * 2**20
 
 
@@ -48,15 +48,27 @@ class RecordingReader:
         self.borrowed = [BorrowedRecording(runtime, path) for path in options.context_files]
         # For each log-mel: the blocks and the band-limited samples that it was made from, and it.
         self._kept: deque[tuple[list[Tensor], list[Tensor], Tensor]] = deque()
+        # The blocks (C, n) of pass 1 at the model's rate; None for a recording that is too long.
+        self._blocks: deque[Tensor] | None = deque()
+        self._heard = 0  # samples of them
 
-    def blocks(self) -> Iterator[Tensor]:
-        """The recording's blocks (C, n) at the model's rate, the same ones every time."""
-        return resampled_blocks(self.path, self.runtime.sample_rate)
+    def blocks(self, last: bool = True) -> Iterator[Tensor]:
+        """The recording's blocks (C, n) at the model's rate, the same ones every time.
+
+        After the ``last`` time, what was kept of them is gone.
+        """
+        if not self._blocks:
+            yield from resampled_blocks(self.path, self.runtime.sample_rate)
+        elif not last:
+            yield from self._blocks
+        else:
+            while self._blocks:
+                yield self._blocks.popleft()
 
     def analyze(self) -> Iterator[Reading]:
         """Pass 1: measure length, level and cutoffs. Raises InputError."""
         rate = self.runtime.sample_rate
-        analyzer = Analyzer(self.path.name, probe(self.path), rate, self.options)
+        analyzer = Analyzer(self.path.name, probe(self.path), rate, self.options, self._hear)
         for block in read_blocks(self.path, on_warning=analyzer.warn):
             analyzer.push(block)
             yield Reading(analyzer.seconds)
@@ -81,7 +93,7 @@ class RecordingReader:
             share, seen = None, 0
             if self.options.cutoff_hz is None:
                 share = share_meter(self.analysis)
-                for block in self.blocks():
+                for block in self.blocks(last=False):
                     share.push(block)
                     seen += block.shape[-1]
                     yield Reading(seen / self.runtime.sample_rate)
@@ -133,11 +145,22 @@ class RecordingReader:
                 hear(samples)
             yield log_mel
 
+    def _hear(self, block: Tensor) -> None:
+        """Keep a block (C, n) of pass 1, if the recording fits so far."""
+        self._heard += block.shape[1]
+        if not self._fits(self._heard / self.runtime.mel.config.hop, len(block)):
+            self._blocks = None
+        if self._blocks is not None:
+            self._blocks.append(block)
+
+    def _fits(self, frames: float, channels: int) -> bool:
+        """Whether so many log-mel frames, and their samples as they are and limited, are kept."""
+        mel = self.runtime.mel.config
+        return 4 * frames * channels * (2 * mel.hop + mel.n_mels) <= KEPT_BYTES
+
     def _first_log_mels(self) -> Iterator[Tensor]:
         """The log-mels of pass 2, kept for pass 3 if they are small."""
-        hop, mels = self.runtime.mel.config.hop, self.runtime.mel.config.n_mels
-        values = self.features.frames * self.analysis.info.channels * (2 * hop + mels)
-        if 4 * values > KEPT_BYTES:
+        if not self._fits(self.features.frames, self.analysis.info.channels):
             yield from self.features.log_mels(self.blocks())
             return
         blocks: list[Tensor] = []

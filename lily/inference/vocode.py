@@ -8,6 +8,7 @@ band-limited samples. At most a block and its halo are held, and the samples tha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
@@ -54,6 +55,9 @@ class StreamingVocoder:
         self.device, self.precision = device, precision
         self._buffer: Tensor | None = None  # frames from HALO before the next block on
         self._low: SampleFifo | None = None  # band-limited samples from the same place on
+        # Carriers of the next block are made while the network makes this one.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="carriers")
+        self._coming: Future[list[Guide]] | None = None
         self._parts = 1  # calls that make a block; doubled when memory runs out
         self._next = 0  # first frame of the next block
         self._frames = 0  # pushed so far
@@ -90,16 +94,15 @@ class StreamingVocoder:
         noises = self._noises(count) if self.vocoder.uses_noise else None
         signs = self.image.signs
         guides = self._guides(count) if self.vocoder.uses_recording else []
-        guides = [
-            replace(guide, copies=sign * guide.copies)  # the sign is turned back below
-            for guide, sign in zip(guides, signs, strict=False)
-        ]
         channels = []
         # One per call: the same shape for any recording.
         for row, channel in enumerate(self._buffer[:, :count]):
             place = row % len(signs)
             white = None if noises is None else noises[place : place + 1]
-            made = self._vocoded(channel.T[None], white, guides[place] if guides else None)
+            guide = guides[place] if guides else None
+            if guide:  # the sign is turned back below
+                guide = replace(guide, copies=signs[place] * guide.copies)
+            made = self._vocoded(channel.T[None], white, guide)
             channels.append(signs[place] * made)
         samples = torch.stack(channels)
         first = self._next * self.hop
@@ -133,11 +136,11 @@ class StreamingVocoder:
         length, made = VOCODER_FRAMES // self._parts, []
         for first in range(0, VOCODER_FRAMES, length):
             stop = first + length + 2 * HALO
-            inputs = [
-                log_mel[:, :, first:stop].to(self.device),
-                None if white is None else white[:, first * self.hop : stop * self.hop],
-                *([guide.frames(first, stop)] if guide else []),
-            ]
+            inputs: list[Tensor | Guide | None] = [log_mel[:, :, first:stop].to(self.device), None]
+            if white is not None:
+                inputs[1] = white[:, first * self.hop : stop * self.hop].to(self.device)
+            if guide is not None:
+                inputs.append(guide.frames(first, stop).to(self.device))
             with network_mode(self.device, self.precision):
                 samples = self.vocoder(*inputs)[0].float().cpu()
             made.append(samples[HALO * self.hop : -HALO * self.hop])
@@ -161,25 +164,41 @@ class StreamingVocoder:
             self.noise.white(*place, stream) if used else torch.zeros(place[1])
             for stream, used in enumerate(streams)
         ]
-        return self.image.mix(torch.stack(drawn)).to(self.device)
+        return self.image.mix(torch.stack(drawn))
 
     def _guides(self, count: int) -> list[Guide]:
-        """What the vocoder reads of each channel over ``count`` frames, and drop a block of it.
+        """What the vocoder reads of each channel over ``count`` frames of the next block.
 
-        Channels of the same cutoffs are analysed together.
+        Those of the block after it are begun, if its samples are there.
         """
         assert self._low is not None
-        start, length = (self._next - HALO) * self.hop, count * self.hop
+        coming, self._coming = self._coming, None
+        guides = coming.result() if coming else self._guides_of(*self._next_low(count, self._next))
+        if self._low.count >= count * self.hop:
+            following = self._next_low(count, self._next + VOCODER_FRAMES)
+            self._coming = self._worker.submit(self._guides_of, *following)
+        return guides
+
+    def _next_low(self, count: int, first: int) -> tuple[Tensor, int]:
+        """The samples (C, n) of the block from frame ``first`` on and their absolute place.
+
+        A block of them is dropped.
+        """
+        assert self._low is not None
+        length = count * self.hop
         samples = self._low.peek(min(length, self._low.count))
-        samples = F.pad(samples, (0, length - samples.shape[1]))
         self._low.drop(VOCODER_FRAMES * self.hop)
+        return F.pad(samples, (0, length - samples.shape[1])), (first - HALO) * self.hop
+
+    def _guides_of(self, samples: Tensor, start: int) -> list[Guide]:
+        """The guide of each channel (C, n); channels of the same cutoffs are analysed together."""
         tracks = self.cutoffs.channels
         if not tracks:
-            return self._guides_of(samples, self.cutoffs, start)
+            return self._analysed(samples, self.cutoffs, start)
         pairs = zip(samples.split(1), tracks, strict=True)
-        return [guide for own, track in pairs for guide in self._guides_of(own, track, start)]
+        return [guide for own, track in pairs for guide in self._analysed(own, track, start)]
 
-    def _guides_of(self, samples: Tensor, cutoffs: Cutoffs, start: int) -> list[Guide]:
+    def _analysed(self, samples: Tensor, cutoffs: Cutoffs, start: int) -> list[Guide]:
         """The guides of channels (C, n) of the same cutoffs, from an absolute place on.
 
         Made on the CPU: their sums are in float64, and so they are the same for every device.
@@ -191,7 +210,7 @@ class StreamingVocoder:
             band = LowBand(samples[None], cutoff_hz, start)
             frames = band.lag.shape[1]
             places = self.noise.places(start // COPY_HOP, frames, DRAWN_FRAMES)
-            guide = band.guide(places[None]).to(self.device)
+            guide = band.guide(places[None])
         if not self.shaped:
             guide = replace(guide, level=torch.ones_like(guide.level))
         return [replace(guide, copies=copies[None]) for copies in guide.copies[0].split(1)]

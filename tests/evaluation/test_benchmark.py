@@ -13,7 +13,7 @@ from lily.audio.read import probe, read_audio
 from lily.cli import main
 from lily.config.presets import load_config
 from lily.errors import InputError
-from lily.evaluation.benchmark import bench, report, slope, write_recording
+from lily.evaluation.benchmark import StageClock, bench, report, slope, write_recording
 from lily.evaluation.metrics import distances
 from lily.evaluation.settings import BenchSettings
 from lily.inference.engine import InferenceEngine
@@ -41,13 +41,31 @@ def test_stages_add_up_and_evaluations_are_counted():
         outside = sum(row["shares"][stage] for stage in ("measure", "read", "rest"))
         assert row["outside_networks"] == pytest.approx(outside, abs=1e-3)
         assert row["chunks"] == 2
+        assert all(row["stages"][stage] >= 0 for stage in row["stages"])
         # Two chunks fit one batch, and guidance doubles its rows.
         assert row["evaluations"] == 2
         assert row["evaluated_rows"] == 2 * 2 * engine.settings.batch
     assert set(facts["rounds"]) == {"on", "off"}
+    assert facts["rounds"]["on"]["stages"]["encoder"] > 0
+    assert facts["rounds"]["off"]["stages"]["encoder"] == 0
     assert [row["seconds"] for row in facts["growth"]["runs"]] == [1.0, 2.0]
     assert facts["predicted_mib"] is None and facts["peak_memory_mib"] > 0
     json.dumps(facts)
+
+
+def test_the_encoder_counts_as_a_network_wherever_its_weights_are_used():
+    engine = InferenceEngine(load_config("lily-mini"), device="cpu")
+    ticks = iter(range(1_000))
+    clock = StageClock(engine, clock=lambda: float(next(ticks)))
+    unet = engine.model.unet
+    log_mel = torch.zeros(1, 1, 256, 64)
+    with clock.watching(), torch.inference_mode():
+        context = unet.global_encoder(log_mel)  # its features, then the transformer
+        unet.context_cache(context)
+    assert clock.seconds["encoder"] == 3.0  # three calls of one tick
+    with torch.inference_mode():
+        unet.context_cache(unet.global_encoder(log_mel))
+    assert clock.seconds["encoder"] == 3.0  # nobody listens any more
 
 
 def test_a_power_law_gives_its_exponent():

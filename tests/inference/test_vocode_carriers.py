@@ -95,6 +95,25 @@ def test_when_memory_runs_out_smaller_parts_make_the_same_samples(
     assert max(frames[-8:]) <= fits < max(frames)  # what follows is not tried in one piece again
 
 
+@pytest.mark.parametrize("moved", ["white noise", "carriers"])
+def test_memory_may_run_out_while_inputs_are_moved_to_the_device(
+    vocoder, log_mel, monkeypatch, moved
+):
+    low, dimensions, move = strokes(2), {"white noise": 2, "carriers": 4}[moved], torch.Tensor.to
+    whole, refused = vocoded(vocoder, log_mel, low), []
+
+    def short_of_memory(self, *arguments, **options):
+        if self.dim() == dimensions and self.shape[-1] > 400 * HOP:
+            refused.append(self.shape)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return move(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", short_of_memory)
+    made = vocoded(vocoder, log_mel, low)
+    assert len(refused) == 1  # what follows is moved in parts at once
+    assert (made - whole).abs().max() < 5e-5 * whole.abs().max()
+
+
 def test_other_errors_and_too_little_memory_for_the_smallest_part_are_raised(
     vocoder, log_mel, monkeypatch
 ):

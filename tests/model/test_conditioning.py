@@ -7,7 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lily.model.attention import Conditioning, ContextCache, GlobalConditionedSpatialTransformer
+from lily.model.attention import (
+    Conditioning,
+    ContextCache,
+    GlobalConditionedSpatialTransformer,
+    RowContexts,
+)
 from lily.model.unet import UNet
 
 STARTS = torch.tensor([0.0, 2.56], dtype=torch.float64)
@@ -182,6 +187,15 @@ def test_keys_and_values_are_made_once_and_used_at_every_step(unet, make_context
     assert len(made) == 3 * len(list(unet.conditioned()))
     for hook in hooks:
         hook.remove()
+
+
+def test_chunks_of_one_recording_read_the_bits_that_each_would_alone(unet, make_context, randn):
+    cache = unet.context_cache(make_context(1))
+    heads, width = cache.keys[0].shape[1], cache.keys[0].shape[3]
+    queries = randn(3, heads, 20, width)
+    together = RowContexts((cache,) * 3).attend(0, queries)
+    alone = RowContexts((cache, replace(cache), replace(cache))).attend(0, queries)
+    assert torch.equal(together, alone)
 
 
 def test_the_same_shapes_give_the_same_bits_whatever_the_other_rows_hold(unet, make_context, x):
