@@ -128,7 +128,8 @@ def _encoder(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _growth_run(facts: dict[str, Any]) -> Iterator[str]:
-    yield f"{facts['seconds']:g} s of audio in {facts['compute_seconds']} s"
+    memory = f", peak memory so far {facts['peak_memory_mib']} MiB" * bool(facts["peak_memory_mib"])
+    yield f"{facts['seconds']:g} s of audio in {facts['compute_seconds']} s{memory}"
 
 
 def _growth(facts: dict[str, Any]) -> Iterator[str]:

@@ -240,13 +240,18 @@ def encoder_costs(
 def growth(
     engine: InferenceEngine, folder: Path, options: UpsampleOptions, settings: BenchSettings
 ) -> Iterator[Row]:
-    """Runs of growing duration in seconds, and the exponent of the power law through them."""
+    """Runs of growing duration in seconds, and the exponent of the power law through them.
+
+    Each has the peak memory so far: where that does not rise, memory does not grow with duration.
+    """
     rows: list[dict[str, Any]] = []
     for seconds in settings.growth:
         recording = write_recording(folder / f"{seconds:g}.wav", seconds, settings.channels)
         taken = one(engine, recording, folder, options)["seconds"]
         recording.unlink()
-        rows.append({"seconds": seconds, "compute_seconds": round(taken, 2)})
+        peak = memory(engine)["peak_memory_mib"]  # so far, in this process
+        row = {"seconds": seconds, "compute_seconds": round(taken, 2), "peak_memory_mib": peak}
+        rows.append(row)
         yield "growth_run", rows[-1]
     if rows:
         exponent = slope(
