@@ -92,6 +92,7 @@ def test_files_of_others_are_left_alone_unless_overwriting_is_asked_for(engine, 
     assert {row["status"] for row in rows(out).values()} == {"done"}
 
 
+@pytest.mark.slow
 def test_overwriting_that_was_interrupted_begins_anew_with_other_settings(engine, tapes, tmp_path):
     def killed(progress, row):
         if row is not None:

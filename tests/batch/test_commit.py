@@ -20,6 +20,7 @@ from lily.batch.storage import files_below, place
 from lily.certify.paths import metadata_path
 
 
+@pytest.mark.slow
 def test_certificates_of_others_are_left_alone(engine, tapes, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

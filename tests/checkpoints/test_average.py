@@ -24,6 +24,7 @@ def folders(tmp_path):
     return [tmp_path / str(seed) for seed in range(3)]
 
 
+@pytest.mark.slow
 def test_every_tensor_is_the_mean_within_half_precision(folders, tmp_path, capsys):
     assert main(["average", *map(str, folders), "-o", str(tmp_path / "mean")]) == 0
     assert str(tmp_path / "mean") in capsys.readouterr().out
@@ -48,6 +49,7 @@ def test_models_without_a_mean_are_refused_and_nothing_is_written(folders, tmp_p
         average_models(configs, folders[0])
 
 
+@pytest.mark.slow
 def test_the_encoder_can_be_that_of_the_first_model(folders, tmp_path):
     """Also where another model's encoder reads no profile."""
     first = read_folder_config(folders[0])

@@ -110,6 +110,7 @@ def trained(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("trained"))
 
 
+@pytest.mark.slow
 def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
     trained, recording, tmp_path, capsys
 ):

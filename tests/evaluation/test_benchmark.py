@@ -89,6 +89,7 @@ def test_settings_of_no_use_are_refused(capsys):
         list(bench(engine, UpsampleOptions(), BenchSettings(growth=(5.0,))))
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32(tmp_path):
     path, made = recording(tmp_path, 4.0), {}
     for precision in ("fp32", "bf16"):

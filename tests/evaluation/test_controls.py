@@ -78,6 +78,7 @@ def test_zimtohrli_prefers_the_recording_to_its_low_passed_self():
     assert opinion("zimtohrli", reference, low) < 3.0
 
 
+@pytest.mark.slow
 def test_synthetic_tones_are_as_many_and_as_loud_as_they_should_be():
     made = dict(harmonic_tones())
     assert len(made) == COUNT

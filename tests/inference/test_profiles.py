@@ -113,6 +113,7 @@ def test_a_silent_channel_and_a_silent_recording_pass(engine, tmp_path):
     assert torch.equal(silent, torch.zeros(1, 4_800))
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_filtered_in_windows_as_in_one(randn):
     samples = randn(1, 2 * WINDOW + 7 * 48_000 + 123) * 0.1
     for family, cutoff in (("ellip", 1_003.0), ("bessel", 5_021.0)):

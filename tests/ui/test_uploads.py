@@ -27,6 +27,7 @@ def page(shelf, tmp_path, monkeypatch):
     return build_page(shelf, settings, cache_of(settings))
 
 
+@pytest.mark.slow
 def test_no_input_of_any_event_fetches_an_address(page, monkeypatch):
     fetched, refused = [], 0
 
