@@ -38,19 +38,10 @@ class LevelCorrection:
         corrected = generated.clone()
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here = cutoffs_hz == cutoff_hz
-            decibels = _between(self._top_db(low[here], cutoff_hz), self._at(cutoff_hz))
+            decibels = _between(top_level_db(low[here], self._hz, cutoff_hz), self._at(cutoff_hz))
             sounding = ((generated[here] - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
             corrected[here] += sounding * decibels[:, None] / NEPER_DB
         return corrected
-
-    def _top_db(self, low: Tensor, cutoff_hz: float) -> Tensor:
-        """The level (T,) of the top below a cutoff, in dB above the floor."""
-        start, stop = (share * cutoff_hz for share in TOP)
-        inside = (self._hz >= start) & (self._hz < stop)
-        if not inside.any():
-            return torch.full((len(low),), LEVELS_DB[-1])
-        power = (2 * (low[:, inside] - LOG_FLOOR)).logsumexp(1) - math.log(int(inside.sum()))
-        return power / 2 * NEPER_DB
 
     def _at(self, cutoff_hz: float) -> Tensor:
         """The row of a cutoff: linear in log frequency between those of the table, flat outside."""
@@ -61,6 +52,16 @@ class LevelCorrection:
                 return torch.lerp(low, high, place)
             low_hz, low = high_hz, high
         return low
+
+
+def top_level_db(log_mel: Tensor, bins_hz: Tensor, cutoff_hz: float) -> Tensor:
+    """The level (T,) of the top of frames (T, M) below a cutoff, in dB above the floor."""
+    start, stop = (share * cutoff_hz for share in TOP)
+    inside = (bins_hz >= start) & (bins_hz < stop)
+    if not inside.any():
+        return torch.full((len(log_mel),), LEVELS_DB[-1])
+    power = (2 * (log_mel[:, inside] - LOG_FLOOR)).logsumexp(1) - math.log(int(inside.sum()))
+    return power / 2 * NEPER_DB
 
 
 def _between(level_db: Tensor, decibels: Tensor) -> Tensor:
