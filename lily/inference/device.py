@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -101,6 +102,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def operator_missing(error: NotImplementedError, device: torch.device) -> InputError:
+    """The error to raise where torch has no kernel of an operator for a device."""
+    named = re.search(r"aten::\w+", str(error))
+    what = f"the operator {named[0]}" if named else "an operator"
+    return InputError(
+        f"torch {torch.__version__} lacks {what} on {device.type}; give --device cpu, or on an "
+        "Apple GPU set PYTORCH_ENABLE_MPS_FALLBACK=1 before Python starts: the CPU then runs it."
+    )
 
 
 def release_memory(device: torch.device) -> None:

@@ -25,6 +25,7 @@ from lily.errors import OutOfMemory
 from lily.inference.device import (
     is_out_of_memory,
     network_mode,
+    operator_missing,
     processor,
     release_memory,
 )
@@ -157,6 +158,8 @@ class ChunkSampler:
             try:
                 yield from work(items, places)
                 done = places.stop
+            except NotImplementedError as error:
+                raise operator_missing(error, self.device) from error
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -23,7 +23,12 @@ from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.stereo_image import StereoImage
 from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import OutOfMemory
-from lily.inference.device import is_out_of_memory, network_mode, release_memory
+from lily.inference.device import (
+    is_out_of_memory,
+    network_mode,
+    operator_missing,
+    release_memory,
+)
 from lily.inference.options import UpsampleOptions
 from lily.inference.reading import RecordingReader
 from lily.model.vocoder import HALO, Vocoder
@@ -120,6 +125,8 @@ class StreamingVocoder:
         while True:
             try:
                 return self._in_parts(log_mel, white, guide)
+            except NotImplementedError as error:
+                raise operator_missing(error, self.device) from error
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

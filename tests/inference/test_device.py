@@ -180,6 +180,23 @@ def test_an_apple_gpu_that_runs_out_of_memory_halves_the_batch(tiny_folder, monk
     assert "Memory ran out" in result.message
 
 
+@pytest.mark.parametrize("lacking", ["unet", "vocoder"])
+def test_an_operator_that_a_device_lacks_is_named_in_a_sentence(tiny_folder, monkeypatch, lacking):
+    from lily.checkpoints.folder_config import read_folder_config
+
+    engine = InferenceEngine(read_folder_config(tiny_folder / "model"), "cpu")
+
+    def missing(*_, **__):
+        raise NotImplementedError("The operator 'aten::_fft_r2c' is not currently implemented.")
+
+    network = {"unet": engine.model.unet, "vocoder": engine.model.first_stage_model.vocoder}
+    monkeypatch.setattr(network[lacking], "forward", missing)
+    recording = write_recording(tiny_folder / f"{lacking}.wav", 2.0, 1)
+    with pytest.raises(InputError, match=r"lacks the operator aten::_fft_r2c on cpu; give --dev"):
+        engine.run_inference(recording, tiny_folder / f"without-{lacking}", seed=1)
+    assert not list((tiny_folder / f"without-{lacking}").glob("*.wav"))
+
+
 def test_operators_that_an_apple_gpu_lacks_may_run_on_the_cpu():
     code = (
         "import os, sys; from lily.cli import main\n"

@@ -134,10 +134,9 @@ def test_encoder_reads_the_recording_once_and_changes_the_output(engine, context
     assert not torch.equal(on, off)
 
 
-def test_what_is_kept_between_the_passes_changes_no_bit(engine, tmp_path, monkeypatch):
-    path = write(
-        tmp_path / "a.wav", band_limited(7.0, 6_000.0, channels=2)[:, : 7 * 44_100], 44_100
-    )
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_what_is_kept_between_the_passes_changes_no_bit(engine, tmp_path, monkeypatch, rate):
+    path = write(tmp_path / "a.wav", band_limited(7.0, 6_000.0, channels=2)[:, : 7 * rate], rate)
     decoded, blocks = [], reading.resampled_blocks
     monkeypatch.setattr(reading, "resampled_blocks", lambda *of: decoded.append(1) or blocks(*of))
     kept = run(engine, path, tmp_path / "kept")
