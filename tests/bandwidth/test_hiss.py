@@ -97,7 +97,7 @@ def test_where_the_next_part_is_hardly_wide_no_boundary_is_placed_far_off(every:
     assert all(min(abs(start - 10.0), abs(start - 22.0)) < 3.0 for start, _ in found[1:])
 
 
-@pytest.mark.parametrize("hz", [15_625.0, 15_734.0, 19_000.0])
+@pytest.mark.parametrize("hz", [15_625.0, 15_700.0, 15_734.0, 19_000.0])
 @pytest.mark.parametrize("level_db", [-30.0, -60.0])
 def test_a_pilot_tone_above_a_wall_does_not_hide_it(hz: float, level_db: float) -> None:
     x = music(7, 8.0)
@@ -129,3 +129,23 @@ def test_a_meter_that_is_read_twice_gives_the_same() -> None:
     meter.push(x)
     assert meter.result() == meter.result()
     assert meter.segments() == meter.segments()
+
+
+@pytest.mark.parametrize("cutoff_hz", [4_000.0, 8_000.0])
+@pytest.mark.parametrize("dither", [False, True])
+@pytest.mark.parametrize("afterwards", ["gain", "resampling", "both"])
+def test_the_noise_of_8_bits_hides_no_wall_after_gain_or_resampling(
+    cutoff_hz: float, dither: bool, afterwards: str
+) -> None:
+    generator = torch.Generator().manual_seed(11)
+    x = 0.8 * low(music(9, 8.0, -3.0), cutoff_hz)
+    if afterwards != "gain":
+        x = resample(x, RATE, 44_100)
+    noise = torch.rand(2, *x.shape, generator=generator)
+    x = (x * 128 + (noise[0] - noise[1] if dither else 0)).round() / 128
+    if afterwards != "gain":
+        x = resample(x, 44_100, RATE)
+    if afterwards != "resampling":
+        x = 0.9 * x  # its grid is gone
+    bound_hz = 24_000.0 if afterwards == "gain" else 22_050.0
+    assert cutoff_of(x, nyquist_hz=bound_hz) == pytest.approx(cutoff_hz, rel=0.08)
