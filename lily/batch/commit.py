@@ -82,7 +82,7 @@ class Staging:
             address = join(self.work, name)
             if "/" in name or not name.startswith(begin) or not name.endswith(".json"):
                 continue
-            row = json.loads(read_bytes(address) or b"null")
+            row = _row_in(read_bytes(address) or b"")
             if row and size_of(join(self.folder, row["output"])) == row["output_bytes"]:
                 yield row, address
                 continue
@@ -103,3 +103,13 @@ class Staging:
 def digest_of(source: str) -> str:
     """The beginning of every name that belongs to an input in the work folder."""
     return hashlib.blake2b(os.fsencode(source), digest_size=8).hexdigest()
+
+
+def _row_in(data: bytes) -> Row | None:
+    """The row in a row file; None if it is damaged, so that its recording is done again."""
+    try:
+        row = json.loads(data)
+        row["output"], row["output_bytes"], row["files"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return row

@@ -175,8 +175,7 @@ def _reconciled(request: Request) -> tuple[Request, bool]:
 
     Raises InputError if earlier results were made with other settings.
     """
-    stored = read_bytes(_address(request))
-    before: dict[str, Any] = json.loads(stored) if stored else {}
+    before = _before(request)
     if request.overwrite and before and (not before["overwriting"] or _differing(request, before)):
         before = {}  # all of its results are overwritten
     anew = request.overwrite and not before
@@ -189,6 +188,24 @@ def _reconciled(request: Request) -> tuple[Request, bool]:
             f"{_shown(now[key])}; use the earlier settings, another output folder, or --overwrite."
         )
     return _with_seed(request, before), anew
+
+
+def _before(request: Request) -> dict[str, Any]:
+    """What an earlier run has stored; raises InputError where that is something else."""
+    stored = read_bytes(_address(request))
+    if not stored:
+        return {}
+    try:
+        before = json.loads(stored)
+        known = isinstance(before["settings"], dict) and isinstance(before["overwriting"], bool)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        known = False
+    if not known:
+        raise InputError(
+            f"{_address(request)} does not hold the settings of a batch; remove it to begin anew, "
+            "or give another output folder."
+        )
+    return before
 
 
 def _with_seed(request: Request, before: dict[str, Any]) -> Request:

@@ -16,6 +16,7 @@ from lily.certify.output_meter import Measurements, checks
 from lily.errors import InputError
 
 FORMAT = "lily-output/1"
+LARGEST = 1 << 26  # bytes of a metadata file: joins of 500 hours take 8 MB
 
 
 class _Model(BaseModel):
@@ -86,6 +87,11 @@ class OutputMetadata(_Model):
 def read_metadata(path: Path) -> OutputMetadata:
     """Read a metadata file; raises InputError if it cannot be read or lacks a field."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(
+                f"{path.name} is larger than the metadata of any output; give the file that Lily "
+                "wrote."
+            )
         return OutputMetadata.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error

@@ -24,6 +24,7 @@ from lily.certify.inputs import verify_inputs
 from lily.certify.metadata import OutputMetadata, read_metadata
 from lily.certify.output_meter import OutputMeter, checks
 from lily.dsp.cutoffs import Cutoffs
+from lily.errors import InputError
 
 SAME_HZ = 0.02  # cutoffs closer than 2 % are one: the detector resolves no more
 SAME_SECONDS = 0.5
@@ -53,15 +54,28 @@ def verify(file: Path, against: Path | None = None, cutoff_hz: Segments = ()) ->
     """
     inputs = verify_inputs(file, against)
     info, beside, recording = inputs.info, inputs.metadata, inputs.recording
-    stated = read_metadata(beside) if beside else None
+    stated, foreign = _metadata(beside, required=against is None)
     if against is None or recording is None:
         assert stated is not None  # verify_inputs refuses a file with nothing to compare it with
         return Verdict(file, beside, None, (_file_hash(file, stated),))
     if recording.channels != info.channels:
         channels = Check("Channels", f"{info.channels} of {recording.channels}", "", False)
-        return Verdict(file, beside, against, (channels,))
+        return Verdict(file, None if foreign else beside, against, (*foreign, channels))
     rows = _null_test(file, info, against, recording, cutoff_hz, stated)
-    return Verdict(file, beside, against, rows)
+    return Verdict(file, None if foreign else beside, against, (*foreign, *rows))
+
+
+def _metadata(path: Path | None, required: bool) -> tuple[OutputMetadata | None, tuple[Check, ...]]:
+    """The metadata beside a file; if it belongs to something else, a row that says so.
+
+    The null test needs no metadata. Raises InputError where it is ``required``.
+    """
+    try:
+        return (read_metadata(path) if path else None), ()
+    except InputError as error:
+        if required:
+            raise
+        return None, (Check("Metadata", f"not used: {error}"),)
 
 
 def _file_hash(file: Path, stated: OutputMetadata) -> Check:

@@ -28,7 +28,7 @@ def read_folder_config(folder: Path) -> Config:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(f"{folder} is not a model folder: it has no {CONFIG}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict) or config.get("lily_format") != FORMAT:
         found = config.get("lily_format") if isinstance(config, dict) else None

@@ -8,6 +8,7 @@ SHA-256 with the Hub's, and turns every failure into one sentence. huggingface_h
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from tqdm import tqdm
 from lily.checkpoints.events import Downloading, Notice, Notify, Preparing, ignore
 from lily.config.model_id import HubId
 from lily.errors import HubUnreachable, WeightsError
+
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 15.0  # timeout of a request for a model's description
 ALLOWED = {".safetensors", ".json"}  # formats that cannot hold code
@@ -125,11 +128,15 @@ def record_commit(preset: str, model: HubId, commit: str, notify: Notify) -> Non
     """Record the commit that an unpinned preset first resolved to; send a notice if it changed."""
     if model.pinned:
         return
-    note = assets(model) / f"{preset}.commit"
-    if not note.exists():
-        note.write_text(commit + "\n", encoding="utf-8")
-    first = note.read_text(encoding="utf-8").strip()
-    if first != commit:
+    try:
+        note = assets(model) / f"{preset}.commit"
+        first = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+        if not first:
+            note.write_text(commit + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:  # a cache that may only be read, for example
+        log.warning("The commit of %s is not recorded: %s", model, error)
+        return
+    if first and first != commit:
         notify(
             Notice(
                 f"{model} has changed: {preset} first loaded commit {first[:12]}, now it is "

@@ -137,8 +137,13 @@ def check_tensors(found: Shapes, expected: Shapes, path: Path) -> None:
 def save_model_folder(
     model: LatentDiffusion, config: Config, folder: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write ``config.json`` and ``model.safetensors``, each completely or not at all."""
-    _save(model.state_dict(), config, folder, dtype)
+    """Write ``config.json`` and ``model.safetensors``, each completely or not at all.
+
+    The folder holds the whole model, also where ``config`` is an adapter's. Raises WeightsError for
+    a value that ``dtype`` cannot hold.
+    """
+    whole = {key: value for key, value in config.items() if key != "base_model"}
+    _save(model.state_dict(), whole, folder, dtype)
 
 
 def save_adapter_folder(
@@ -158,13 +163,22 @@ def save_adapter_folder(
 
 
 def _save(state: dict[str, Tensor], config: Config, folder: Path, dtype: torch.dtype) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.detach().to("cpu", dtype if value.ndim else value.dtype).contiguous()
         for key, value in state.items()
     }
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise WeightsError(
+                f"{key} has values that are no numbers or do not fit {dtype}, so {folder} is not "
+                "written; train again, or from an earlier checkpoint."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / (WEIGHTS + ".part")
-    save_file(state, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # safetensors makes it private, but model folders are shared
-    os.replace(partial, folder / WEIGHTS)
+    try:
+        save_file(state, partial, metadata={"format": "pt"})
+        partial.chmod(0o644)  # safetensors makes it private, but model folders are shared
+        os.replace(partial, folder / WEIGHTS)
+    finally:
+        partial.unlink(missing_ok=True)
     write_config(config, folder)

@@ -31,7 +31,7 @@ def resolve_config(
     """
     if weights is None:
         return load_config(name or BUNDLED)
-    if Path(weights).is_dir():
+    if _is_folder(weights):
         return read_folder_config(Path(weights))
     if weights in preset_names():
         return load_config(weights)
@@ -47,6 +47,13 @@ def resolve_config(
 
     folder, commit = fetch(model, [CONFIG], notify)
     return {**read_folder_config(folder), "weights": {"repo": model.repo, "revision": commit}}
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # longer than any path
+        return False
 
 
 def with_weights(config: Config, notify: Notify = ignore) -> Config:
@@ -139,6 +146,10 @@ def _convert(checkpoint: Path, folder: Path, config: Config) -> None:
     try:
         opened, account = examine(checkpoint, config)
         write_folder(opened, account, config, partial, DTYPES["fp32"])
-        os.replace(partial, folder)
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            if not (folder / CONFIG).is_file():  # another process has converted it meanwhile
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -50,7 +50,7 @@ def finished_output(output: Path) -> Path | None:
     """The complete result of an earlier run, if there is one; its metadata is written last."""
     try:
         subtype = json.loads(metadata_path(output).read_bytes())["output"]["subtype"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if output.exists():
         return output

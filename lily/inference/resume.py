@@ -140,7 +140,7 @@ def _read_run(folder: Path) -> dict:
     """What a run's folder says about it; empty if it says nothing or is damaged."""
     try:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return run if isinstance(run, dict) else {}
 

@@ -47,7 +47,7 @@ def model_card(folder: Path, name: str, config: Config, space: str | None = None
         "library_name": "lily",
         "pipeline_tag": "audio-to-audio",
         **{key: value for key, value in stated.items() if key not in ("tags", "model-index")},
-        "tags": [*TAGS, *stated.get("tags", [])],
+        "tags": list(dict.fromkeys([*TAGS, *_tags(stated.get("tags"))])),
     }
     if "base_model" in config:
         base = base_on_hub(str(config["base_model"]))
@@ -66,6 +66,11 @@ def model_card(folder: Path, name: str, config: Config, space: str | None = None
         if not re.search(rf"^#+ .*{word}", body, re.MULTILINE | re.IGNORECASE):
             body = f"{body.rstrip()}\n\n{section}".rstrip()
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.rstrip()}\n")
+
+
+def _tags(stated: Any) -> list[str]:
+    """The tags of a front matter, which may be one word, a list or missing."""
+    return [str(tag) for tag in (stated if isinstance(stated, list) else [stated]) if tag]
 
 
 def base_on_hub(base: str) -> str:
@@ -90,7 +95,7 @@ def read_evaluation(folder: Path) -> Any:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PublishError(f"{path} cannot be read: {error}") from error
 
 

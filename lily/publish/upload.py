@@ -77,7 +77,7 @@ def publish(
         WEIGHTS: folder / WEIGHTS,
         "README.md": str(card).encode(),
         **({EVALUATION: folder / EVALUATION} if (folder / EVALUATION).is_file() else {}),
-        **{path.name: path for path in sorted(folder.iterdir()) if path.suffix in SHOWN},
+        **{p.name: p for p in sorted(folder.iterdir()) if p.suffix in SHOWN and p.is_file()},
     }
     model_url = _upload(name, "model", adds, private)
     if not space:
@@ -158,6 +158,11 @@ def _upload(name: str, kind: str, files: dict[str, Path | bytes], private: bool)
             name, repo_type=kind, private=private or None, exist_ok=True, space_sdk=sdk
         ),
     )
+    if private and not _asked(name, lambda: api.repo_info(name, repo_type=kind)).private:
+        raise PublishError(
+            f"{name} exists already and is public; make it private on {host()}, or give another "
+            "name. Nothing was uploaded to it."
+        )
     operations = [CommitOperationAdd(path, source) for path, source in files.items()]
     _asked(
         name,

@@ -67,6 +67,16 @@ def test_what_an_earlier_run_was_asked_for_cannot_be_mixed_with_another(engine, 
     assert batch(engine, tapes, tmp_path / "out", options=drawn).finished_before == 4  # its seed
 
 
+@pytest.mark.parametrize("stored", [b"{", b"[]", b"{}", b'{"settings": 3}', b"[" * 99_999, b"\xff"])
+def test_settings_of_something_else_are_refused_and_kept(engine, tapes, tmp_path, stored):
+    place = tmp_path / "out/.lily/run.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(stored)
+    with pytest.raises(InputError, match="does not hold the settings of a batch"):
+        batch(engine, tapes, tmp_path / "out")
+    assert place.read_bytes() == stored and not list((tmp_path / "out").glob("**/*.wav"))
+
+
 def test_the_context_files_of_a_batch_are_among_its_settings(engine, tapes, tmp_path):
     mine, other = (
         replace(OPTIONS, context_files=(tapes / name,)) for name in ("one.wav", "a/two.flac")

@@ -37,6 +37,15 @@ def test_certificates_of_others_are_left_alone(engine, tapes, tmp_path):
     assert metadata.read_text() != "precious"
 
 
+def test_a_damaged_row_file_is_no_row_and_stops_no_batch(engine, tapes, tmp_path):
+    work = tmp_path / "out/.lily/work"
+    work.mkdir(parents=True)
+    for name, content in (("a", b"{"), ("b", b"[1]"), ("c", b""), ("d", b'{"output": "x"}')):
+        (work / f"{name}.json").write_bytes(content)
+    assert batch(engine, tapes, tmp_path / "out").done == 4
+    assert len(rows(tmp_path / "out")) == 4 and not list(work.glob("*.json"))
+
+
 def leave_everything(patched) -> None:
     """Nothing is tidied up any more, as after a SIGKILL."""
     patched.setattr(shutil, "rmtree", lambda *_, **__: None)

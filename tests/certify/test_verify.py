@@ -204,3 +204,33 @@ def test_verify_on_the_command_line(copy, tmp_path, capsys):
         assert main(["verify", *map(str, bad)]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "Traceback" not in error
+
+
+FOREIGN = {
+    "another program's": b'{"title": "A song", "tracks": [1, 2]}',
+    "a list": b"[1, 2, 3]",
+    "empty": b"",
+    "not UTF-8": b"\xff\xfe{\x00}\x00",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_json_of_something_else_beside_the_file_does_not_stop_the_null_test(copy, name):
+    recording, output = copy
+    metadata_path(output).write_bytes(FOREIGN[name])
+    verdict = verify(output, recording)
+    assert verdict.passed and verdict.metadata is None
+    assert "is not the metadata" in str(verdict.checks[0].value)
+    assert metadata_path(output).read_bytes() == FOREIGN[name]
+    with pytest.raises(InputError, match="is not the metadata of an output"):
+        verify(output)
+
+
+def test_a_huge_json_beside_the_file_is_not_read(copy):
+    recording, output = copy
+    with metadata_path(output).open("r+b") as file:
+        file.truncate(1 << 40)  # sparse
+    assert verify(output, recording).metadata is None
+    with pytest.raises(InputError, match="is larger than"):
+        verify(output)

@@ -16,7 +16,7 @@ from lily.checkpoints.model_folder import (
     save_adapter_folder,
     save_model_folder,
 )
-from lily.checkpoints.resolve import encoder_note, with_weights
+from lily.checkpoints.resolve import encoder_note, resolve_config, with_weights
 from lily.config.presets import load_config
 from lily.errors import WeightsError
 from lily.model.latent_diffusion import LatentDiffusion
@@ -188,3 +188,49 @@ def test_a_config_of_something_else_is_one_sentence(folder, facts):
     (folder / "config.json").write_text(json.dumps(facts))
     with pytest.raises(WeightsError, match=r"config\.json"):
         load(folder)
+
+
+@pytest.mark.parametrize("value", [1e6, float("nan"), float("inf")])
+def test_a_value_that_half_precision_cannot_hold_is_refused_and_nothing_written(tmp_path, value):
+    config = load_config("tiny")
+    model = LatentDiffusion(**config["model"]["params"])
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.ndim > 1).view(-1)[0] = value
+    with pytest.raises(WeightsError, match="do not fit torch.float16"):
+        save_model_folder(model, config, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_leaves_the_old_weights_and_no_part_of_new_ones(folder, monkeypatch):
+    def full(_state, path, **_more):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model, config = load(folder), read_folder_config(folder)
+    monkeypatch.setattr("lily.checkpoints.model_folder.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_model_folder(model, config, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_whole_model_saved_with_an_adapters_configuration_loads_alone(pair, tmp_path):
+    config = with_weights(read_folder_config(pair[2]))
+    save_model_folder(load_model(config), config, tmp_path / "whole", dtype=torch.float32)
+    assert "base_model" not in read_folder_config(tmp_path / "whole")
+    whole, expected = load(tmp_path / "whole").state_dict(), load_model(config).state_dict()
+    assert all(torch.equal(whole[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\ud800", "", "3"])
+def test_a_config_that_is_no_configuration_is_one_sentence(folder, text):
+    (folder / "config.json").write_text(text, errors="surrogatepass")
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        read_folder_config(folder)
+
+
+@pytest.mark.parametrize("name", ["a" * 5_000, "a/" + "b" * 300, "a\0b", ""])
+def test_a_name_that_can_be_no_path_is_one_sentence(name):
+    with pytest.raises(WeightsError) as caught:
+        resolve_config(weights=name)
+    assert caught.type is WeightsError

@@ -30,6 +30,7 @@ def test_publish_then_pull_gives_identical_tensors(folder, hub, publish, python,
     folder = Path(shutil.copytree(folder, tmp_path / "model"))
     (folder / "speech.on.ogg").write_bytes(b"what the card lets one hear")
     (folder / "notes.txt").write_text("mine")
+    (folder / "album.png").mkdir()
     done = publish(folder, NAME, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == f"{hub.address}/{NAME}"
@@ -48,6 +49,14 @@ def test_private_stays_private(folder, hub, publish, python):
     assert publish(folder, NAME, "--private").returncode == 0
     assert hub.repos["model", NAME].private
     assert json.loads(python(PULL, NAME).stdout.splitlines()[-1])["event"] == "Error"
+
+
+def test_nothing_private_is_uploaded_to_what_is_public_already(folder, hub, publish):
+    assert publish(folder, NAME).returncode == 0
+    before = len(hub.repos["model", NAME].commits)
+    done = publish(folder, NAME, "--private")
+    assert done.returncode == 2 and "is public" in done.stderr
+    assert len(hub.repos["model", NAME].commits) == before
 
 
 def test_a_space_is_whole_and_serves_the_model(folder, hub, publish):

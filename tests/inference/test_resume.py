@@ -233,7 +233,7 @@ def test_only_a_damaged_chunk_is_generated_again(engine, recording, expected, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [b"", b"[", b"[]", b'{"seed": "3"}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[", b"[]", b'{"seed": "3"}', b"\xff", b"[" * 99_999])
 def test_without_its_key_no_chunk_is_used(engine, recording, expected, tmp_path, content):
     cut_off(engine, recording, tmp_path / "o", 3)
     (tmp_path / "o" / PART / "run.json").write_bytes(content)

@@ -114,3 +114,12 @@ def test_the_bundled_cards_figures_are_those_of_its_evaluation():
     assert results == evaluation_results(read_evaluation(folder)) and len(results) == 16
     for result in results:  # the tables of the text have them with two digits
         assert f" {result.metric_value:.2f} |" in card.text
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"), [("tags: music", ["music"]), ("tags: [a, a, 7]", ["a", "7"]), ("", [])]
+)
+def test_tags_of_the_front_matter_are_kept_whole(folder, stated, kept):
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{stated}\n---\n# Mine\n")
+    tags = model_card(folder, "a/b", read_folder_config(folder)).data.tags
+    assert tags[-len(kept) or len(tags) :] == kept and "latent-diffusion" in tags
