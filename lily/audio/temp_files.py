@@ -28,6 +28,7 @@ except ImportError:  # Windows, where an open file cannot be deleted: no lock is
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".part"
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system
 MIN_AGE_SECONDS = 1.0  # a file that was created a moment ago may not be locked yet
 SHOWN_CHARACTERS = 24  # of the final name: with the digits below 120 bytes of UTF-8 at most
 NAME_BYTES = 255  # longest file name where the system does not say: NTFS, ext4, APFS, XFS
@@ -146,19 +147,22 @@ def remove_stale(path: Path) -> None:
             if time.time() - temporary.stat().st_mtime < MIN_AGE_SECONDS:
                 continue
             with temporary.open("r+b") as file:  # NFS locks no file that is open for reading only
-                stale = lock(file)
+                stale = lock(file, without=False)
             if stale:
                 temporary.unlink()
 
 
-def lock(file: IO[Any]) -> bool:
-    """Lock an open file until it is closed; false if another process or object holds the lock."""
+def lock(file: IO[Any], without: bool = True) -> bool:
+    """Lock an open file until it is closed; false if another process or object holds the lock.
+
+    Returns `without` on a file system that has no locks.
+    """
     if fcntl is None:
         return True
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # locked, or a file system without locks
-        return False
+    except OSError as error:
+        return without and error.errno in NO_LOCKS
     return True
 
 

@@ -50,8 +50,15 @@ class Cache:
     def new_folder(self) -> Path:
         """Make a run's folder, after making room."""
         self.tidy()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_private()
         return Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=self.folder))
+
+    def _make_private(self) -> None:
+        """Make the folder for this user alone: recordings are the visitors' own."""
+        if not self.folder.exists():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif os.name != "nt" and self.folder.stat().st_mode & 0o077:
+            log.warning("Others on this machine can read %s; remove it, or chmod 700.", self.folder)
 
     def chunk_folder(self, key: str) -> Path:
         """Where the finished chunks of unfinished runs of one request lie."""
@@ -93,7 +100,8 @@ class Cache:
         return held + size <= self._most_bytes and size <= free
 
     def watch(self) -> threading.Thread:
-        """Tidy from time to time until the process ends."""
+        """Make the folder, and tidy it from time to time until the process ends."""
+        self._make_private()
         wait = min(LONGEST_WAIT, self._keep_seconds / LOOKS)
 
         def look() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lily.audio import temp_files
-from lily.audio.temp_files import MIN_AGE_SECONDS, FileGroup, remove_stale, require_new
+from lily.audio.temp_files import MIN_AGE_SECONDS, FileGroup, lock, remove_stale, require_new
 from lily.audio.write import AudioWriter
 from lily.errors import InputError
 
@@ -150,3 +150,17 @@ def test_a_name_that_is_too_long_is_refused_before_anything_is_written(tmp_path,
 def test_two_files_that_begin_alike_do_not_delete_each_others(tmp_path):
     first, second = (tmp_path / ("x" * 30 + ending) for ending in "ab")
     assert temp_files._prefix(first) != temp_files._prefix(second)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+@pytest.mark.parametrize(
+    ("number", "held"), [(errno.EWOULDBLOCK, False), (errno.ENOLCK, True), (errno.EOPNOTSUPP, True)]
+)
+def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch, number, held):
+    def refused(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(temp_files.fcntl, "flock", refused)
+    with (tmp_path / "a").open("wb") as file:
+        assert lock(file) is held
+        assert not lock(file, without=False)  # nothing says that a file is stale

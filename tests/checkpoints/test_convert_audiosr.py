@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -279,6 +281,28 @@ def test_damage_and_strangers_are_one_sentence_with_the_file_in_it(tmp_path):
     for path in (tmp_path, tmp_path / "nothing.bin"):
         with pytest.raises(WeightsError, match="not a file"):
             open_checkpoint(path)
+
+
+@pytest.mark.parametrize("ending", ["bin", "old.bin", "safetensors"])
+def test_mutated_checkpoints_are_read_or_refused_but_nothing_else(tmp_path, ending):
+    generator = np.random.default_rng(4)
+    tensors = {f"a.{number}": torch.ones(3, 4) for number in range(3)}
+    whole = tmp_path / f"whole.{ending}"
+    if ending == "safetensors":
+        save_file(tensors, whole)
+    else:
+        torch.save(tensors, whole, _use_new_zipfile_serialization=ending == "bin")
+    data, path = whole.read_bytes(), tmp_path / f"a.{ending}"
+    for _ in range(150):
+        changed = bytearray(data[: int(generator.integers(1, len(data)))])
+        if generator.random() < 0.7:
+            changed = bytearray(data)
+            for place in generator.integers(0, len(data), 4):
+                changed[place] = int(generator.integers(256))
+        path.write_bytes(changed)
+        with contextlib.suppress(WeightsError):
+            opened = open_checkpoint(path)
+            assert all(opened.read(name).shape == shape for name, shape in opened.shapes.items())
 
 
 def test_nothing_is_left_where_writing_failed(tmp_path, monkeypatch):

@@ -92,3 +92,12 @@ def test_the_folder_is_tidied_while_nobody_asks(folder):
     while names(folder):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_other_users_of_the_machine_read_no_upload(folder, caplog):
+    Cache(folder, HOUR, 1e9).new_folder()
+    assert folder.stat().st_mode & 0o077 == 0 and not caplog.text
+    folder.chmod(0o755)  # somebody has made it otherwise: it may be theirs
+    Cache(folder, HOUR, 1e9).new_folder()
+    assert "can read" in caplog.text and folder.stat().st_mode & 0o077
