@@ -20,7 +20,7 @@ from lily.ui.workload import Workload
 PASSES = ("loading", "measuring", "reading", "preparing", "filling", "drawing")
 LEARNING = 0.5  # weight of the newest run
 INERTIA = 0.5  # seconds of the plan: less than this says little about the machine
-ELSEWHERE = 0.4  # weight of other passes: load slows decoding and networks differently
+PRIOR = 0.05  # what all other passes say of one, as a share of that pass
 MEMORY = 1.0  # multiple of what is still to come: older parts count less, by 1/e
 FIRST_STEP = 0.1  # share of a pass after which its first news is expected
 
@@ -82,9 +82,12 @@ def _slowness(
     """What the run took so far as a multiple of its plan, and the seconds that counted.
 
     The last ``memory`` seconds count most: seconds of the plan, not of the clock, so that a slow
-    machine is not forgotten sooner. A download counts for nothing.
+    machine is not forgotten sooner. A download counts for nothing. Load slows decoding and networks
+    by different factors, so other passes are worth at most PRIOR of the pass that runs.
     """
-    took, foreseen, age = INERTIA, INERTIA, 0.0
+    age = 0.0
+    own, others = [0.0, 0.0], [INERTIA, INERTIA]  # seconds it took, and the plan's
+    current = marks[-1].name
     downloads = any(mark.name == "loading" and mark.share > 0 for mark in marks)
     for before, after in reversed(list(pairwise(marks))):
         if downloads and before.name == "loading":
@@ -92,11 +95,13 @@ def _slowness(
         share = after.share if after.name == before.name else 1.0
         plan = (share - before.share) * planned[before.name]
         weight = math.exp(-age / (memory + INERTIA))
-        weight *= 1.0 if before.name == marks[-1].name else ELSEWHERE
-        took += weight * (after.at - before.at)
-        foreseen += weight * plan
+        counted = own if before.name == current else others
+        counted[0] += weight * (after.at - before.at)
+        counted[1] += weight * plan
         age += plan
-    return took / foreseen, took
+    prior = min(others[1], max(INERTIA, PRIOR * planned[current]))
+    took = own[0] + prior * others[0] / others[1]
+    return took / (own[1] + prior), own[0] + others[0]
 
 
 class Pace:

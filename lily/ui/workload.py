@@ -13,8 +13,9 @@ LATENT_SECONDS = 0.08  # of a latent frame, in which presets count chunks
 # Compute seconds per second of audio and channel; of sampling, per evaluation of the U-Net; of
 # loading, seconds in all. Filling is sampling and vocoding. What matters is their ratio: a slow
 # machine is slow in all of them.
-TYPICAL = {"loading": 1.1, "measuring": 0.04, "reading": 0.036, "preparing": 0.021}
-TYPICAL |= {"sampling": 0.035, "vocoding": 0.1, "drawing": 0.006}
+TYPICAL = {"loading": 1.1, "measuring": 0.03, "reading": 0.023, "preparing": 0.018}
+TYPICAL |= {"sampling": 0.035, "vocoding": 0.145, "drawing": 0.004}
+TYPICAL |= {"comparing": 0.03}  # a part of drawing
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Workload:
             return TYPICAL["loading"] * self.loads
         if name == "reading" and not self.encoder:
             return 0.0
+        if name == "drawing" and self.variants > 1:
+            return (TYPICAL[name] + TYPICAL["comparing"]) * self.seconds * self.channels
         return TYPICAL[name] * self.seconds * self.channels
 
 

@@ -92,6 +92,15 @@ def test_a_machine_that_becomes_slower_is_noticed_before_it_has_been_slow_for_ha
     assert 72.0 < lefts[1] < 108.0  # 12 parts: 6 to 9 s each
 
 
+def test_the_pass_that_runs_soon_outweighs_the_others():
+    """Load slows networks and decoding by different factors: here by 10 and by 1."""
+    plan = {**PLAN, "filling": 100.0}
+    marks = [Mark(10.0 * i, name, 0.0) for i, name in enumerate(("measuring", "reading"))]
+    marks += [Mark(20.0 + 50.0 * i, "filling", 0.05 * i) for i in range(4)]
+    true = 850.0 + 10.0 * plan["drawing"]
+    assert true / 1.5 < time_left(marks, plan).left < true * 1.5
+
+
 def test_a_slow_download_says_nothing_of_the_machine():
     marks = [Mark(0.0, "loading", 0.0), Mark(100.0, "loading", 0.5)]
     plan = {**PLAN, "loading": 1.0}
