@@ -113,7 +113,8 @@ class _Part:
         self.ends_damaged = self.form == "ogg" and ends_damaged(file)
         self._primed = False
         self._block = 0  # samples of a FLAC frame
-        if self._samples is not None:
+        # The last frame of an ALAC in CAF is short itself, but FFmpeg cuts it to its length again.
+        if self._samples is not None or (self.form, self.codec) == ("caf", "alac"):
             stream.codec_context.flags2 |= Flags2.skip_manual
 
     def items(self) -> Iterator[Decoded | float | None]:

@@ -151,6 +151,16 @@ def test_a_flac_has_every_sample_whatever_its_header_states(tmp_path, seconds, s
     assert probe(tmp_path / "a.flac").frames == (total or None)
 
 
+@pytest.mark.parametrize("length", [1, 4_095, 4_096, 4_097, 48_000])
+@pytest.mark.parametrize("form", ["caf", "ipod"])
+def test_an_alac_has_every_sample(tmp_path, form, length):
+    samples = sweep(1, 48_000, 2)[:length]
+    data = encoded(samples, 48_000, form, "alac")
+    decoded, _, warnings = decode(tmp_path, f"a.{form}", data)
+    assert len(decoded) == length and not warnings
+    assert np.abs(decoded - samples).max() < 2**-14
+
+
 def test_a_cut_flac_is_reported(tmp_path):
     data = written(sound(4), 44_100, "FLAC", "PCM_16")
     decoded, _, warnings = decode(tmp_path, "a.flac", data[: len(data) // 2])
