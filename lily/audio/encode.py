@@ -1,4 +1,4 @@
-"""Encode MP3 and AAC through FFmpeg, at constant bit rates that leave little to hear."""
+"""Encode MP3 and AAC through FFmpeg, at constant bit rates high enough to be near transparent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lily.errors import InputError
 ENCODERS = {"mp3": ("libmp3lame", "mp3", 320_000), "m4a": ("aac", "mp4", 256_000)}
 # What AAC can name, by WAVE speaker mask; other speakers get the usual layout of their number.
 NAMED = {0xB: "2.1", 0x107: "4.0"}
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
-MOST_CHANNELS = {"mp3": 2, "m4a": 8}
-FFMPEG_NAMES = {name: theirs for theirs, name in NAMES.items() if theirs != "year"}
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
+MOST_CHANNELS = {"mp3": 2, "m4a": 6}  # PyAV makes no frames of 8 planes for AAC
+FFMPEG_NAMES = {name: ffmpeg for ffmpeg, name in NAMES.items() if ffmpeg != "year"}
 PICTURES = {"image/jpeg": "mjpeg", "image/png": "png"}  # FFmpeg's names of cover formats
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-UNKNOWN_SIZE = 0xFFFFFFFF  # what RF64 writes where the 32-bit size would be
+UNKNOWN_SIZE = 0xFFFFFFFF  # placeholder of RF64 for the 32-bit size
 MASK_OFFSET = 20  # bytes from the start of an extensible "fmt " chunk to its speaker mask
 EXTENSIBLE_BYTES = 40  # size of such a chunk
 
@@ -45,7 +45,7 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def parts(data: bytes) -> Iterator[Chunk]:
-    """Yield the chunks inside a LIST, after its four letters; one that is cut is not yielded."""
+    """Yield the chunks inside a LIST, after its four letters; a truncated one is skipped."""
     place = 0
     while place + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, place)

@@ -80,7 +80,9 @@ def make_plan(found: Iterable[Found], known: Mapping[str, Known]) -> Plan:
     for one in clashing:
         name = f"{one.relative}.wav"
         if name in taken:
-            plan.problems[one.address] = f"Its result's name {name} is another input's; rename it."
+            plan.problems[one.address] = (
+                f"The output name {name} is used by another input already; rename this input."
+            )
             continue
         note = "Another input differs only in its ending, so the ending is kept."
         plan.jobs.append(Job(one.address, name, one.size, note))

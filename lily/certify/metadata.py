@@ -36,8 +36,8 @@ class Settings(_Model):
     takes: tuple[tuple[float, int], ...] = ()  # (second, seed) of chunks with their own seed
     profile: str
     context_sha256: tuple[str, ...] = ()  # of borrowed recordings, as far as they were read
-    wall_hz: float | None = None  # figures of the recording's profile that were given
-    brightness_db: float | None = None
+    wall_hz: float | None = None  # where the generated highs end
+    brightness_db: float | None = None  # by which they were made louder
     device: str
     precision: str
     threads: int

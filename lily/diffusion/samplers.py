@@ -8,14 +8,15 @@ The schedule is AudioSR's cosine one, each beta capped at 0.999: uncapped, its l
 first-order one, which is DDIM with eta 0 (Song et al. 2020, arXiv:2010.02502) to the letter; it
 takes each step to the next *sampled* time, where diffusers' own DDIMScheduler goes to
 t - 1000 // steps. Both are deterministic given the initial noise, so that chunks which share
-noise agree where they overlap. Of a normal distribution's spread, with its exact v, they keep
-99.4 % and 92.6 % in 16 steps; eta 1, AudioSR's choice at 50 to 200 steps, kept 88.2 %.
+noise agree where they overlap. With the exact v of a normal distribution, the standard deviation of
+their samples is 99.4 % and 92.6 % of the true one in 16 steps; eta 1, AudioSR's choice at 50 to 200
+steps, reached 88.2 %.
 
 ``ddim-eta1`` is AudioSR's own, for the profile that reproduces it: DDIM with eta 1, at AudioSR's
 times (1, 1 + 1000 / n, ...; never the noisiest) and with noise of its own at every step, for n that
 divide 1000.
 
-The steps are those of diffusers' schedulers, which the tests hold them to at every count; they are
+The steps are those of diffusers' schedulers, with which tests compare them at every count; they are
 written out here because importing diffusers' two took 4 of the 6 seconds before a first chunk.
 """
 

@@ -12,7 +12,10 @@ from lily.dsp.mel import LOG_FLOOR
 
 
 class SampleFifo:
-    """Samples (C, n) in, in blocks of any length, and out again in the lengths asked for."""
+    """Samples (C, n) in, in blocks of any length, and out again in the lengths asked for.
+
+    What comes out may share memory with what was pushed: it is read-only.
+    """
 
     def __init__(self) -> None:
         self._blocks: deque[Tensor] = deque()

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 WINDOW, HOP = 3840, 960  # samples
 LAGS = (0.25, 0.5)  # x the source's end: where the lag is searched
 FINE_BINS = 45  # 560 Hz: what a bin's level is compared with, wider than most partial spacings
-# Normalised autocorrelation from which a lag is clear: it is 0.75 to 1.2 in harmonic tones, under
-# 0.6 in dense music (97 % of its frames) and under 0.5 in noise.
+# Normalised autocorrelation from which a lag is clear. It is 0.75 to 1.2 in harmonic tones, under
+# 0.6 in 97 % of the frames of dense music. Its peak in white noise is 0.54 at a cutoff of 4 kHz
+# and 0.67 at 1 kHz; at 500 Hz it exceeds 0.7 in 3 frames of 1000.
 CLEAR = 0.7
 
 

@@ -7,7 +7,7 @@ changes next to nothing. There is nothing to train.
 
 The distance of two keys is the mean square of their difference in natural log magnitude, bins
 weighted by 1 / (Hz + 200), which is about the spacing of the ear's bands. Values follow half of the
-difference in level. Averaging keys over 50 ms finds the right colour as often but blurs attacks.
+difference in level. Averaging keys over 50 ms matches spectra equally well but blurs attacks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lily.dsp.unknown import UNKNOWN
 MOST = 2048  # pairs of a recording: 20 s of consecutive frames, or every second frame of 40 s ...
 BANDS_HZ = 200.0
 KEY_END = 0.92  # x cutoff: above it, a recording may be falling already
-VALUE_START = 1.2  # x cutoff: a pair that is not known up to here has nothing to give
+VALUE_START = 1.2  # x cutoff: a pair that is not known up to here is not used
 NEAREST = 16
 TEMPERATURE = 0.2  # of the weights among the nearest, in units of the distance
 LEVEL_SHARE = 0.5  # of a difference in level that the highs follow

@@ -22,7 +22,7 @@ from lily.evaluation.reference import Reference
 from lily.evaluation.spectrogram import FLOOR_DB, Picture, picture_of, save_difference, save_pair
 from lily.inference.events import ComparisonResult
 
-EQUAL_DB = -60.0  # no chunk is said to differ less
+EQUAL_DB = -60.0  # lower limit of a reported difference
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def files(self) -> dict[str, Path]:
-        """What a person may want to keep, by name."""
+        """The output files, by name."""
         kept = {
             "off": self.result.off.output,
             "on": self.result.on.output,
@@ -121,7 +121,7 @@ def _differences(
     """Decibels of every chunk and of the whole, from the columns of three pictures."""
     first = int(result.off.cutoff_hz / off.top_hz * (off.levels_db.shape[0] - 1))
     levels = [picture.levels_db[first:].astype(np.float64) for picture in (off, on, difference)]
-    # What is at the picture's floor is nothing: of a silent chunk the takes are equal.
+    # Levels at the picture's floor count as zero, so silent chunks are equal in both takes.
     bands = [np.where(db > FLOOR_DB + 0.01, 10 ** (db / 10), 0.0).sum(axis=0) for db in levels]
     count = len(bands[0])
     centres = (np.arange(count) + 0.5) * off.seconds / count

@@ -190,7 +190,7 @@ class KnownShare:
 class Chunker:
     """Cut a recording's log-mel into items and blend the results, for every variant.
 
-    Variants share the recording's log-mel and the noise and differ in their context alone.
+    Variants share the recording's log-mel and the noise; context, recall and corrections differ.
     """
 
     def __init__(

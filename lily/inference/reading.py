@@ -79,11 +79,12 @@ class RecordingReader:
             analyzer.warn(DecodeWarning("Its tags cannot be read and are not kept."))
         self.analysis = analyzer.finish()
         cutoff_hz, wall_hz = self.analysis.cutoff_hz, self.options.wall_hz
-        if wall_hz is not None and not wall_hz > cutoff_hz:
+        unchanged = self.analysis.unchanged_reason
+        if wall_hz is not None and not wall_hz > cutoff_hz and not unchanged:
             raise InputError(
                 f"The wall is {wall_hz:.10g} Hz; give more than the cutoff of {cutoff_hz:.0f} Hz."
             )
-        if not self.analysis.unchanged_reason:
+        if not unchanged:
             for other in self.borrowed:
                 yield from other.analyze(self.analysis)
 
@@ -104,8 +105,8 @@ class RecordingReader:
     def read_context(self) -> Iterator[ContextRead]:
         """Pass 2: read the whole recording, all channels in one, into its context.
 
-        Borrowed recordings add their pairs of lows and highs; figures of the profile that the
-        options give are set.
+        Borrowed recordings add their pairs of lows and highs. In the profile, a wall that the
+        options give is set.
         """
         encoder = self.runtime.model.unet.global_encoder
         assert encoder is not None  # options with the encoder on are refused without one

@@ -30,7 +30,7 @@ class Recording:
 
     @property
     def effect(self) -> bool:
-        """Whether it is a sound effect, which keeps its character at other speeds."""
+        """Whether it is a sound effect, which may be resampled to other speeds for augmentation."""
         return self.name.split("/")[0] in EFFECTS
 
 
@@ -67,7 +67,7 @@ def split_by_source(
 
     The sources ``named`` are held out if there are any; otherwise sources are taken for validation
     in a seeded order while they fit into ``fraction`` of the recordings, so that one large source
-    cannot swallow the rest.
+    cannot fill the whole part.
     """
     if named:
         training = [r for r in recordings if r.source not in named]

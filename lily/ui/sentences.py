@@ -1,4 +1,4 @@
-"""Say what went wrong in one calm sentence; a surprise is logged with its traceback."""
+"""Say what went wrong in one sentence; unexpected errors are logged with their traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SURPRISE = "Something went wrong that should not have; the server's log has the 
 
 
 def sentence(error: Exception) -> str:
-    """What to tell a visitor; a surprise goes to the log whole."""
+    """The message for a visitor; an unexpected error is logged with its traceback."""
     if isinstance(error, LilyError):
         return str(error)
     if _memory(error):

@@ -1,4 +1,4 @@
-"""State what a run will have to do, and what that typically costs: lily-mini on two cores."""
+"""State what a run will have to do, and its typical compute time: lily-mini on two cores."""
 
 from __future__ import annotations
 

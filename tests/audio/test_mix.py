@@ -14,6 +14,7 @@ from lily.audio.mix import ENDINGS, FORMATS, write_mix
 from lily.audio.read import probe, read_audio, read_tags
 from lily.audio.tags import Tags
 from lily.audio.write import AudioWriter
+from lily.errors import InputError
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(200)
 TEXT = {
@@ -75,3 +76,10 @@ def test_an_m4a_has_the_speakers_that_aac_can_name_in_their_order(tmp_path, chan
     assert all(
         abs(a - b) < 10 for a, b, low in zip(found, expected, is_lfe, strict=True) if not low
     )
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("m4a", 7), ("m4a", 8), ("mp3", 3)])
+def test_more_channels_than_a_format_holds_are_refused_in_a_sentence(tmp_path, kind, channels):
+    with pytest.raises(InputError, match=f"cannot hold {channels} channels; take WAV or FLAC"):
+        mixed(tmp_path, kind, channels)
+    assert not list(tmp_path.glob("*.m*"))

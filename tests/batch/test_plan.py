@@ -19,7 +19,7 @@ def test_one_name_for_two_inputs_keeps_both_and_says_so(engine, tmp_path):
     assert "ending is kept" in rows(out)["a.flac"]["message"] and not rows(out)["b.wav"]["message"]
     write(tapes / "b.flac", band_limited(0.3, 4e3, seed=9), subtype="PCM_24")
     late = batch(engine, tapes, out)  # b.wav has its result, b.flac.wav is b.flac.aiff's
-    assert late.failed == 1 and "rename it" in rows(out)["b.flac"]["error"]
+    assert late.failed == 1 and "rename this input" in rows(out)["b.flac"]["error"]
     assert late.finished_before == 4
 
 

@@ -157,6 +157,31 @@ def test_a_wall_sets_the_profile_and_is_reported(engine, files, tmp_path):
     assert (settings["wall_hz"], settings["brightness_db"]) == (17_000.0, None)
 
 
+@pytest.mark.parametrize("encoder", [False, True])
+def test_wall_and_brightness_change_the_highs_as_asked(engine, files, tmp_path, encoder):
+    def spectrum(name: str, **options) -> torch.Tensor:
+        made = restored(engine, files, tmp_path / name, encoder=encoder, **options)
+        return torch.fft.rfft(made[0] * torch.hann_window(made.shape[1])).abs()
+
+    plain, louder = spectrum("plain"), spectrum("louder", brightness_db=6.0)
+    hz = torch.linspace(0, 24_000, len(plain))
+    highs, above_wall = hz > 1.2 * CUTOFF, hz > 12_000
+    gained = 20 * (louder[highs].norm() / plain[highs].norm()).log10()
+    assert gained == pytest.approx(6.0, abs=1.5)  # the vocoder is not linear, this one untrained
+    lows = hz < 4_000
+    assert (louder - plain)[lows].norm() < 1e-3 * plain[lows].norm()
+    walled = spectrum("walled", wall_hz=10_000.0)
+    assert walled[above_wall].norm() < 0.7 * plain[above_wall].norm()
+
+
+@pytest.mark.parametrize("name", ["wide", "silent"])
+def test_a_wall_leaves_alone_what_needs_no_highs(engine, files, tmp_path, name):
+    result = engine.run_inference(files[name], tmp_path, wall_hz=16_000.0, brightness_db=3.0)
+    torch.testing.assert_close(
+        read_audio(result.output), read_audio(files[name]), atol=1e-6, rtol=0
+    )
+
+
 @pytest.mark.parametrize(
     "options, reason",
     [

@@ -35,10 +35,12 @@ def test_the_result_grows_and_plays_before_its_run_ends(visit, tmp_path):
     assert page.locator("#stop").is_enabled()  # still running
     assert not page.locator("#player .save").is_visible()
     early = page.evaluate(f"{PLAYER}.frames")
+    page.evaluate(f"{PLAYER}.setLoop(0, 96000)")
     wait_for_result(page, recording)
     page.wait_for_selector("#player .save:visible")
     page.wait_for_function(f"{PLAYER}?.frames === 40 * 48000")
     assert early < 40 * 48_000
+    assert page.evaluate(f"{PLAYER}.loop") == {"start": 0, "stop": 96_000}
     page.wait_for_timeout(400)
     first, last = page.evaluate(HIGHS)
     assert abs(first - last) < 40 and last > 15

@@ -103,13 +103,17 @@ def test_a_drop_anywhere_is_restored_and_never_leaves_the_page(visit, tmp_path):
     page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
     assert drop_file(page, "#recording .audio-container", second)  # it holds a recording
     assert page.inner_text("#queue .title") == "1 recording: 0 done, 1 to go"  # until the run ends
+    assert drop_file(page, "#recording .audio-container", third)
+    assert page.inner_text("#queue .title") == "2 recordings: 0 done, 2 to go"
+    wait_for_result(page, third)
+    states = [(name, state) for name, state, _ in wait_for_the_end(page)]
+    assert states == [("second.wav", "done"), ("third.wav", "done")]
+    assert drop_file(page, "#player canvas", second)
     wait_for_result(page, second)
     assert page.inner_text("#recording label").strip() == "second.wav"
-    assert drop_file(page, "#player canvas", third)
-    wait_for_result(page, third)
     assert drop_file(page, "#reference", first)  # which has fields of its own
     page.wait_for_timeout(500)
-    assert page.inner_text("#player .title") == "third.wav"
+    assert page.inner_text("#player .title") == "second.wav"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

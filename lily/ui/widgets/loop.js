@@ -1,5 +1,5 @@
-// Loops without dragging, for keyboards and fingers: from here, to here, no more. `player` brings
-// transport(), text(seconds) and say(text).
+// Loops by one button, for keyboards and touch: the first press sets the start, the second the end,
+// the third removes the loop. `player` has transport(), text(seconds) and say(text).
 
 const SHORTEST_LOOP = 0.1; // seconds
 
@@ -25,6 +25,7 @@ class Loop {
     if (!transport) return;
     const here = transport.position();
     if (transport.loop) {
+      this.from = null; // from before the loop, if it was dragged
       transport.setLoop(null);
       this.player.say("The loop has ended");
     } else if (this.from === null) {

@@ -201,12 +201,15 @@ async function grow(value) {
 // What was on show grew into `value`: it stays where it was and goes on playing.
 async function replace(value) {
   const grown = shown?.growing && shown.job === value?.job && transport;
-  const { playing } = transport ?? {};
+  const { playing, loop: looped } = transport ?? {};
+  const highs = find(".highs-only").checked;
   const at = transport?.position() ?? 0;
   const key = heard;
   await show(value);
   if (!grown || !transport || shown !== value) return;
   if (value.sources.some((one) => one.key === key)) listen(key);
+  if (looped) transport.setLoop(looped.start, looped.stop);
+  if (highs) find(".highs-only").click();
   transport.seek(at);
   if (playing) transport.play().catch(fail);
 }

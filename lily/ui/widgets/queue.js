@@ -99,7 +99,7 @@ async function next() {
 }
 
 function take(files) {
-  if (!current) rows = [];
+  if (rows.every((row) => ENDED.includes(row.state))) rows = [];
   rows.push(...[...files].map((file) => (
     { file, name: file.name, state: "waiting", share: 0, text: "Waiting", value: null }
   )));
@@ -109,7 +109,10 @@ function take(files) {
 }
 
 function follow({ detail: value }) {
-  if (!current && !value.running && rows.some((row) => row.state === "waiting")) next();
+  if (!current && !value.running && rows.some((row) => row.state === "waiting")) {
+    next();
+    return; // what ended is no run of the queue
+  }
   if (!current || value.recording !== current.name) return;
   if (value.running) {
     begun = true;
@@ -155,7 +158,7 @@ async function pack() {
 // and anywhere else on the page, the browser would leave the page for the file.
 const ours = (event, files) => files.length > 1
   || (files.length === 1 && !files[0].type.startsWith("audio/"))
-  || (event.type === "drop" && !event.target.closest(".upload-container, #recording button"));
+  || (event.type === "drop" && !event.target.closest?.(".upload-container, #recording button"));
 const OTHER_FIELDS = "#reference, #adjust";
 
 function catchFiles(event) {
@@ -168,8 +171,8 @@ function catchFiles(event) {
   if (event.type !== "change") event.preventDefault();
   document.body.dataset.lilyDrag = String(event.type === "dragover");
   if (event.type === "dragover" || event.type === "dragleave") return;
-  if (event.target.closest(OTHER_FIELDS)) return;
-  if (event.type === "change" && !event.target.closest("#recording")) return;
+  if (event.target.closest?.(OTHER_FIELDS)) return;
+  if (event.type === "change" && !event.target.closest?.("#recording")) return;
   const files = event.type === "drop" ? event.dataTransfer.files : event.target.files;
   if (!files?.length || !ours(event, files)) return;
   event.preventDefault();
