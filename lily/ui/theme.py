@@ -86,10 +86,14 @@ footer .divider { display: none !important; }
   #player > * { padding: 0; }
   #recording { min-height: 120px; flex-grow: 0; }
   #recording .upload-container .wrap { min-height: 76px; }
-  .gradio-container .icon-button-wrapper button { min-width: 28px; min-height: 28px; }
 }
 @media (min-width: 1800px) {
   .gradio-container { max-width: 1760px !important; }
+}
+@media (pointer: coarse), (max-width: 640px) {
+  #recording :is(.icon-button-wrapper, .source-selection) button {
+    min-width: 44px; min-height: 44px; justify-content: center; }
+  #recording .source-selection { height: auto; }
 }
 @media (pointer: coarse) {
   #recording .upload-container .wrap::after { content: "Choose your recording"; }
