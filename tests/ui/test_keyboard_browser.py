@@ -1,0 +1,48 @@
+"""A run without a mouse: choose, restore again, listen, download."""
+
+from __future__ import annotations
+
+from browser import NEEDED, PLAYER, wait_for_result
+from fakes import write_recording
+
+pytestmark = NEEDED
+LIMIT = 100  # presses of Tab: the focus goes round
+
+
+def tab_to(page, selector: str) -> None:
+    """Press Tab until an element has the focus."""
+    for _ in range(LIMIT):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+    raise AssertionError(f"{selector} is not reached by Tab")
+
+
+def test_a_recording_is_restored_and_heard_without_a_mouse(visit, tmp_path):
+    page = visit()
+    page.wait_for_function(f"{PLAYER}?.frames > 0")
+    recording = write_recording(tmp_path / "song.wav", 8_000, 1, 20.0)
+    tab_to(page, "#recording .upload-container")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(recording)
+    wait_for_result(page, recording)
+    line = page.text_content("#player .command pre")
+    tab_to(page, "#restore")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "before => document.querySelector('#player .command pre')?.textContent !== before",
+        arg=line,
+    )
+    wait_for_result(page, recording)
+    tab_to(page, "#player .play")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"{PLAYER}?.position() > 4800")
+    page.keyboard.press("Space")
+    tab_to(page, "#player .view")
+    page.keyboard.press("Home")
+    assert page.evaluate(f"{PLAYER}.position()") == 0
+    tab_to(page, "#player .download")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == "song.lily.wav"
