@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from browser import NEEDED, PLAYER, wait_for_result
+import numpy as np
+import soundfile
+from browser import NEEDED, PLAYER, choose_steps, start, wait_for_result
 from fakes import write_recording
 
 pytestmark = NEEDED
@@ -46,3 +48,16 @@ def test_a_recording_is_restored_and_heard_without_a_mouse(visit, tmp_path):
     with page.expect_download() as download:
         page.keyboard.press("Enter")
     assert download.value.suggested_filename == "song.lily.wav"
+
+
+def test_a_run_is_stopped_by_key_and_the_focus_stays_on_the_page(visit, tmp_path):
+    page = visit()
+    noise = np.random.default_rng(3).normal(0, 0.1, 50 * 8_000)
+    soundfile.write(tmp_path / "long.wav", noise, 8_000)
+    choose_steps(page, 12)
+    start(page, tmp_path / "long.wav")
+    page.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
+    tab_to(page, "#stop")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#chunk-map [data-phase='stopped']")
+    page.wait_for_function("document.activeElement?.id === 'restore'")

@@ -145,3 +145,27 @@ const ticking = setInterval(() => {
 }, 1000);
 watch("value", draw);
 draw();
+
+// Restore and Stop grey each other, and a greyed button loses the focus: one that was pressed by key
+// hands it to the other.
+let pressed = null; // its id
+
+function notePress(event) {
+  const button = event.target.closest?.("#restore, #stop");
+  if (button) pressed = event.detail === 0 ? button.id : null;
+}
+
+const greying = new MutationObserver(() => {
+  if (!element.isConnected) {
+    document.removeEventListener("click", notePress, true);
+    greying.disconnect();
+    return;
+  }
+  const from = pressed && document.getElementById(pressed);
+  const to = document.getElementById(pressed === "stop" ? "restore" : "stop");
+  if (!from?.disabled || !to || to.disabled) return;
+  pressed = null;
+  if ([document.body, from].includes(document.activeElement)) to.focus();
+});
+document.addEventListener("click", notePress, true);
+greying.observe(document.body, { subtree: true, attributeFilter: ["disabled"] });
