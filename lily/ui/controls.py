@@ -166,14 +166,14 @@ def _settings(shelf: EngineShelf, bounds: InferenceConfig, note: str) -> dict[st
 
 def _known(note: str) -> dict[str, Any]:
     """What a user may know of the original besides the recording."""
-    wall = "4000 to 24000: the generated highs end here, as the original's did."
+    wall = "At most 24000: the generated highs end here, as those of the original did."
     brightness = "-12 to 12: makes the generated highs louder or quieter."
     return {
         "context": gr.File(
             file_count="multiple", type="filepath", height=110, **context_choice(note)
         ),
         "wall": gr.Textbox(
-            label="Wall (Hz)", info=wall, placeholder="where they are generated", max_lines=1
+            label="Upper end of the highs (Hz)", info=wall, placeholder="as generated", max_lines=1
         ),
         "brightness": gr.Slider(-12, 12, value=0, step=1, label="Brightness (dB)", info=brightness),
     }

@@ -450,8 +450,8 @@ def test_a_context_is_left_out_where_a_model_takes_none(engine):
     context = next(b for b in page.blocks.values() if isinstance(b, gr.File) and b.visible)
     offered = {name: handlers.change_preset(name) for name in configs}
     assert [one[context]["visible"] for one in offered.values()] == [True, False, False]
-    wall = block(page, gr.Textbox, "Wall (Hz)")
-    assert "4000 to 24000" in wall.info and not any(wall in one for one in offered.values())
+    wall = block(page, gr.Textbox, "Upper end of the highs (Hz)")
+    assert "At most 24000" in wall.info and not any(wall in one for one in offered.values())
 
 
 def test_what_is_known_of_the_original_reaches_the_engine(handlers, engine, recording):
