@@ -27,7 +27,7 @@ def test_the_page_opens_on_an_example_that_plays_at_one_click(visit):
     page.wait_for_selector("#player .title:has-text('loses its highs')")
     page.wait_for_function(f"{PLAYER}?.frames === 672000")
     assert not page.evaluate(f"{PLAYER}.playing")
-    assert page.inner_text("#chunk-map").startswith("Drop a recording")
+    assert page.inner_text("#chunk-map").startswith("A recording is restored as soon")
 
 
 @pytest.mark.parametrize(

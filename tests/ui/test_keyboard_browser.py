@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import soundfile
 from browser import NEEDED, PLAYER, choose_steps, start, wait_for_result
 from fakes import write_recording
 
+playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = NEEDED
 LIMIT = 100  # presses of Tab: the focus goes round
 
@@ -20,14 +22,25 @@ def tab_to(page, selector: str) -> None:
     raise AssertionError(f"{selector} is not reached by Tab")
 
 
+def choose_by_key(page, recording) -> None:
+    """Open the file chooser by Enter. Gradio may make the field anew while the page loads."""
+    for _ in range(5):
+        tab_to(page, "#recording .upload-container")
+        try:
+            with page.expect_file_chooser(timeout=10_000) as chooser:
+                page.keyboard.press("Enter")
+        except playwright.TimeoutError:
+            continue
+        chooser.value.set_files(recording)
+        return
+    raise AssertionError("Enter opens no file chooser.")
+
+
 def test_a_recording_is_restored_and_heard_without_a_mouse(visit, tmp_path):
     page = visit()
     page.wait_for_function(f"{PLAYER}?.frames > 0")
     recording = write_recording(tmp_path / "song.wav", 8_000, 1, 20.0)
-    tab_to(page, "#recording .upload-container")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(recording)
+    choose_by_key(page, recording)
     wait_for_result(page, recording)
     line = page.text_content("#player .command pre")
     tab_to(page, "#restore")
