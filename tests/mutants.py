@@ -214,10 +214,24 @@ MUTANTS = (
         "tests/inference",
     ),
     Mutant(
+        "clear lags are drawn",
+        "lily/dsp/carriers.py",
+        "torch.where(self.peak > CLEAR, self.lag, lag)",
+        "lag",
+        "tests/dsp/test_carriers.py",
+    ),
+    Mutant(
+        "lag not refined",
+        "lily/dsp/lag.py",
+        "return torch.where(clear, whole + left * (WINDOW / HOP), lag)",
+        "return lag",
+        "tests/dsp/test_carriers.py",
+    ),
+    Mutant(
         "pauses not silenced",
         "lily/inference/generate.py",
-        "generated[low.amax(dim=1) <= LOG_FLOOR] = LOG_FLOOR",
-        "pass",
+        "return restored.masked_fill_(silent, LOG_FLOOR)",
+        "return restored",
         "tests/inference",
     ),
     Mutant(
