@@ -1,4 +1,4 @@
-"""Show a finished result to whoever has its link, where the page's operator allows it.
+"""Show a finished result to anyone who has its link, where the page's operator allows it.
 
 A link names a result by its unguessable name and lasts as long as the result's files; nothing is
 public before a visitor passes the link on.

@@ -65,7 +65,7 @@ def test_the_encoder_counts_as_a_network_wherever_its_weights_are_used():
     assert clock.seconds["encoder"] == 3.0  # three calls of one tick
     with torch.inference_mode():
         unet.context_cache(unet.global_encoder(log_mel))
-    assert clock.seconds["encoder"] == 3.0  # nobody listens any more
+    assert clock.seconds["encoder"] == 3.0  # the clock no longer runs
 
 
 def test_a_power_law_gives_its_exponent():

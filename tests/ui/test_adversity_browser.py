@@ -1,4 +1,4 @@
-"""What goes wrong around a run: each is a calm sentence in its place, and the page goes on."""
+"""Trouble around a run is answered in a sentence where one looks, and the page still works."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence_and_another_one_runs(browse
     recording = write_recording(tmp_path / "song.wav", 8_000, 1, 2.0)
     start(page, recording)
     page.wait_for_selector("#chunk-map [data-phase='error']")
-    told = page.inner_text("#chunk-map .text")
-    assert "model.safetensors" in told and "Traceback" not in told and not toasts(page)
+    text = page.inner_text("#chunk-map .text")
+    assert "model.safetensors" in text and "Traceback" not in text and not toasts(page)
     choose_model(page)
     page.click("#restore")
     wait_for_result(page, recording)
@@ -117,7 +117,7 @@ def test_a_result_that_has_expired_says_so_where_it_was_asked_for(page, app, tmp
     page.locator(f"{ENTRY} button").first.click()
     page.wait_for_selector("#player .error:has-text('was taken off the list')")
     assert page.locator(ENTRY).count() == 0
-    page.get_by_role("button", name="Music", exact=True).click()  # the page goes on
+    page.get_by_role("button", name="Music", exact=True).click()  # the page still works
     page.wait_for_selector("#player .badge:text-is('Example')")
     page.wait_for_function(f"{PLAYER}?.frames > 0")
 

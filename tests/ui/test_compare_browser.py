@@ -132,13 +132,13 @@ def test_a_click_goes_there_and_a_drag_loops(compared):
     page.click("#player .loop")
     page.wait_for_function(PLAYER + ".position() > 1.6 * 48000")
     page.click("#player .play")
-    page.evaluate(PLAYER + ".seek(3 * 48000)")  # without a mouse: from here, to here, no more
-    told = []
+    page.evaluate(PLAYER + ".seek(3 * 48000)")  # without a mouse
+    names = []
     for keys in (["l", "ArrowLeft"], ["l"], ["l"]):
         for key in keys:
             page.keyboard.press(key)
-        told.append(page.inner_text("#player .loop"))
-    assert told == [
+        names.append(page.inner_text("#player .loop"))
+    assert names == [
         "Loop from 0:03.0 to here",
         "End the loop of 0:01.0 to 0:03.0",
         "Loop from here",
