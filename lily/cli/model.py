@@ -11,6 +11,7 @@ from tqdm import tqdm
 from lily.checkpoints.events import Downloading, LoadEvent, Notice
 from lily.checkpoints.files import require_weights
 from lily.checkpoints.resolve import resolve_config, with_weights
+from lily.cli.collector import uncollected
 from lily.cli.malloc import keep_freed_memory
 from lily.config.presets import preset_names
 from lily.inference.options import DEVICES, PRECISIONS, UpsampleOptions
@@ -62,9 +63,10 @@ def load_engine(options: argparse.Namespace, run: UpsampleOptions) -> InferenceE
         if not config["inference"].get("large", False):  # whose weights are freed once lowered
             keep_freed_memory()
         # torch takes seconds to import, so the progress line and refusals come first.
-        from lily.inference.engine import InferenceEngine
+        with uncollected():
+            from lily.inference.engine import InferenceEngine
 
-        return InferenceEngine(config, options.device, options.precision)
+            return InferenceEngine(config, options.device, options.precision)
 
 
 class LoadBar:
