@@ -1,14 +1,29 @@
-"""Buffers between streams: samples in blocks, log-mel frames by their absolute number."""
+"""Buffers between streams: samples in blocks, log-mel frames by number, an item made ahead."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lily.dsp.mel import LOG_FLOOR
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items, of which the next is made in a thread while the caller works on this one."""
+    coming, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
+        following = worker.submit(next, coming, end)
+        while (item := following.result()) is not end:
+            following = worker.submit(next, coming, end)
+            yield item
 
 
 class SampleFifo:

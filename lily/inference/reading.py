@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lily.audio.read import DecodeWarning, probe, read_blocks, read_tags
 from lily.audio.tags import Tags
+from lily.dsp.blocks import ahead
 from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import (
@@ -114,7 +115,8 @@ class RecordingReader:
         remembers = profile and self.runtime.settings.pair_memory  # pairs need the marks
         total = self.features.frames
         reader, memory, seen = ContextReader(encoder, total), PairMemory(self.runtime.mel), 0
-        for frames in self.features.encoder_log_mels(self._first_log_mels(), marked=profile):
+        log_mels = ahead(self._first_log_mels())  # made while the encoder reads
+        for frames in self.features.encoder_log_mels(log_mels, marked=profile):
             reader.push(frames)
             if remembers:
                 memory.push(frames)

@@ -25,15 +25,15 @@ from lily.model.rotary import rotate, rotation
 SILENCE = math.log(1e-5)  # the log-mel's floor; shifted to 0, so that padding reads as silence
 FRAME_SECONDS = 0.01  # one log-mel frame
 STRIDE = 8  # log-mel frames per token: three convolutions of stride 2
-HALO = 16  # frames a block needs on each side: the convolutions see 7 frames, rounded to strides
+# Frames that a block needs before its own: token n sees frames 8 n - 7 to 8 n + 7, and the last
+# token's frame 8 n + 7 is the block's last.
+HALO = 8
 # Recordings at the engine's level: their log-mel falls by so much, on average, from the lowest band
 # to the highest, and cepstral coefficient k of 64 bands varies by 10 / (1 + k), 0.33 at least.
 CEPSTRAL_FALL = (-2.6, -8.6)
 CEPSTRAL_SPREAD, CEPSTRAL_LEAST = 10.0, 0.33
 AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
-BLOCK = (
-    256  # frames ContextReader reads at a time: of more, features leave the cache, twice as slow
-)
+BLOCK = 512  # frames ContextReader reads at a time; the features of many more leave the cache
 
 
 @dataclass(frozen=True)
@@ -233,13 +233,13 @@ class ContextReader:
     def push(self, log_mel: Tensor) -> None:
         """Take the next log-mel frames (L, M)."""
         self._held = torch.cat([self._held, log_mel.float().cpu()])
-        while self._held.shape[0] >= BLOCK + 2 * HALO:
+        while self._held.shape[0] >= BLOCK + HALO:
             self._read()
 
     def finish(self) -> GlobalContext:
         """The context of the whole recording; every frame must have been pushed."""
         while self._next < self.frames:
-            missing = BLOCK + 2 * HALO - self._held.shape[0]
+            missing = BLOCK + HALO - self._held.shape[0]
             self._held = F.pad(self._held, (0, 0, 0, max(missing, 0)))
             self._read()
         means = self._sums / self._counts.clamp(min=1)[..., None]
@@ -252,10 +252,10 @@ class ContextReader:
             )
 
     def _read(self) -> None:
-        block = self._held[: BLOCK + 2 * HALO].T[None, None].to(self.device, self.dtype)
+        block = self._held[: BLOCK + HALO].T[None, None].to(self.device, self.dtype)
         with torch.inference_mode():
             features = self.encoder.features(block, self._next - HALO, self._lengths)
-        features = features[:, HALO // STRIDE : (HALO + BLOCK) // STRIDE]
+        features = features[:, HALO // STRIDE :]
         first = self._next // STRIDE
         last = min(first + BLOCK // STRIDE, math.ceil(self.frames / STRIDE))
         places = torch.arange(first, last) // self.factor

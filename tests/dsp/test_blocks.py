@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lily.dsp.blocks import SampleFifo
+from lily.dsp.blocks import SampleFifo, ahead
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(0, 12)), max_size=12))
@@ -32,3 +34,36 @@ def test_more_than_is_held_is_refused():
     with pytest.raises(ValueError, match="6 samples were asked for, 5 are held"):
         fifo.take(6)
     assert fifo.take(5).shape == (2, 5)
+
+
+def test_one_item_is_made_ahead_of_the_one_in_use():
+    made = []
+    second = threading.Event()
+
+    def items():
+        for number in range(5):
+            made.append(number)
+            if number == 1:
+                second.set()
+            yield number
+
+    stream = ahead(items())
+    assert next(stream) == 0
+    assert second.wait(60)  # while the first is still in use
+    assert list(stream) == [1, 2, 3, 4]
+    assert made == [0, 1, 2, 3, 4]
+
+
+def test_no_item_is_made_after_the_stream_is_closed():
+    made = []
+    stream = ahead(made.append(number) or number for number in range(9))
+    assert next(stream) == 0
+    stream.close()
+    assert made == [0, 1]
+
+
+def test_an_error_of_an_item_arrives_in_its_place():
+    stream = ahead(1 // divisor for divisor in (1, 1, 0))
+    assert [next(stream), next(stream)] == [1, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
