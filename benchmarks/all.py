@@ -64,6 +64,7 @@ def bench_table(facts: dict[str, Any]) -> Iterator[str]:
     figures = {
         "seconds": "{seconds}",
         "fastest round, seconds": "{fastest}",
+        "CPU seconds": "{cpu_seconds}",
         "real-time factor": "{real_time_factor}",
         "outside the networks": "{outside_networks:.1%}",
     }
@@ -74,7 +75,11 @@ def bench_table(facts: dict[str, Any]) -> Iterator[str]:
         yield f"| {stage} | " + " | ".join(cells) + " |"
     yield ""
     if "encoder" in facts:
-        yield f"Encoder on against off: {facts['encoder']['time_overhead']:+.1%}"
+        cost = facts["encoder"]
+        yield (
+            f"Encoder on against off: {cost['time_overhead']:+.1%}, "
+            f"of CPU time {cost['cpu_overhead']:+.1%}"
+        )
     if "start" in facts:
         start = facts["start"]
         yield f"Start to finished file, {start['audio_seconds']:g} s: {start['seconds']} s"
@@ -83,11 +88,13 @@ def bench_table(facts: dict[str, Any]) -> Iterator[str]:
 
 def growth_table(facts: dict[str, Any]) -> Iterator[str]:
     """Compute time and peak memory over duration."""
-    yield "| audio, s | seconds | peak memory so far, MiB |"
-    yield "|---|---|---|"
+    yield "| audio, s | seconds | CPU seconds | peak memory so far, MiB |"
+    yield "|---|---|---|---|"
     for row in facts["growth"]["runs"]:
-        yield f"| {row['seconds']:g} | {row['compute_seconds']} | {row['peak_memory_mib']} |"
-    yield f"\nExponent: {facts['growth']['exponent']}"
+        figures = row["compute_seconds"], row["cpu_seconds"], row["peak_memory_mib"]
+        yield f"| {row['seconds']:g} | " + " | ".join(map(str, figures)) + " |"
+    growth = facts["growth"]
+    yield f"\nExponent: {growth['exponent']}, of CPU time {growth['cpu_exponent']}"
 
 
 def side_by_side_table(facts: dict[str, Any]) -> Iterator[str]:

@@ -124,16 +124,25 @@ def _rounds(facts: dict[str, Any]) -> Iterator[str]:
 
 def _encoder(facts: dict[str, Any]) -> Iterator[str]:
     few = ", of one pair: give more --rounds" * (len(facts["rounds"]) < 2)
-    yield f"encoder's share: {facts['time_overhead']:+.1%} of a whole run{few}"
+    yield (
+        f"encoder's share: {facts['time_overhead']:+.1%} of a whole run, "
+        f"{facts['cpu_overhead']:+.1%} of its CPU time{few}"
+    )
 
 
 def _growth_run(facts: dict[str, Any]) -> Iterator[str]:
     memory = f", peak memory so far {facts['peak_memory_mib']} MiB" * bool(facts["peak_memory_mib"])
-    yield f"{facts['seconds']:g} s of audio in {facts['compute_seconds']} s{memory}"
+    yield (
+        f"{facts['seconds']:g} s of audio in {facts['compute_seconds']} s, "
+        f"{facts['cpu_seconds']} s of CPU time{memory}"
+    )
 
 
 def _growth(facts: dict[str, Any]) -> Iterator[str]:
-    yield f"time grows with duration to the power {facts['exponent']}"
+    yield (
+        f"time grows with duration to the power {facts['exponent']}, "
+        f"CPU time to the power {facts['cpu_exponent']}"
+    )
 
 
 def _memory(facts: dict[str, Any]) -> Iterator[str]:

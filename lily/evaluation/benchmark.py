@@ -113,22 +113,26 @@ def memory(engine: InferenceEngine) -> dict[str, Any]:
 def one(
     engine: InferenceEngine, recording: Path, folder: Path, options: UpsampleOptions
 ) -> dict[str, Any]:
-    """One run of the engine: its seconds, in all and by stage, and the U-Net's evaluations."""
+    """One run of the engine: its seconds, in all and by stage, and the U-Net's evaluations.
+
+    ``cpu_seconds`` are those of all threads of this process, without the decoder's.
+    """
     clock = StageClock(engine)
-    began, at = time.perf_counter(), {}
+    began, cpu_began, at = time.perf_counter(), time.process_time(), {}
     with clock.watching(), tempfile.TemporaryDirectory(dir=folder) as output:
         for event in engine.stream(recording, output, options):
             if isinstance(event, Analyzed | Planned):
                 at[type(event)] = time.perf_counter() - began
             elif isinstance(event, Finished):
                 result = event.result
-    seconds = time.perf_counter() - began
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     if Planned not in at:
         raise InputError("The recording was left as it is: there is nothing to measure.")
     stages = {"measure": at[Analyzed], "read": at[Planned] - at[Analyzed], **clock.seconds}
     stages["read"] -= clock.seconds["encoder"]  # which reads the recording meanwhile
     stages["rest"] = seconds - sum(stages.values())  # low-pass, log-mel, blend, splice, write
-    return {"result": result, "seconds": seconds, "stages": stages, **clock.counted()}
+    taken = {"seconds": seconds, "cpu_seconds": cpu_seconds, "stages": stages}
+    return {"result": result, **taken, **clock.counted()}
 
 
 class StageClock:
@@ -214,6 +218,7 @@ def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(statistics.median(row["cpu_seconds"] for row in rows), 3),
         "fastest": round(min(row["seconds"] for row in rows), 3),
         "real_time_factor": round(seconds / result.seconds, 4),
         "chunks": result.chunks,
@@ -228,11 +233,16 @@ def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def encoder_costs(
     engine: InferenceEngine, on: Sequence[dict[str, Any]], off: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the encoder adds to a whole run, from rounds side by side, and to memory at an hour."""
-    ratios = [a["seconds"] / b["seconds"] - 1 for a, b in zip(on, off, strict=True)]
+    """What the encoder adds to a whole run, by the clock and in CPU time, of rounds side by side."""
+    by_clock, by_cpu = (
+        [round(a[kind] / b[kind] - 1, 4) for a, b in zip(on, off, strict=True)]
+        for kind in ("seconds", "cpu_seconds")
+    )
     return {
-        "time_overhead": round(statistics.median(ratios), 4),
-        "rounds": [round(ratio, 4) for ratio in ratios],
+        "time_overhead": round(statistics.median(by_clock), 4),
+        "cpu_overhead": round(statistics.median(by_cpu), 4),
+        "rounds": by_clock,
+        "cpu_rounds": by_cpu,
         "trained": engine.model.encoder_is_trained,
     }
 
@@ -240,25 +250,33 @@ def encoder_costs(
 def growth(
     engine: InferenceEngine, folder: Path, options: UpsampleOptions, settings: BenchSettings
 ) -> Iterator[Row]:
-    """Runs of growing duration in seconds, and the exponent of the power law through them.
+    """Runs of growing duration in seconds, and the exponents of the power laws through them.
 
-    Each has the peak memory so far: where that does not rise, memory does not grow with duration.
+    ``exponent`` is of the clock, ``cpu_exponent`` of CPU time, which other work on the machine
+    disturbs less. Each run has the peak memory so far: where that does not rise, memory does not
+    grow with duration.
     """
     rows: list[dict[str, Any]] = []
     for seconds in settings.growth:
         recording = write_recording(folder / f"{seconds:g}.wav", seconds, settings.channels)
-        taken = one(engine, recording, folder, options)["seconds"]
+        taken = one(engine, recording, folder, options)
         recording.unlink()
-        peak = memory(engine)["peak_memory_mib"]  # so far, in this process
-        row = {"seconds": seconds, "compute_seconds": round(taken, 2), "peak_memory_mib": peak}
-        rows.append(row)
+        rows.append(
+            {
+                "seconds": seconds,
+                "compute_seconds": round(taken["seconds"], 2),
+                "cpu_seconds": round(taken["cpu_seconds"], 2),
+                "peak_memory_mib": memory(engine)["peak_memory_mib"],  # so far, in this process
+            }
+        )
         yield "growth_run", rows[-1]
     if rows:
-        exponent = slope(
-            [math.log(row["seconds"]) for row in rows],
-            [math.log(max(row["compute_seconds"], 1e-3)) for row in rows],
-        )
-        yield "growth", {"runs": rows, "exponent": round(exponent, 4)}
+        durations = [math.log(row["seconds"]) for row in rows]
+        exponents = {
+            name: round(slope(durations, [math.log(max(row[kind], 1e-3)) for row in rows]), 4)
+            for name, kind in (("exponent", "compute_seconds"), ("cpu_exponent", "cpu_seconds"))
+        }
+        yield "growth", {"runs": rows, **exponents}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
