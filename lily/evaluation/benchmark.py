@@ -233,7 +233,7 @@ def middle(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def encoder_costs(
     engine: InferenceEngine, on: Sequence[dict[str, Any]], off: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the encoder adds to a whole run, by the clock and in CPU time, of rounds side by side."""
+    """What the encoder adds to a whole run, by the clock and in CPU time, from pairs of rounds."""
     by_clock, by_cpu = (
         [round(a[kind] / b[kind] - 1, 4) for a, b in zip(on, off, strict=True)]
         for kind in ("seconds", "cpu_seconds")

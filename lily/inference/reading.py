@@ -59,7 +59,7 @@ class RecordingReader:
         After the ``last`` time, what was kept of them is gone.
         """
         if not self._blocks:
-            yield from resampled_blocks(self.path, self.runtime.sample_rate)
+            yield from ahead(resampled_blocks(self.path, self.runtime.sample_rate))
         elif not last:
             yield from self._blocks
         else:
@@ -70,7 +70,7 @@ class RecordingReader:
         """Pass 1: measure length, level and cutoffs. Raises InputError."""
         rate = self.runtime.sample_rate
         analyzer = Analyzer(self.path.name, probe(self.path), rate, self.options, self._hear)
-        for block in read_blocks(self.path, on_warning=analyzer.warn):
+        for block in ahead(read_blocks(self.path, on_warning=analyzer.warn)):
             analyzer.push(block)
             yield Reading(analyzer.seconds)
         try:
