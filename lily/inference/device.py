@@ -18,6 +18,7 @@ import torch
 from lily.errors import InputError
 from lily.inference.options import DEVICES
 from lily.model.latent_diffusion import LatentDiffusion
+from lily.model.layers import Upsample
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -141,7 +142,12 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
 
     A GPU's half-precision convolutions want channels last. A CPU's autoencoder would be a sixth
     faster by it, but its group norms lose three digits: 1.4e-3 against AudioSR instead of 5.6e-6.
+    A CPU doubles the resolution in half the time by ``Upsample.fuse``; GPUs were not measured.
     """
+    if device.type == "cpu":
+        for module in model.modules():
+            if isinstance(module, Upsample):
+                module.fuse()
     if precision is not torch.float32:
         model.lower(precision)
     if device.type == "cuda":

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lily.config.audiosr_keys import AUDIOSR_UNUSED
 from lily.config.presets import AutoencoderConfig, FirstStageConfig, vocoder_config
 from lily.config.sections import build
-from lily.model.layers import group_norm, lower
+from lily.model.layers import Upsample, group_norm, lower
 from lily.model.vocoder import make_vocoder
 
 
@@ -71,18 +71,6 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L, M') to (B, C, L / 2, M' / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Double both axes."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, L, M') to (B, C, 2 L, 2 M')."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 def _middle(width: int, config: AutoencoderConfig) -> nn.ModuleDict:

@@ -22,7 +22,7 @@ from lily.model.attention import (
     SpatialTransformer,
 )
 from lily.model.global_encoder import GlobalAudioEncoder, GlobalContext
-from lily.model.layers import group_norm, lower, zeroed
+from lily.model.layers import Upsample, group_norm, lower, zeroed
 
 
 def timestep_embedding(steps: Tensor, width: int) -> Tensor:
@@ -67,18 +67,6 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L, M') to (B, C, L / 2, M' / 2)."""
         return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Double time and frequency."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, L, M') to (B, C, 2 L, 2 M')."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class UNet(nn.Module):
