@@ -48,6 +48,10 @@ class InferenceConfig:
     level_peak: Annotated[float, Field(gt=0, le=1)] = 0.5  # AudioSR's normalisation, undone later
     # Corrections of the generated band: (cutoff in Hz, dB at five levels of lily/dsp/level.py).
     level_db: tuple[tuple[Count, tuple[float, float, float, float, float]], ...] = ()
+    # (cutoff in Hz, dB at six places from the cutoff to the highest mel).
+    colour_db: tuple[tuple[Count, tuple[float, float, float, float, float, float]], ...] = ()
+    # With a trained encoder on: of slow changes of level that the lows do not explain, taken out.
+    steady_share: Share = 0.0
     # With an encoder that reads profiles on: lows recall highs that are known elsewhere.
     pair_memory: bool = False
     seed_max: Annotated[int, Field(gt=0, lt=2**63)] = 2**31 - 1
@@ -64,9 +68,10 @@ class InferenceConfig:
             raise ValueError(
                 f"sampler is {self.sampler!r}; give one of samplers: {', '.join(self.samplers)}."
             )
-        cutoffs = [cutoff_hz for cutoff_hz, _ in self.level_db]
-        if sorted(set(cutoffs)) != cutoffs:
-            raise ValueError(f"level_db has cutoffs {cutoffs}; give rising ones, each once.")
+        for name in ("level_db", "colour_db"):
+            cutoffs = [cutoff_hz for cutoff_hz, _ in getattr(self, name)]
+            if sorted(set(cutoffs)) != cutoffs:
+                raise ValueError(f"{name} has cutoffs {cutoffs}; give rising ones, each once.")
         if self.overlap >= self.chunk:
             raise ValueError(
                 f"overlap is {self.overlap} and chunk is {self.chunk}; chunks that advance need an "

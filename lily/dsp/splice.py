@@ -6,6 +6,8 @@ filter sees only the difference, a generator that returns its input changes noth
 Frequencies are in Hz, signals are (C, n) float32.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,20 @@ from lily.dsp.filters import highpass_kernel
 from lily.errors import InputError
 
 CROSSOVER_START = 0.9  # x cutoff: the recording's last tenth may already fall towards its floor
+
+
+def recorded_share(hz: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
+    """Return the recording's amplitude (F,) in the output at ``hz`` (F,).
+
+    Exactly 1 below the crossover, 0 from the cutoff on.
+    """
+    hz = hz.cpu().double()
+    kernel = highpass_kernel(CROSSOVER_START * cutoff_hz, cutoff_hz, sample_rate)
+    places = torch.arange(kernel.numel(), dtype=torch.float64) - kernel.numel() // 2
+    angles = 2 * math.pi / sample_rate * hz[:, None] * places
+    share = (1 - (angles.cos() * kernel).sum(1)).clamp(0, 1)
+    share = share.masked_fill(hz <= CROSSOVER_START * cutoff_hz, 1.0)
+    return share.masked_fill(hz >= cutoff_hz, 0.0).float()
 
 
 class Splicer:

@@ -18,13 +18,13 @@ from torch import Tensor
 from lily.config.inference import InferenceConfig
 from lily.config.presets import MEL_FRAMES_PER_LATENT, MelConfig
 from lily.diffusion.noise import NoiseField
-from lily.dsp.audiosr import share_index
 from lily.dsp.blocks import FrameBuffer
 from lily.dsp.chunks import Chunk, crossfade_weights, plan_chunks
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.known_band import KnownBand, KnownShare
 from lily.dsp.level import LevelCorrection
-from lily.dsp.mel import LOG_FLOOR, LogMel
 from lily.dsp.pair_memory import PairRecall
+from lily.dsp.steady_level import SteadyLevel
 from lily.dsp.tone_controls import ToneControls
 from lily.errors import InputError
 from lily.inference.options import Takes, UpsampleOptions
@@ -35,7 +35,6 @@ from lily.model.attention import LATENT_SECONDS, ContextCache
 from lily.model.global_encoder import GlobalContext
 
 HOP = MelConfig().hop  # samples of a log-mel frame
-KNOWN = 0.95  # x cutoff: mels that reach above it may touch the recording's falling edge
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ class Variant:
 
     context: ContextCache | None = None
     level: LevelCorrection | None = None
+    steady: SteadyLevel | None = None
     recall: PairRecall | None = None
     tone: ToneControls | None = None
 
@@ -123,6 +123,8 @@ class Variant:
         """A channel's ``generated`` (T, M), given its ``low`` (T, M) and cutoffs (T,) in Hz."""
         if self.level:
             generated = self.level.apply(generated, low, cutoffs_hz)
+        if self.steady:
+            generated = self.steady.apply(generated, low, cutoffs_hz)
         if self.recall:
             generated = self.recall.blend(generated, low, cutoffs_hz)
         return self.tone.apply(generated) if self.tone else generated
@@ -137,54 +139,25 @@ def variants_of(
 ) -> list[Variant]:
     """Variants with the encoder off or on; with ``plain`` no levels are corrected but by request.
 
-    An untrained encoder changes no bit, so it recalls nothing either.
+    An untrained encoder changes no bit, so it recalls and steadies nothing either.
     """
-    table = () if plain else runtime.settings.level_db
+    tables = (runtime.settings.level_db, runtime.settings.colour_db)
+    corrects = any(tables) and not plain
     chosen = (options.wall_hz, options.brightness_db)
     off = Variant(
-        level=LevelCorrection(table, runtime.mel) if table else None,
+        level=LevelCorrection(*tables, runtime.mel) if corrects else None,
         tone=None if chosen == (None, None) else ToneControls(*chosen, runtime.mel),
     )
     if not any(encoders) or context is None:
         return [off for _ in encoders]
-    recalls = context.pairs is not None and runtime.model.encoder_is_trained
-    recall = PairRecall(context.pairs, runtime.mel) if recalls else None
-    on = replace(off, context=runtime.context_cache(context), recall=recall)
+    trained, share = runtime.model.encoder_is_trained, runtime.settings.steady_share
+    on = replace(
+        off,
+        context=runtime.context_cache(context),
+        steady=SteadyLevel(share, runtime.mel) if share and trained and not plain else None,
+        recall=PairRecall(context.pairs, runtime.mel) if context.pairs and trained else None,
+    )
     return [on if encoder else off for encoder in encoders]
-
-
-class KnownBand:
-    """Put back what the recording itself has: the mels below the cutoff, and silence.
-
-    Without it, pauses come back with hiss. Source: AudioSR ``ddpm.py: mel_replace_ops``.
-    """
-
-    def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
-        self.mel, self.cutoffs = mel, cutoffs
-        self._bins = {hz: self._known_bins(hz) for hz in cutoffs.distinct_hz}
-
-    def _known_bins(self, cutoff_hz: float) -> int:
-        """Mels that the recording fills below a cutoff; all of a segment that is kept as it is."""
-        if self.cutoffs.keeps(cutoff_hz):
-            return self.mel.config.n_mels
-        return self.mel.first_bin_above(KNOWN * cutoff_hz)
-
-    def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
-        """Replace in ``generated`` (T, M) what ``low`` (T, M) has; cutoffs (T,) in Hz."""
-        known = torch.tensor([self._bins[hz] for hz in cutoffs_hz.tolist()])
-        below = torch.arange(low.shape[1]) < known[:, None]
-        restored = torch.where(below, low, generated.clamp(min=LOG_FLOOR))
-        silent = low.amax(dim=1, keepdim=True) <= LOG_FLOOR
-        return restored.masked_fill_(silent, LOG_FLOOR)
-
-
-class KnownShare:
-    """The same by AudioSR's rule: each chunk has a cutoff of its own, from its magnitudes."""
-
-    def restore(self, generated: Tensor, low: Tensor, _cutoffs_hz: Tensor) -> Tensor:
-        """Replace the mels of ``generated`` (T, M) below the chunk's cutoff by ``low`` (T, M)."""
-        bins = share_index(low.exp())
-        return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)
 
 
 class Chunker:

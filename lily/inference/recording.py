@@ -21,6 +21,7 @@ from torch import Tensor
 from lily.certify.paths import metadata_path
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import SampleFifo
+from lily.dsp.known_band import KnownBand, KnownShare
 from lily.dsp.splice import Splicer
 from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import InputError, Stopped
@@ -35,7 +36,7 @@ from lily.inference.events import (
     UpsampleResult,
     Written,
 )
-from lily.inference.generate import Chunker, KnownBand, KnownShare, Plan, variants_of
+from lily.inference.generate import Chunker, Plan, variants_of
 from lily.inference.metered_writer import MeteredWriter, run_facts
 from lily.inference.options import UpsampleOptions
 from lily.inference.output import OutputPaths, OutputWriter, make_folder

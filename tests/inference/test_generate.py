@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -11,8 +9,8 @@ from lily.config.inference import GuidanceRange, InferenceConfig, StepsRange
 from lily.config.presets import MelConfig
 from lily.diffusion.noise import NoiseField
 from lily.dsp.cutoffs import Cutoffs
-from lily.dsp.mel import LOG_FLOOR, LogMel
-from lily.inference.generate import Chunker, KnownBand, Plan, Variant
+from lily.dsp.mel import LogMel
+from lily.inference.generate import Chunker, Plan, Variant
 from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 
@@ -23,54 +21,6 @@ OPTIONS = UpsampleOptions(steps=2, sampler="ddim", guidance=1.0, seed=0)
 @pytest.fixture(scope="module")
 def mel() -> LogMel:
     return LogMel(MelConfig())
-
-
-def slaney_hz(mels: float) -> float:
-    """Slaney's mel scale: linear below 1 kHz, logarithmic above."""
-    return 200 / 3 * mels if mels < 15 else 1000 * math.exp((mels - 15) * math.log(6.4) / 27)
-
-
-def lower_edges_hz() -> list[float]:
-    """Where each of 256 Slaney filters from 20 to 24,000 Hz begins."""
-    first, last = 20 / (200 / 3), 15 + 27 * math.log(24) / math.log(6.4)
-    return [slaney_hz(first + (last - first) * m / (MELS + 1)) for m in range(MELS)]
-
-
-@pytest.mark.parametrize("cutoff_hz", [2_000.0, 4_000.0, 8_000.0, 12_000.0, 19_999.0, 20_000.0])
-def test_the_known_band_ends_just_below_the_cutoff(mel, cutoff_hz):
-    low, generated = torch.full((3, MELS), 1.0), torch.full((3, MELS), 2.0)
-    restored = KnownBand(mel, Cutoffs.constant(cutoff_hz)).restore(
-        generated, low, torch.full((3,), cutoff_hz)
-    )
-    known = int((restored[0] == 1.0).sum())
-    assert (restored[:, :known] == 1.0).all() and (restored[:, known:] == 2.0).all()
-    # Known are the filters that begin below 0.95 x the cutoff, to a bin of the spectrum.
-    edge = lower_edges_hz()[known]
-    assert 0.95 * cutoff_hz - 30 <= edge <= 0.95 * cutoff_hz + max(60, 0.015 * cutoff_hz)
-
-
-def test_of_segments_only_a_full_one_is_known_whole(mel):
-    cutoffs = Cutoffs((0, 480), (22_000.0, 4_000.0))
-    low, generated = torch.full((2, MELS), 1.0), torch.full((2, MELS), 2.0)
-    restored = KnownBand(mel, cutoffs).restore(generated, low, torch.tensor([22_000.0, 4_000.0]))
-    assert (restored[0] == 1.0).all()
-    assert 0 < (restored[1] == 1.0).sum() < MELS
-
-
-def test_what_is_silent_in_the_recording_stays_silent(mel, randn):
-    low, generated = randn(4, MELS), randn(4, MELS) + 5
-    low[1] = LOG_FLOOR
-    known = KnownBand(mel, Cutoffs.constant(4_000.0))
-    restored = known.restore(generated.clone(), low, torch.full((4,), 4_000.0))
-    assert (restored[1] == LOG_FLOOR).all()
-    assert torch.equal(restored[0, -20:], generated[0, -20:])
-
-
-def test_nothing_generated_falls_below_the_floor(mel, randn):
-    generated = torch.full((2, MELS), LOG_FLOOR - 3)
-    known = KnownBand(mel, Cutoffs.constant(4_000.0))
-    restored = known.restore(generated, randn(2, MELS), torch.full((2,), 4_000.0))
-    assert restored[:, -20:].min() == torch.tensor(LOG_FLOOR)
 
 
 class Unchanged:

@@ -1,0 +1,75 @@
+"""What the recording itself has is put back into generated log-mels, and the crossover is filled.
+
+Log-mels are (T, M) in natural log magnitude, cutoffs (T,) in Hz.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lily.dsp.audiosr import share_index
+from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.splice import recorded_share
+
+MOST_RECORDED = 0.75  # of the power in the crossover: at least -6 dB are generated
+LEAST_SHARE = 0.5  # amplitude of the generated signal that is compensated: +6 dB at most
+
+
+class KnownBand:
+    """Put back what the recording itself has: the mels below the crossover, and silence.
+
+    In the crossover the recording fades and may fall already, and what is generated there is not
+    coherent with it: powers add. So as much is generated as the recording lacks of the level that
+    the model expects. Without it, outputs have a notch of 3 to 5 dB there.
+
+    Without the silence, pauses come back with hiss.
+    Source: AudioSR ``ddpm.py: mel_replace_ops``, which knows no crossover.
+    """
+
+    def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
+        self._mel, self._cutoffs = mel, cutoffs
+        self._shares = {hz: self._share(hz) for hz in cutoffs.distinct_hz}
+
+    def _share(self, cutoff_hz: float) -> Tensor:
+        """The recording's amplitude (M,) in the output; 1 of a segment that is kept as it is."""
+        hz = bin_centres_hz(self._mel)
+        if self._cutoffs.keeps(cutoff_hz):
+            return torch.ones_like(hz)
+        return recorded_share(hz, cutoff_hz, self._mel.config.sample_rate)
+
+    def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """Replace in ``generated`` (T, M) what ``low`` (T, M) has."""
+        generated = generated.clamp(min=LOG_FLOOR)
+        restored = torch.empty_like(generated)
+        for cutoff_hz in cutoffs_hz.unique().tolist():
+            here, share = cutoffs_hz == cutoff_hz, self._shares[cutoff_hz]
+            filled = missing(generated[here], low[here], share).clamp(min=LOG_FLOOR)
+            restored[here] = torch.where(share < 1, filled, low[here])
+        silent = low.amax(dim=1, keepdim=True) <= LOG_FLOOR
+        return restored.masked_fill_(silent, LOG_FLOOR)
+
+
+def missing(wanted: Tensor, recorded: Tensor, share: Tensor) -> Tensor:
+    """The log-mel (T, M) to generate so that the output has the level that is ``wanted``.
+
+    ``share`` (M,) is the amplitude of the recording in the output, the generated signal's is the
+    rest; they are not coherent. Where the recording has more than three quarters of the power, a
+    quarter is generated nevertheless.
+    """
+    taken = (2 * (share.clamp(min=1e-6).log() + recorded - wanted)).exp()
+    return (
+        wanted
+        + (-taken.clamp(max=MOST_RECORDED)).log1p() / 2
+        - (1 - share).clamp(min=LEAST_SHARE).log()
+    )
+
+
+class KnownShare:
+    """The same by AudioSR's rule: each chunk has a cutoff of its own, from its magnitudes."""
+
+    def restore(self, generated: Tensor, low: Tensor, _cutoffs_hz: Tensor) -> Tensor:
+        """Replace the mels of ``generated`` (T, M) below the chunk's cutoff by ``low`` (T, M)."""
+        bins = share_index(low.exp())
+        return torch.cat([low[:, :bins], generated[:, bins:]], dim=1)

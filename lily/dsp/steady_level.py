@@ -1,0 +1,63 @@
+"""Halve slow changes of the generated band's level that the recording's lows do not explain.
+
+Generated highs of a steady texture rise and fall by up to twice as much over seconds as recorded
+ones. In a chunk, the level of the generated band over a second is compared with that of the
+recording's top; by least squares on training recordings, about two thirds of its change and a
+fifth of the top's predict the true change. Faster movement, attacks above all, is left as it is.
+Everything is in the log-mel domain: natural log of magnitude, frames (T, M) of 10 ms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lily.dsp.level import FULL_FROM, TOP
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+
+WINDOW = 101  # frames of a Hann window, half a second wide at half of its height
+FOLLOWED = 0.3  # of the change of the recording's top: what the generated band is drawn towards
+FEWEST = WINDOW  # sounding frames: with fewer there is no slow change
+LEAST_WEIGHT = 0.05  # of a window: levels further from any sound are not read
+
+
+class SteadyLevel:
+    """Draw the slow level of generated log-mels towards what the recording's top says."""
+
+    def __init__(self, share: float, mel: LogMel) -> None:
+        """``share`` of the unexplained change is taken out, from 0 to 1."""
+        self.share = share
+        self._hz = bin_centres_hz(mel).cpu()
+        self._widths = torch.diff(self._hz, append=self._hz[-1:] * 2 - self._hz[-2])
+
+    def apply(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """Steady ``generated`` (T, M) by the recording's ``low`` (T, M); cutoffs (T,) in Hz.
+
+        The mean level over the frames of a cutoff stays.
+        """
+        steadied = generated.clone()
+        sounding = low.amax(1) > LOG_FLOOR
+        for cutoff_hz in cutoffs_hz.unique().tolist():
+            here = sounding & (cutoffs_hz == cutoff_hz)
+            above = self._hz >= cutoff_hz
+            top = (self._hz >= TOP[0] * cutoff_hz) & (self._hz < TOP[1] * cutoff_hz)
+            if int(here.sum()) < FEWEST or not above.any() or not top.any():
+                continue
+            weights = self._widths * above / self._widths[above].sum()
+            made = slow_change(generated.clamp(min=LOG_FLOOR) @ weights, here)
+            expected = FOLLOWED * slow_change(low[:, top].mean(1), here)
+            shift = self.share * (expected - made)
+            audible = ((generated - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
+            steadied[here] += (shift[:, None] * audible)[here]
+        return steadied
+
+
+def slow_change(level: Tensor, here: Tensor) -> Tensor:
+    """Level (T,) over half a second, of the frames that are ``here`` (T,), less their mean."""
+    weights = here.float()
+    window = torch.hann_window(WINDOW + 2, periodic=False)[None, None, 1:-1] / (WINDOW / 2)
+    inputs = torch.stack([level * weights, weights])[:, None]
+    sums, counts = F.conv1d(inputs, window, padding=WINDOW // 2)[:, 0]
+    change = sums / counts.clamp(min=LEAST_WEIGHT)
+    return change - (change * weights).sum() / weights.sum().clamp(min=1)
