@@ -50,6 +50,8 @@ class InferenceConfig:
     level_db: tuple[tuple[Count, tuple[float, float, float, float, float]], ...] = ()
     # (cutoff in Hz, dB at six places from the cutoff to the highest mel).
     colour_db: tuple[tuple[Count, tuple[float, float, float, float, float, float]], ...] = ()
+    # (cutoff in Hz, share) of the encoder's effect where all of the recording ends there; else 1.
+    context_strength: tuple[tuple[Count, Share], ...] = ()
     # With a trained encoder on: of slow changes of level that the lows do not explain, taken out.
     steady_share: Share = 0.0
     # With an encoder that reads profiles on: lows recall highs that are known elsewhere.
@@ -68,7 +70,7 @@ class InferenceConfig:
             raise ValueError(
                 f"sampler is {self.sampler!r}; give one of samplers: {', '.join(self.samplers)}."
             )
-        for name in ("level_db", "colour_db"):
+        for name in ("level_db", "colour_db", "context_strength"):
             cutoffs = [cutoff_hz for cutoff_hz, _ in getattr(self, name)]
             if sorted(set(cutoffs)) != cutoffs:
                 raise ValueError(f"{name} has cutoffs {cutoffs}; give rising ones, each once.")

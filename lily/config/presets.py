@@ -162,6 +162,9 @@ class CarrierVocoderConfig(IstftVocoderConfig):
     guided_blocks: Count = 2  # the last blocks, which the recording's features reach
     # Added to the logits of the attacks' exponents: training by a mean distance makes them soft.
     sharpen: float = 0.0
+    # Added to the copies' gates and taken from the noise's, in dB, at the same power: training by a
+    # mean distance prefers noise to lines that may be wrong.
+    lines_db: float = 0.0
 
 
 VOCODERS = {

@@ -45,9 +45,9 @@ class LevelCorrection:
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here = cutoffs_hz == cutoff_hz
             levels = level_places(top_level_db(low[here], self._hz, cutoff_hz))
-            decibels = (levels @ _row(self._levels, cutoff_hz))[:, None]
+            decibels = (levels @ at_cutoff(self._levels, cutoff_hz))[:, None]
             colours = colour_places(self._hz, cutoff_hz, self._top_hz)
-            decibels = decibels + colours @ _row(self._colours, cutoff_hz)
+            decibels = decibels + colours @ at_cutoff(self._colours, cutoff_hz)
             sounding = ((generated[here] - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
             corrected[here] += sounding * decibels / NEPER_DB
         return corrected
@@ -78,8 +78,8 @@ def _tensors(table: LevelTable | ColourTable) -> list[tuple[float, Tensor]]:
     return [(hz, torch.tensor(decibels)) for hz, decibels in table]
 
 
-def _row(rows: list[tuple[float, Tensor]], cutoff_hz: float) -> Tensor:
-    """The row of a cutoff: linear in log frequency between those of the table, flat outside."""
+def at_cutoff(rows: Sequence[tuple[float, Tensor]], cutoff_hz: float) -> Tensor:
+    """The value of rows (cutoff in Hz, value), linear in log frequency between, flat outside."""
     (low_hz, low), *above = rows
     for high_hz, high in above:
         if cutoff_hz < high_hz:

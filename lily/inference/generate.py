@@ -135,6 +135,7 @@ def variants_of(
     context: GlobalContext | None,
     encoders: Sequence[bool],
     options: UpsampleOptions,
+    cutoffs: Cutoffs,
     plain: bool,
 ) -> list[Variant]:
     """Variants with the encoder off or on; with ``plain`` no levels are corrected but by request.
@@ -153,7 +154,7 @@ def variants_of(
     trained, share = runtime.model.encoder_is_trained, runtime.settings.steady_share
     on = replace(
         off,
-        context=runtime.context_cache(context),
+        context=runtime.context_cache(context, cutoffs),
         steady=SteadyLevel(share, runtime.mel) if share and trained and not plain else None,
         recall=PairRecall(context.pairs, runtime.mel) if context.pairs and trained else None,
     )

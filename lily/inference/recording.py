@@ -211,7 +211,7 @@ class RecordingRun:
         shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
         self._takes = plan.takes(options.takes, analysis.seconds)
         variants = variants_of(
-            runtime, self.context, self.encoders, options, plain=profile.prepares
+            runtime, self.context, self.encoders, options, analysis.cutoffs, profile.prepares
         )
         self.chunker = Chunker(plan, known, noise, variants, *shape, self._takes)
         self.vocoder = StreamingVocoder(

@@ -8,6 +8,8 @@ import torch
 
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config
+from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.level import at_cutoff
 from lily.dsp.mel import LogMel
 from lily.inference.sample import Sampler
 from lily.model.attention import ContextCache
@@ -35,9 +37,18 @@ class Runtime:
         """The rate of every output, in Hz."""
         return self.mel.config.sample_rate
 
-    def context_cache(self, context: GlobalContext | None) -> ContextCache | None:
-        """The keys and values of a context for every transformer, on the device."""
-        if context is None:
-            return None
+    def context_cache(self, context: GlobalContext, cutoffs: Cutoffs) -> ContextCache:
+        """The keys and values of a context for every transformer, on the device.
+
+        Where the whole recording ends at one cutoff, the encoder can only guess at what lies above
+        and counts as much as the preset says for that cutoff; where cutoffs differ, in full.
+        """
         with torch.inference_mode():
-            return self.model.unet.context_cache(context)
+            return self.model.unet.context_cache(context).scaled(self._strength(cutoffs))
+
+    def _strength(self, cutoffs: Cutoffs) -> float:
+        table = self.settings.context_strength
+        if not table or len(cutoffs.distinct_hz) > 1:
+            return 1.0
+        rows = [(hz, torch.tensor(share)) for hz, share in table]
+        return float(at_cutoff(rows, cutoffs.lowest_hz))

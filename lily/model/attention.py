@@ -130,6 +130,10 @@ class ContextCache:
             valid=None if self.valid is None else self.valid.to(device),
         )
 
+    def scaled(self, share: float) -> ContextCache:
+        """The cache whose answers are ``share`` of these; ``global_out`` adds its bias in full."""
+        return replace(self, values=tuple(share * value for value in self.values))
+
     def attend(self, index: int, q: Tensor) -> Tensor:
         """What transformer ``index`` reads for its queries (R, H, N', D); same shape."""
         k, v = self.keys[index].to(q.dtype), self.values[index].to(q.dtype)

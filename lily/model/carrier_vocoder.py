@@ -44,6 +44,8 @@ class CarrierVocoder(IstftVocoder):
         super().__init__(config)
         bands, frames = config.gate_bands, config.frames_per_mel
         self.guided_blocks, self.sharpen = config.guided_blocks, config.sharpen
+        tilt = torch.tensor([-1.0, 1.0, 1.0]) * config.lines_db * math.log(10) / 20
+        self.register_buffer("tilt", tilt[:, None], persistent=False)  # (carriers, 1)
         self.adapt = nn.Conv1d(FEATURES, config.dim, 3, padding=1)
         nn.init.zeros_(self.adapt.weight)
         nn.init.zeros_(self.adapt.bias)
@@ -122,7 +124,7 @@ class CarrierVocoder(IstftVocoder):
     def _gates(self, heads: Tensor) -> Tensor:
         bands, frames = self.config.gate_bands, self.config.frames_per_mel
         logs = self.gates(heads).float().unflatten(2, (frames, CARRIERS, bands)).flatten(1, 2)
-        logs = logs.clamp(*GATE_RANGE).flatten(0, 1)
+        logs = _tilted(logs.clamp(*GATE_RANGE), self.tilt).flatten(0, 1)
         wide = F.interpolate(logs, size=self.bins, mode="linear", align_corners=True)
         return wide.exp().unflatten(0, (heads.shape[0], -1))
 
@@ -152,6 +154,13 @@ class CarrierVocoder(IstftVocoder):
         edge = cutoff * (top / cutoff) ** (band / SHAPE_BANDS)
         width = 0.1 if band else 1 - BELOW
         return ((hz / edge - BELOW) / width).clamp(0, 1)
+
+
+def _tilted(logs: Tensor, tilt: Tensor) -> Tensor:
+    """Log gains (B, S, carriers, bands) plus ``tilt`` (carriers, 1), at the same total power."""
+    tilted = logs + tilt
+    power, before = ((2 * x).logsumexp(2, keepdim=True) for x in (tilted, logs))
+    return tilted + (before - power) / 2
 
 
 def _whiten(copy: Tensor, copied: Tensor, count: Tensor) -> Tensor:

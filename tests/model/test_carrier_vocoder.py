@@ -143,6 +143,20 @@ def test_a_gate_mixes_its_copy_in(seeded, randn):
     assert likeness(made[2], drawn) > 0.3
 
 
+@pytest.mark.parametrize("lines_db", [-6.0, 0.0, 3.0, 6.0])
+def test_lines_gain_on_noise_by_twice_their_decibels_at_the_same_power(vocoder, randn, lines_db):
+    tilted = make_vocoder(replace(CONFIG, lines_db=lines_db)).requires_grad_(False)
+    tilted.load_state_dict(vocoder.state_dict())
+    heads = randn(1, 12, vocoder.gates.in_features)
+    plain, made = (v._gates(heads).square() for v in (vocoder, tilted))  # (B, S, carriers, bins)
+    edges = slice(None, None, plain.shape[-1] - 1)  # the first and last band's own bins
+    noise, *copies = (made / plain)[..., edges].unbind(2)
+    for copy in copies:
+        assert torch.allclose(copy / noise, torch.full_like(copy, 10 ** (2 * lines_db / 10)))
+    total = made.sum(2)[..., edges] / plain.sum(2)[..., edges]
+    assert torch.allclose(total, torch.ones_like(total))
+
+
 def test_the_start_of_the_copies_is_a_place_in_the_recording():
     low = recording(80)
     with pytest.raises(ValueError, match=str(COPY_HOP)):

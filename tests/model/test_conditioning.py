@@ -189,6 +189,14 @@ def test_keys_and_values_are_made_once_and_used_at_every_step(unet, make_context
         hook.remove()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_scaled_cache_answers_a_share(unet, make_context, randn, share):
+    cache = unet.context_cache(make_context(1))
+    queries = randn(1, cache.keys[0].shape[1], 20, cache.keys[0].shape[3])
+    scaled = cache.scaled(share).attend(0, queries)
+    assert torch.equal(scaled, share * cache.attend(0, queries))
+
+
 def test_chunks_of_one_recording_read_the_bits_that_each_would_alone(unet, make_context, randn):
     cache = unet.context_cache(make_context(1))
     heads, width = cache.keys[0].shape[1], cache.keys[0].shape[3]

@@ -1,0 +1,59 @@
+"""Laws of the encoder's strength: a share by the cutoff, all of it where cutoffs differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lily.dsp.cutoffs import Cutoffs
+from lily.model.global_encoder import GlobalContext
+
+TABLE = ((4_000, 1.0), (16_000, 0.5))
+
+
+@pytest.fixture
+def runtime(engine):
+    runtime = engine.runtime
+    return replace(runtime, settings=replace(runtime.settings, context_strength=TABLE))
+
+
+@pytest.fixture
+def context(runtime) -> GlobalContext:
+    mels = runtime.mel.config.n_mels
+    with torch.inference_mode():
+        return runtime.model.unet.global_encoder(torch.zeros(1, 1, mels, 160))
+
+
+@pytest.mark.parametrize(
+    ("cutoff_hz", "share"),
+    [(2_000.0, 1.0), (4_000.0, 1.0), (8_000.0, 0.75), (16_000.0, 0.5), (20_000.0, 0.5)],
+)
+def test_the_strength_is_linear_in_octaves_of_the_cutoff_and_flat_outside(
+    runtime, context, cutoff_hz, share
+):
+    plain = runtime.model.unet.context_cache(context)
+    cache = runtime.context_cache(context, Cutoffs.constant(cutoff_hz))
+    for scaled, value in zip(cache.values, plain.values, strict=True):
+        torch.testing.assert_close(scaled, share * value)
+    assert all(map(torch.equal, cache.keys, plain.keys))
+
+
+@pytest.mark.parametrize(
+    "cutoffs",
+    [
+        Cutoffs((0, 48_000), (12_000.0, 22_000.0)),
+        Cutoffs.of_channels([Cutoffs.constant(12_000.0), Cutoffs.constant(16_000.0)]),
+    ],
+)
+def test_where_cutoffs_differ_the_encoder_counts_in_full(runtime, context, cutoffs):
+    plain = runtime.model.unet.context_cache(context)
+    cache = runtime.context_cache(context, cutoffs)
+    assert all(map(torch.equal, cache.values, plain.values))
+
+
+def test_without_a_table_it_counts_in_full(runtime, context):
+    older = replace(runtime, settings=replace(runtime.settings, context_strength=()))
+    cache = older.context_cache(context, Cutoffs.constant(12_000.0))
+    assert all(map(torch.equal, cache.values, older.model.unet.context_cache(context).values))
