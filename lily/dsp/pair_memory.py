@@ -2,8 +2,9 @@
 
 Where a recording, or a borrowed one, still has its highs, every frame of its log-mel is a pair: its
 lows are the key, its highs the value. A frame that lost its highs looks up the pairs whose lows are
-nearest. How much they count falls with their distance, so a recording that is unlike this one
-changes next to nothing. There is nothing to train.
+nearest. How much they count falls with their distance, and with the error of a test: the recorded
+octave below the cutoff is recalled by the lows below it, as if it were missing. So a recording that
+is unlike this one changes next to nothing. There is nothing to train.
 
 The distance of two keys is the mean square of their difference in natural log magnitude, bins
 weighted by 1 / (Hz + 200), which is about the spacing of the ear's bands. Values follow half of the
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
 from lily.dsp.unknown import UNKNOWN
 
@@ -28,9 +30,14 @@ VALUE_START = 1.2  # x cutoff: a pair that is not known up to here is not used
 NEAREST = 16
 TEMPERATURE = 0.2  # of the weights among the nearest, in units of the distance
 LEVEL_SHARE = 0.5  # of a difference in level that the highs follow
-# On held-out recordings, pairs predict the highs better than the U-Net up to a distance of about
-# 0.6, those of the recording itself and of another of its collection; beyond 1 they add nothing.
-TRUSTED, STEEPNESS = 0.6, 3.0
+# By held-out recordings, with pairs of their own, of their collection and of another one: beyond a
+# distance of 0.7, and where the recorded octave is missed by 7 dB, pairs begin to be no better than
+# the U-Net; lows that are the same need no test. The test takes most of the harm that another
+# collection's pairs do, and a tenth of what the same collection's gain.
+TRUSTED, STEEPNESS = 0.7, 3.0
+MISSED_DB, MISSED_STEEPNESS = 7.0, 4.0
+SAME = 0.1  # a distance: well below it the test counts little
+OCTAVE = (0.55, 0.9)  # x cutoff: what the test recalls, from bins below half of the cutoff
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,10 @@ class Pairs:
         usable = self.known[:, start].all(1)
         if not key.any() or start.all() or not usable.any():
             return None
-        weights = 1 / (self.hz[key] + BANDS_HZ)
-        return _Lookup(self.log_mel[usable], self.known[usable], key, weights / weights.sum())
+        octave = (self.hz >= OCTAVE[0] * cutoff_hz) & (self.hz < OCTAVE[1] * cutoff_hz)
+        lower = self.hz < KEY_END * cutoff_hz / 2
+        keys = [_Keys.of(self.log_mel[usable], self.hz, mask) for mask in (key, lower)]
+        return _Lookup(self.log_mel[usable], self.known[usable], *keys, octave)
 
 
 class PairMemory:
@@ -97,28 +106,61 @@ class PairMemory:
 
 
 @dataclass(frozen=True)
+class _Keys:
+    """The lows of pairs, by which they are found."""
+
+    values: Tensor  # (N, K)
+    below: Tensor  # (M,) bool: their bins
+    weights: Tensor  # (K,) summing to 1
+
+    @classmethod
+    def of(cls, log_mel: Tensor, hz: Tensor, below: Tensor) -> _Keys:
+        weights = 1 / (hz[below] + BANDS_HZ)
+        return cls(log_mel[:, below], below, weights / weights.sum())
+
+    def nearest(self, low: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For frames (T, M): the pairs nearest to them, (T, k).
+
+        Returns their distances, places and weights, and what is added to their highs.
+        """
+        wanted, scale = low[:, self.below], self.weights.sqrt()
+        distances = torch.cdist(wanted * scale, self.values * scale).square()  # (T, N)
+        nearest, places = distances.topk(min(NEAREST, len(self.values)), largest=False)
+        weights = torch.softmax((nearest[:, :1] - nearest) / TEMPERATURE, 1)
+        levels, own_levels = wanted @ self.weights, self.values @ self.weights
+        return nearest, places, weights, LEVEL_SHARE * (levels[:, None] - own_levels[places])
+
+
+@dataclass(frozen=True)
 class _Lookup:
     """The pairs that know something above one cutoff."""
 
     log_mel: Tensor  # (N, M)
     known: Tensor  # (N, M) bool
-    below: Tensor  # (M,) bool: the bins of the keys
-    weights: Tensor  # (K,) of those bins, summing to 1
+    keys: _Keys  # of all bins below the cutoff
+    lower_keys: _Keys  # of those below half of it
+    octave: Tensor  # (M,) bool: bins between, which the recording has
 
     def recall(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """For frames (T, M): log-mels (T, M) and how much they count, from 0 to 1, bin by bin."""
-        keys, own = low[:, self.below], self.log_mel[:, self.below]
-        scale = self.weights.sqrt()
-        distances = torch.cdist(keys * scale, own * scale).square()  # (T, N)
-        nearest, places = distances.topk(min(NEAREST, len(own)), largest=False)
-        weights = torch.softmax((nearest[:, :1] - nearest) / TEMPERATURE, 1)
-        trust = 1 / (1 + (nearest[:, :1] / TRUSTED) ** STEEPNESS)
-        levels, own_levels = keys @ self.weights, own @ self.weights
-        shifts = LEVEL_SHARE * (levels[:, None] - own_levels[places])  # (T, k)
+        nearest, places, weights, shifts = self.keys.nearest(low)
+        distance = nearest[:, :1]
+        missed_db = self.missed_db(low)[:, None] * distance / (distance + SAME)
+        trust = 1 / (1 + (distance / TRUSTED) ** STEEPNESS)
+        trust = trust / (1 + (missed_db / MISSED_DB) ** MISSED_STEEPNESS)
         each = weights[..., None] * self.known[places]  # (T, k, M)
         share = each.sum(1)
         found = (each * (self.log_mel[places] + shifts[..., None])).sum(1)
         return found / share.clamp(min=1e-6), trust * share
+
+    def missed_db(self, low: Tensor) -> Tensor:
+        """The error (T,) with which the lows of frames (T, M) recall their recorded octave."""
+        if not self.octave.any() or not self.lower_keys.below.any():
+            return torch.zeros(len(low))
+        _, places, weights, shifts = self.lower_keys.nearest(low)
+        values = self.log_mel[:, self.octave][places] + shifts[..., None]  # (T, k, bins)
+        recalled = (weights[..., None] * values).sum(1)
+        return (recalled - low[:, self.octave]).square().mean(1).sqrt() * NEPER_DB
 
 
 class PairRecall:

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from lily.config.presets import MelConfig
+from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
-from lily.dsp.pair_memory import MOST, PairMemory, PairRecall, Pairs
+from lily.dsp.pair_memory import (
+    MOST,
+    STEEPNESS,
+    TRUSTED,
+    PairMemory,
+    PairRecall,
+    Pairs,
+)
 from lily.dsp.unknown import UNKNOWN
 
 MEL = LogMel(MelConfig())
@@ -60,6 +68,36 @@ def test_lows_unlike_any_that_are_known_change_nothing() -> None:
     low, generated = narrow(frames(20, seed=1)) + 8.0, torch.full((20, len(HZ)), -6.0)
     made = blended(remembered(frames(60)), generated, low)
     assert (made - generated).abs().max() < 0.01
+
+
+def lawful(count: int, fall: float, seed: int) -> torch.Tensor:
+    """Frames of one kind: a level below 1.8 kHz, from which all above falls by ``fall`` nepers."""
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.rand(count, 1, generator=generator) * 4 - 4
+    detail = 0.1 * torch.randn(count, len(HZ), generator=generator)
+    return level - fall * (HZ > 1_800) + detail
+
+
+@pytest.mark.parametrize("fall", [0.0, 1.0, 2.0, 3.0])
+def test_pairs_whose_lows_miss_the_recorded_octave_count_less(fall: float) -> None:
+    low = narrow(lawful(40, 1.0, seed=1))
+    lookup = remembered(lawful(400, fall, seed=2)).above(CUTOFF)
+    missed_db = lookup.missed_db(low)
+    assert missed_db.median() == pytest.approx(abs(fall - 1.0) * NEPER_DB, abs=2.0)
+    _, share = lookup.recall(low)
+    distance = lookup.keys.nearest(low)[0][:, 0]
+    by_distance = 1 / (1 + (distance / TRUSTED) ** STEEPNESS)
+    kept = float((share[:, -1] / by_distance).median())
+    least, most = {0.0: (0.3, 0.95), 1.0: (0.98, 1.0), 2.0: (0.3, 0.95), 3.0: (0.0, 0.5)}[fall]
+    assert least <= kept <= most
+
+
+def test_the_same_lows_need_no_test() -> None:
+    known = frames(60)
+    known[:, HZ < 0.5 * CUTOFF] = known[0, HZ < 0.5 * CUTOFF]  # from which nothing follows
+    lookup = remembered(known).above(CUTOFF)
+    assert lookup.missed_db(narrow(known)).median() > 10.0
+    assert lookup.recall(narrow(known))[1].min() > 0.99
 
 
 def test_what_is_not_known_is_left_as_it_was_generated() -> None:

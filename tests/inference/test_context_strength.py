@@ -7,19 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lily.config.presets import load_config
 from lily.dsp.cutoffs import Cutoffs
+from lily.inference.engine import InferenceEngine
 from lily.model.global_encoder import GlobalContext
 
 TABLE = ((4_000, 1.0), (16_000, 0.5))
 
 
-@pytest.fixture
-def runtime(engine):
-    runtime = engine.runtime
+@pytest.fixture(scope="module")
+def runtime():
+    runtime = InferenceEngine(load_config("lily-mini"), device="cpu").runtime
     return replace(runtime, settings=replace(runtime.settings, context_strength=TABLE))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def context(runtime) -> GlobalContext:
     mels = runtime.mel.config.n_mels
     with torch.inference_mode():
