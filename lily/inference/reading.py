@@ -68,8 +68,11 @@ class RecordingReader:
 
     def analyze(self) -> Iterator[Reading]:
         """Pass 1: measure length, level and cutoffs. Raises InputError."""
-        rate = self.runtime.sample_rate
-        analyzer = Analyzer(self.path.name, probe(self.path), rate, self.options, self._hear)
+        rate, info = self.runtime.sample_rate, probe(self.path)
+        frames = (info.seconds or 0.0) * rate / self.runtime.mel.config.hop
+        if not self._fits(frames, info.channels):  # keep nothing of a long one
+            self._blocks = None
+        analyzer = Analyzer(self.path.name, info, rate, self.options, self._hear)
         for block in ahead(read_blocks(self.path, on_warning=analyzer.warn)):
             analyzer.push(block)
             yield Reading(analyzer.seconds)
