@@ -210,7 +210,7 @@ def encoder_choice(note: str) -> dict[str, Any]:
     return {
         "value": "on",
         "info": "On: listens to the whole recording first. Worth it where parts of it still have "
-        "their highs (14 % nearer to the original); little changes elsewhere. Off: hears only 5 s "
+        "their highs (13 % nearer to the original); little changes elsewhere. Off: hears only 5 s "
         "at a time, as AudioSR does; slightly faster.",
         "interactive": True,
     }
