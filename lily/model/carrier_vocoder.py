@@ -27,6 +27,7 @@ START_DB = (0.0, -6.0, -12.0)  # open enough for gradients; the aligned copy is 
 START_SLOPES_DB = (0.0, 6.0, -6.0)
 LAG_FEATURES = 2  # the first of the features: that clarity, and the lag
 GATE_RANGE = (-6.0, 3.0)  # log gain: -52 to +26 dB
+TRAINED_HZ = 2_000.0  # the lowest cutoff in training: gates of bands below have learned nothing
 WHITENED_BINS = 41  # 1.9 kHz: wider than the gap between the partials of most tones
 SHAPE_BANDS = 4
 SHAPE_TOP_HZ = 20_000.0  # the four bands divide cutoff to here by equal ratios
@@ -124,7 +125,7 @@ class CarrierVocoder(IstftVocoder):
     def _gates(self, heads: Tensor) -> Tensor:
         bands, frames = self.config.gate_bands, self.config.frames_per_mel
         logs = self.gates(heads).float().unflatten(2, (frames, CARRIERS, bands)).flatten(1, 2)
-        logs = _tilted(logs.clamp(*GATE_RANGE), self.tilt).flatten(0, 1)
+        logs = _bounded(_tilted(logs.clamp(*GATE_RANGE), self.tilt)).flatten(0, 1)
         wide = F.interpolate(logs, size=self.bins, mode="linear", align_corners=True)
         return wide.exp().unflatten(0, (heads.shape[0], -1))
 
@@ -161,6 +162,13 @@ def _tilted(logs: Tensor, tilt: Tensor) -> Tensor:
     tilted = logs + tilt
     power, before = ((2 * x).logsumexp(2, keepdim=True) for x in (tilted, logs))
     return tilted + (before - power) / 2
+
+
+def _bounded(logs: Tensor) -> Tensor:
+    """Log gains (B, S, carriers, bands); bands that are not trained have unit power at most."""
+    hz = torch.linspace(0, SAMPLE_RATE / 2, logs.shape[-1], device=logs.device)
+    excess = ((2 * logs).logsumexp(2, keepdim=True) / 2).clamp(min=0)
+    return logs - excess * (hz < TRAINED_HZ)
 
 
 def _whiten(copy: Tensor, copied: Tensor, count: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -153,8 +154,19 @@ def test_lines_gain_on_noise_by_twice_their_decibels_at_the_same_power(vocoder, 
     noise, *copies = (made / plain)[..., edges].unbind(2)
     for copy in copies:
         assert torch.allclose(copy / noise, torch.full_like(copy, 10 ** (2 * lines_db / 10)))
-    total = made.sum(2)[..., edges] / plain.sum(2)[..., edges]
+    total = made.sum(2)[..., -1] / plain.sum(2)[..., -1]
     assert torch.allclose(total, torch.ones_like(total))
+
+
+def test_gates_of_bands_below_all_training_cutoffs_have_unit_power_at_most(seeded, randn):
+    config = replace(CONFIG, gate_bands=48)
+    vocoder = seeded(lambda: make_vocoder(config)).requires_grad_(False)
+    vocoder.gates.bias.fill_(1.5)  # 13 dB each
+    gates = vocoder._gates(0 * randn(1, 8, vocoder.gates.in_features))
+    power = gates.square().sum(2)
+    hz = torch.linspace(0, 24_000, power.shape[-1])
+    assert power[..., hz < 1_500].max() <= 1.001
+    assert power[..., hz > 2_600].min() == pytest.approx(3 * math.exp(3.0), rel=0.01)
 
 
 def test_the_start_of_the_copies_is_a_place_in_the_recording():
