@@ -35,14 +35,15 @@ class Upsample(nn.Module):
         """
         if self.conv is None:
             return
-        plain, self.conv = self.conv, None
-        width = plain.out_channels
-        self.phases = nn.Conv2d(width, 4 * width, 2, padding=1, device="meta").eval()
+        # The same layer gets other weights: a new one would draw its own first.
+        phases, self.conv = self.conv, None
         with torch.no_grad():
-            kernels = [k for rows in _paired(plain.weight, 2) for k in _paired(rows, 3)]
-            self.phases.weight = nn.Parameter(torch.cat(kernels), requires_grad=False)
-            bias = cast(Tensor, plain.bias).repeat(4)
-            self.phases.bias = nn.Parameter(bias, requires_grad=False)
+            kernels = [k for rows in _paired(phases.weight, 2) for k in _paired(rows, 3)]
+            phases.weight = nn.Parameter(torch.cat(kernels), requires_grad=False)
+            bias = cast(Tensor, phases.bias).repeat(4)
+            phases.bias = nn.Parameter(bias, requires_grad=False)
+        phases.out_channels, phases.kernel_size = 4 * phases.out_channels, (2, 2)
+        self.phases = phases
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L, M') to (B, C, 2 L, 2 M')."""
