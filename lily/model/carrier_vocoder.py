@@ -45,8 +45,10 @@ class CarrierVocoder(IstftVocoder):
         super().__init__(config)
         bands, frames = config.gate_bands, config.frames_per_mel
         self.guided_blocks, self.sharpen = config.guided_blocks, config.sharpen
-        tilt = torch.tensor([-1.0, 1.0, 1.0]) * config.lines_db * math.log(10) / 20
-        self.register_buffer("tilt", tilt[:, None], persistent=False)  # (carriers, 1)
+        tilt = config.lines_db * math.log(10) / 20
+        # Numbers, not sums of tensors: PyTorch's compiler describes those on the meta device.
+        tilts = torch.tensor([[-tilt], [tilt], [tilt]])
+        self.register_buffer("tilt", tilts, persistent=False)  # (carriers, 1)
         self.adapt = nn.Conv1d(FEATURES, config.dim, 3, padding=1)
         nn.init.zeros_(self.adapt.weight)
         nn.init.zeros_(self.adapt.bias)
