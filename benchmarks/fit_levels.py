@@ -115,6 +115,8 @@ def rows(
         errors = errors_of(reference, degraded.samples, made, cutoff_hz, engine.mel)
         if errors is not None:
             found.append(errors)
+    if not found:
+        raise SystemExit(f"No recording has anything above {cutoff_hz:g} Hz; give a lower cutoff.")
     shares = [level_places(e.top_db) for e in found]
     levels = fitted(shares, [e.level_db for e in found], RIDGE)
     hz = bin_centres_hz(engine.mel)

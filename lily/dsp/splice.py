@@ -23,7 +23,7 @@ def recorded_share(hz: Tensor, cutoff_hz: float, sample_rate: int) -> Tensor:
 
     Exactly 1 below the crossover, 0 from the cutoff on.
     """
-    hz = hz.cpu().double()
+    hz = hz.double()
     kernel = highpass_kernel(CROSSOVER_START * cutoff_hz, cutoff_hz, sample_rate)
     places = torch.arange(kernel.numel(), dtype=torch.float64) - kernel.numel() // 2
     angles = 2 * math.pi / sample_rate * hz[:, None] * places

@@ -16,6 +16,8 @@ from lily.model.attention import ContextCache
 from lily.model.global_encoder import GlobalContext
 from lily.model.latent_diffusion import LatentDiffusion
 
+KNOWS_FROM = 1.2  # x the lowest cutoff: a part that ends there has highs that others lack
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -40,15 +42,15 @@ class Runtime:
     def context_cache(self, context: GlobalContext, cutoffs: Cutoffs) -> ContextCache:
         """The keys and values of a context for every transformer, on the device.
 
-        Where the whole recording ends at one cutoff, the encoder can only guess at what lies above
-        and counts as much as the preset says for that cutoff; where cutoffs differ, in full.
+        Where no part of the recording ends clearly above the lowest cutoff, the encoder can only
+        guess and counts as much as the preset says for that cutoff; elsewhere in full.
         """
         with torch.inference_mode():
             return self.model.unet.context_cache(context).scaled(self._strength(cutoffs))
 
     def _strength(self, cutoffs: Cutoffs) -> float:
         table = self.settings.context_strength
-        if not table or len(cutoffs.distinct_hz) > 1:
+        if not table or cutoffs.distinct_hz[-1] >= KNOWS_FROM * cutoffs.lowest_hz:
             return 1.0
         rows = [(hz, torch.tensor(share)) for hz, share in table]
         return float(at_cutoff(rows, cutoffs.lowest_hz))

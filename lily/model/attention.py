@@ -131,7 +131,9 @@ class ContextCache:
         )
 
     def scaled(self, share: float) -> ContextCache:
-        """The cache whose answers are ``share`` of these; ``global_out`` adds its bias in full."""
+        """A cache that answers ``share`` times this one's; ``global_out``'s bias is not scaled."""
+        if share == 1:
+            return self
         return replace(self, values=tuple(share * value for value in self.values))
 
     def attend(self, index: int, q: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lily.config.presets import MelConfig
+from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
 from lily.dsp.steady_level import FOLLOWED, SteadyLevel
 
@@ -22,7 +23,7 @@ def steadied(generated, low, cutoff_hz=CUTOFF_HZ, share=SHARE):
     return SteadyLevel(share, MEL).apply(generated, low, cutoffs_hz)
 
 
-def wave(seconds: float, size: float = 1.0) -> torch.Tensor:
+def wave(seconds: float, size: float = 0.5) -> torch.Tensor:
     return size * torch.sin(torch.arange(FRAMES) * 0.01 * 2 * math.pi / seconds)[:, None]
 
 
@@ -78,6 +79,32 @@ def test_each_cutoff_is_steadied_by_its_own_frames() -> None:
     cutoffs_hz[256:] = 4_000.0
     made = SteadyLevel(SHARE, MEL).apply(generated, low, cutoffs_hz)
     assert torch.allclose(made, generated, atol=1e-5)
+    moving = generated + torch.where(cutoffs_hz == CUTOFF_HZ, wave(2.56)[:, 0], 0.0)[:, None]
+    made = SteadyLevel(SHARE, MEL).apply(moving, low, cutoffs_hz)
+    assert torch.allclose(made[256:], generated[256:], atol=1e-5)
+    assert level(made[:256]).std() < 0.8 * level(moving[:256]).std()
+
+
+def test_a_pause_that_lows_and_highs_share_is_moved_by_3_db_at_most() -> None:
+    low = torch.full((FRAMES, len(HZ)), -2.0)
+    low[256:] -= 7.0  # 61 dB
+    generated = low - 1.0
+    change = (steadied(generated, low) - generated) * NEPER_DB
+    assert change.abs().max() <= 3.001
+
+
+def test_a_burst_keeps_its_level_within_3_db() -> None:
+    low = torch.full((FRAMES, len(HZ)), -7.0)
+    low[250:275] += 5.0  # 43 dB for 0.25 s
+    change = (steadied(low - 1.0, low) - low + 1.0) * NEPER_DB
+    assert change.abs().max() <= 3.001
+
+
+def test_a_sound_far_from_others_is_no_change() -> None:
+    low = torch.full((FRAMES, len(HZ)), LOG_FLOOR)
+    low[:2], low[200:] = -3.0, -3.0
+    generated = torch.where(low > LOG_FLOOR, -5.0, LOG_FLOOR)
+    assert torch.allclose(steadied(generated, low), generated, atol=1e-4)
 
 
 def test_a_share_of_zero_changes_nothing(randn) -> None:

@@ -1,4 +1,4 @@
-"""Laws of the encoder's strength: a share by the cutoff, all of it where cutoffs differ."""
+"""Laws of the encoder's strength: a share by the cutoff, all of it where a part has highs."""
 
 from __future__ import annotations
 
@@ -49,10 +49,23 @@ def test_the_strength_is_linear_in_octaves_of_the_cutoff_and_flat_outside(
         Cutoffs.of_channels([Cutoffs.constant(12_000.0), Cutoffs.constant(16_000.0)]),
     ],
 )
-def test_where_cutoffs_differ_the_encoder_counts_in_full(runtime, context, cutoffs):
+def test_where_a_part_has_highs_the_encoder_counts_in_full(runtime, context, cutoffs):
     plain = runtime.model.unet.context_cache(context)
     cache = runtime.context_cache(context, cutoffs)
     assert all(map(torch.equal, cache.values, plain.values))
+
+
+@pytest.mark.parametrize(
+    "cutoffs",
+    [
+        Cutoffs((0, 48_000), (16_000.0, 16_500.0)),
+        Cutoffs.of_channels([Cutoffs.constant(16_000.0), Cutoffs.constant(16_500.0)]),
+    ],
+)
+def test_cutoffs_that_differ_little_know_nothing_more(runtime, context, cutoffs):
+    plain = runtime.model.unet.context_cache(context)
+    cache = runtime.context_cache(context, cutoffs)
+    torch.testing.assert_close(cache.values[0], 0.5 * plain.values[0])
 
 
 def test_without_a_table_it_counts_in_full(runtime, context):
