@@ -13,8 +13,8 @@ from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
 from lily.dsp.splice import recorded_share
 
-MOST_RECORDED = 0.75  # of the power in the crossover: at least -6 dB are generated
-LEAST_SHARE = 0.5  # amplitude of the generated signal that is compensated: +6 dB at most
+MOST_RECORDED = 0.75  # of the wanted power: at least a quarter of it is generated
+LEAST_SHARE = 0.5  # of the generated signal in the output; less is not compensated: +6 dB at most
 
 
 class KnownBand:

@@ -2,9 +2,9 @@
 
 Where a recording, or a borrowed one, still has its highs, every frame of its log-mel is a pair: its
 lows are the key, its highs the value. A frame that lost its highs looks up the pairs whose lows are
-nearest. How much they count falls with their distance, and with the error of a test: the recorded
-octave below the cutoff is recalled by the lows below it, as if it were missing. So a recording that
-is unlike this one changes next to nothing. There is nothing to train.
+nearest. How much they count falls with their distance, and with the error of a test: the top of the
+recorded band is recalled by the lows below it, as if it were missing. So a recording that is unlike
+this one changes next to nothing. There is nothing to train.
 
 The distance of two keys is the mean square of their difference in natural log magnitude, bins
 weighted by 1 / (Hz + 200), which is about the spacing of the ear's bands. Values follow half of the
@@ -31,13 +31,13 @@ NEAREST = 16
 TEMPERATURE = 0.2  # of the weights among the nearest, in units of the distance
 LEVEL_SHARE = 0.5  # of a difference in level that the highs follow
 # By held-out recordings, with pairs of their own, of their collection and of another one: beyond a
-# distance of 0.7, and where the recorded octave is missed by 7 dB, pairs begin to be no better than
+# distance of 0.7, and where the recorded top is missed by 7 dB, pairs begin to be no better than
 # the U-Net; lows that are the same need no test. The test takes most of the harm that another
 # collection's pairs do, and a tenth of what the same collection's gain.
 TRUSTED, STEEPNESS = 0.7, 3.0
 MISSED_DB, MISSED_STEEPNESS = 7.0, 4.0
 SAME = 0.1  # a distance: well below it the test counts little
-OCTAVE = (0.55, 0.9)  # x cutoff: what the test recalls, from bins below half of the cutoff
+TESTED = (0.55, 0.9)  # x cutoff: what the test recalls, from bins below half of the cutoff
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Pairs:
         usable = self.known[:, start].all(1)
         if not key.any() or start.all() or not usable.any():
             return None
-        octave = (self.hz >= OCTAVE[0] * cutoff_hz) & (self.hz < OCTAVE[1] * cutoff_hz)
+        tested = (self.hz >= TESTED[0] * cutoff_hz) & (self.hz < TESTED[1] * cutoff_hz)
         lower = self.hz < KEY_END * cutoff_hz / 2
         keys = [_Keys.of(self.log_mel[usable], self.hz, mask) for mask in (key, lower)]
-        return _Lookup(self.log_mel[usable], self.known[usable], *keys, octave)
+        return _Lookup(self.log_mel[usable], self.known[usable], *keys, tested)
 
 
 class PairMemory:
@@ -139,7 +139,7 @@ class _Lookup:
     known: Tensor  # (N, M) bool
     keys: _Keys  # of all bins below the cutoff
     lower_keys: _Keys  # of those below half of it
-    octave: Tensor  # (M,) bool: bins between, which the recording has
+    tested: Tensor  # (M,) bool: bins between, which the recording has
 
     def recall(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """For frames (T, M): log-mels (T, M) and how much they count, from 0 to 1, bin by bin."""
@@ -154,13 +154,13 @@ class _Lookup:
         return found / share.clamp(min=1e-6), trust * share
 
     def missed_db(self, low: Tensor) -> Tensor:
-        """The error (T,) with which the lows of frames (T, M) recall their recorded octave."""
-        if not self.octave.any() or not self.lower_keys.below.any():
+        """The error (T,) with which the lows of frames (T, M) recall the top of the recorded band."""
+        if not self.tested.any() or not self.lower_keys.below.any():
             return torch.zeros(len(low))
         _, places, weights, shifts = self.lower_keys.nearest(low)
-        values = self.log_mel[:, self.octave][places] + shifts[..., None]  # (T, k, bins)
+        values = self.log_mel[:, self.tested][places] + shifts[..., None]  # (T, k, bins)
         recalled = (weights[..., None] * values).sum(1)
-        return (recalled - low[:, self.octave]).square().mean(1).sqrt() * NEPER_DB
+        return (recalled - low[:, self.tested]).square().mean(1).sqrt() * NEPER_DB
 
 
 class PairRecall:

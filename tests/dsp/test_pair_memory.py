@@ -79,7 +79,7 @@ def lawful(count: int, fall: float, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("fall", [0.0, 1.0, 2.0, 3.0])
-def test_pairs_whose_lows_miss_the_recorded_octave_count_less(fall: float) -> None:
+def test_pairs_whose_lows_miss_the_recorded_top_count_less(fall: float) -> None:
     low = narrow(lawful(40, 1.0, seed=1))
     lookup = remembered(lawful(400, fall, seed=2)).above(CUTOFF)
     missed_db = lookup.missed_db(low)

@@ -10,6 +10,8 @@ import torch
 from lily.config.presets import load_config
 from lily.dsp.cutoffs import Cutoffs
 from lily.inference.engine import InferenceEngine
+from lily.inference.generate import Variant, variants_of
+from lily.inference.options import UpsampleOptions
 from lily.model.global_encoder import GlobalContext
 
 TABLE = ((4_000, 1.0), (16_000, 0.5))
@@ -72,3 +74,24 @@ def test_without_a_table_it_counts_in_full(runtime, context):
     older = replace(runtime, settings=replace(runtime.settings, context_strength=()))
     cache = older.context_cache(context, Cutoffs.constant(12_000.0))
     assert all(map(torch.equal, cache.values, older.model.unet.context_cache(context).values))
+
+
+def variants(runtime, context, *, plain: bool) -> list[Variant]:
+    return variants_of(
+        runtime, context, (False, True), UpsampleOptions(), Cutoffs.constant(8_000.0), plain
+    )
+
+
+def test_only_the_encoder_steadies_and_recalls_and_a_plain_profile_corrects_nothing(
+    runtime, context
+):
+    off, on = variants(runtime, context, plain=False)
+    assert off.level and on.level and on.steady and not off.steady and not off.context
+    off, on = variants(runtime, context, plain=True)
+    assert not (off.level or on.level or off.steady or on.steady)
+
+
+def test_an_untrained_encoder_steadies_nothing(runtime, context, monkeypatch):
+    monkeypatch.setattr(type(runtime.model), "encoder_is_trained", False)
+    _, on = variants(runtime, context, plain=False)
+    assert on.level and not on.steady and not on.recall
