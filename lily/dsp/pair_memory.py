@@ -154,7 +154,7 @@ class _Lookup:
         return found / share.clamp(min=1e-6), trust * share
 
     def missed_db(self, low: Tensor) -> Tensor:
-        """The error (T,) of the top of the recorded band in frames (T, M), recalled by their lows."""
+        """The error (T,) with which the lows of frames (T, M) recall the recorded band's top."""
         if not self.tested.any() or not self.lower_keys.below.any():
             return torch.zeros(len(low))
         _, places, weights, shifts = self.lower_keys.nearest(low)

@@ -142,7 +142,8 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
 
     A GPU's half-precision convolutions want channels last. A CPU's autoencoder would be a sixth
     faster by it, but its group norms lose three digits: 1.4e-3 against AudioSR instead of 5.6e-6.
-    A CPU doubles the resolution in half the time by ``Upsample.fuse``; GPUs were not measured.
+    A CPU doubles the resolution in half the time by ``Upsample.fuse``; GPUs were not measured. A
+    model that was placed on a CPU before, as a Space's, keeps its fused layers on the GPU.
     """
     if device.type == "cpu":
         for module in model.modules():

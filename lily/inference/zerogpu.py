@@ -61,7 +61,9 @@ class GpuCalls:
     ) -> Iterator[SampledStep]:
         """In the GPU's process: sample the pickled items; log-mels are NumPy arrays."""
         if self._loaded is None or self._loaded[0] != config["weights"]:  # forked before loading
-            self._loaded = config["weights"], load_model(config)
+            # As the engine's model, so that every process computes with the same layers.
+            model = place(load_model(config), torch.device("cpu"), torch.float32)
+            self._loaded = config["weights"], model
         device = choose_device("auto")
         precision = choose_precision("auto", device)
         model = place(self._loaded[1], device, precision)

@@ -50,6 +50,11 @@ def test_a_placed_model_gives_the_same_latents_and_log_mels(make_model):
     with torch.no_grad():
         expected, found = (m.first_stage_model.decode(z) for m in (plain, placed))
         assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+        config = plain.unet.config
+        x = torch.randn(1, config.in_channels, 16, z.shape[-1] * 2, generator=generator)
+        expected, found = (m.unet(x, torch.tensor([500])) for m in (plain, placed))
+        assert expected.any()
+        assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
 def layers(model) -> list[Upsample]:
