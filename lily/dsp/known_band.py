@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lily.dsp.audiosr import share_index
 from lily.dsp.cutoffs import Cutoffs
-from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 from lily.dsp.splice import recorded_share
 
 MOST_RECORDED = 0.75  # of the wanted power: at least a quarter of it is generated
@@ -29,15 +29,14 @@ class KnownBand:
     """
 
     def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
-        self._mel, self._cutoffs = mel, cutoffs
+        self._mel, self._cutoffs, self._hz = mel, cutoffs, bin_centres_hz(mel)
         self._shares = {hz: self._share(hz) for hz in cutoffs.distinct_hz}
 
     def _share(self, cutoff_hz: float) -> Tensor:
         """The recording's amplitude (M,) in the output; 1 of a segment that is kept as it is."""
-        hz = bin_centres_hz(self._mel)
         if self._cutoffs.keeps(cutoff_hz):
-            return torch.ones_like(hz)
-        return recorded_share(hz, cutoff_hz, self._mel.config.sample_rate)
+            return torch.ones_like(self._hz)
+        return recorded_share(self._hz, cutoff_hz, self._mel.config.sample_rate)
 
     def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """Replace in ``generated`` (T, M) what ``low`` (T, M) has."""
@@ -47,8 +46,8 @@ class KnownBand:
             here, share = cutoffs_hz == cutoff_hz, self._shares[cutoff_hz]
             filled = missing(generated[here], low[here], share).clamp(min=LOG_FLOOR)
             restored[here] = torch.where(share < 1, filled, low[here])
-        silent = low.amax(dim=1, keepdim=True) <= LOG_FLOOR
-        return restored.masked_fill_(silent, LOG_FLOOR)
+        silent = ~sounding(low, self._hz)
+        return restored.masked_fill_(silent[:, None], LOG_FLOOR)
 
 
 def missing(wanted: Tensor, recorded: Tensor, share: Tensor) -> Tensor:

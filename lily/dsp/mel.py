@@ -20,6 +20,7 @@ from lily.config.presets import MelConfig
 
 FLOOR = 1e-5  # AudioSR clamps the mel here before the log
 LOG_FLOOR = -11.512925464970229  # ln FLOOR: the log-mel of silence
+STEADY_HZ = 300.0  # 13 bins of the STFT, where the side lobes of a Hann window are 75 dB down
 
 
 class LogMel:
@@ -133,6 +134,15 @@ class MelStream:
     def _none(self) -> Tensor:
         assert self._buffer is not None
         return self._buffer.new_zeros(self._buffer.shape[0], 0, self.mel.config.n_mels)
+
+
+def sounding(log_mel: Tensor, hz: Tensor) -> Tensor:
+    """Which frames (T,) of a log-mel (T, M) are not silent; ``hz`` (M,) are the bins' centres.
+
+    Bins below 300 Hz do not count: a recording's mean is taken out before its log-mel is made, so
+    its digital silence is a constant of that size, which a Hann window spreads over them.
+    """
+    return log_mel[:, hz >= STEADY_HZ].amax(1) > LOG_FLOOR
 
 
 def bin_centres_hz(mel: LogMel) -> Tensor:

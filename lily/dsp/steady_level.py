@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lily.dsp.level import FULL_FROM, NEPER_DB, TOP
-from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 
 WINDOW = 101  # frames of a Hann window, half a second wide at half of its height
 FOLLOWED = 0.3  # of the change of the recording's top
@@ -40,9 +40,9 @@ class SteadyLevel:
         less, and those that would move by more than ``MOST_DB``.
         """
         steadied = generated.clone()
-        sounding = low.amax(1) > LOG_FLOOR
+        heard = sounding(low, self._hz)
         for cutoff_hz in cutoffs_hz.unique().tolist():
-            here = sounding & (cutoffs_hz == cutoff_hz)
+            here = heard & (cutoffs_hz == cutoff_hz)
             above = self._hz >= cutoff_hz
             top = (self._hz >= TOP[0] * cutoff_hz) & (self._hz < TOP[1] * cutoff_hz)
             if int(here.sum()) < FEWEST or not above.any() or not top.any():

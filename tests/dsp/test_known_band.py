@@ -9,7 +9,7 @@ from lily.config.presets import MelConfig
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.degrade import LowpassSpec, apply_lowpass
 from lily.dsp.known_band import KnownBand, missing
-from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 from lily.dsp.splice import Splicer, recorded_share
 
 MELS, RATE = 256, 48_000
@@ -104,6 +104,19 @@ def test_what_is_silent_in_the_recording_stays_silent(randn):
     made = restored(generated.clone(), low, 4_000.0)
     assert (made[1] == LOG_FLOOR).all()
     assert torch.equal(made[0, -20:], generated[0, -20:])
+
+
+def test_digital_silence_is_silent_although_the_recordings_mean_was_taken_out(randn):
+    recording = 0.1 * randn(1, 5 * RATE)
+    recording[:, 2 * RATE : 4 * RATE] = 0.0
+    low = MEL(5 * (recording - recording.mean()))[0]
+    frames = slice(2 * 100 + 5, 4 * 100 - 5)
+    assert (low[frames].amax(1) > LOG_FLOOR).all()  # the mean in the lowest mels
+    heard = sounding(low, CENTRES_HZ)
+    assert not heard[frames].any()
+    assert heard[: 2 * 100].all() and heard[4 * 100 + 5 :].all()
+    made = restored(randn(len(low), MELS) - 5, low, 8_000.0)
+    assert (made[frames] == LOG_FLOOR).all()
 
 
 def test_nothing_generated_falls_below_the_floor(randn):
