@@ -22,9 +22,8 @@ class KnownBand:
 
     In the crossover the recording fades and may fall already, and what is generated there is not
     coherent with it: powers add. So as much is generated as the recording lacks of the level that
-    the model expects. Without it, outputs have a notch of 3 to 5 dB there.
-
-    Without the silence, pauses come back with hiss.
+    the model expects; otherwise outputs have a notch of 3 to 5 dB there. Silence is put back
+    because pauses would come back with hiss.
     Source: AudioSR ``ddpm.py: mel_replace_ops``, which knows no crossover.
     """
 
