@@ -19,6 +19,7 @@ from lily.dsp.filters import StreamingFir
 from lily.errors import InputError
 
 FULL_BAND_HZ = 20_000.0  # from this cutoff on, nothing audible is missing
+LOWEST_TRAINED_HZ = 2_000.0  # of the models: below it they have learned nothing
 FADE = 960  # samples: 20 ms at 48 kHz, shorter than a word and longer than any filter here
 
 

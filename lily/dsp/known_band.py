@@ -5,16 +5,24 @@ Log-mels are (T, M) in natural log magnitude, cutoffs (T,) in Hz.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from lily.dsp.audiosr import share_index
-from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.cutoffs import LOWEST_TRAINED_HZ, Cutoffs
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
-from lily.dsp.splice import recorded_share
+from lily.dsp.splice import CROSSOVER_START, recorded_share
 
 MOST_RECORDED = 0.75  # of the wanted power: at least a quarter of it is generated
 LEAST_SHARE = 0.5  # of the generated signal in the output; less is not compensated: +6 dB at most
+# Hz above the cutoff that a tone below it reaches in the log-mel: half of the main lobe of its Hann
+# window (47 Hz) and half of a mel's width (16 Hz).
+LOBE_HZ = 63.0
+# Of the recording's power, for what is generated from the crossover to there: it is a quarter of
+# the recorded band at 500 Hz, less above, so white noise goes on at its level.
+MOST_BESIDE = 0.25
 
 
 class KnownBand:
@@ -23,7 +31,9 @@ class KnownBand:
     In the crossover the recording fades and may fall already, and what is generated there is not
     coherent with it: powers add. So as much is generated as the recording lacks of the level that
     the model expects; otherwise outputs have a notch of 3 to 5 dB there. Silence is put back
-    because pauses would come back with hiss.
+    because pauses would come back with hiss. Below the lowest cutoff of training the crossover is
+    narrower than a tone is in the log-mel, and the model takes a tone beside it for a loud band in
+    it: what is generated there is bounded by the recording's power.
     Source: AudioSR ``ddpm.py: mel_replace_ops``, which knows no crossover.
     """
 
@@ -43,10 +53,25 @@ class KnownBand:
         restored = torch.empty_like(generated)
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here, share = cutoffs_hz == cutoff_hz, self._shares[cutoff_hz]
-            filled = missing(generated[here], low[here], share).clamp(min=LOG_FLOOR)
+            filled = missing(generated[here], low[here], share)
+            if cutoff_hz < LOWEST_TRAINED_HZ:
+                filled = self._bounded(filled, low[here], cutoff_hz)
+            filled = filled.clamp(min=LOG_FLOOR)
             restored[here] = torch.where(share < 1, filled, low[here])
         silent = ~sounding(low, self._hz)
         return restored.masked_fill_(silent[:, None], LOG_FLOOR)
+
+    def _bounded(self, filled: Tensor, low: Tensor, cutoff_hz: float) -> Tensor:
+        """Lower ``filled`` (T, M) beside the recording's band to a quarter of its power at most."""
+        reached = self._hz < cutoff_hz + LOBE_HZ
+        beside = reached & (self._hz > CROSSOVER_START * cutoff_hz)
+        widths = torch.diff(self._hz, append=self._hz[-1:]).clamp(min=1e-6).log()
+
+        def power(log_mel: Tensor, bins: Tensor) -> Tensor:
+            return (2 * log_mel[:, bins] + widths[bins]).logsumexp(1)
+
+        excess = power(filled, beside) - power(low, reached) - math.log(MOST_BESIDE)
+        return filled - excess.clamp(min=0)[:, None] / 2 * beside
 
 
 def missing(wanted: Tensor, recorded: Tensor, share: Tensor) -> Tensor:

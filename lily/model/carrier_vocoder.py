@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from lily.config.presets import CarrierVocoderConfig
 from lily.dsp.carriers import FEATURES, SAMPLE_RATE, SOURCE_END, Guide
+from lily.dsp.cutoffs import LOWEST_TRAINED_HZ
 from lily.model.istft_vocoder import ConvNeXtBlock, IstftVocoder
 from lily.model.layers import start_normal
 
@@ -27,7 +28,6 @@ START_DB = (0.0, -6.0, -12.0)  # open enough for gradients; the aligned copy is 
 START_SLOPES_DB = (0.0, 6.0, -6.0)
 LAG_FEATURES = 2  # the first of the features: that clarity, and the lag
 GATE_RANGE = (-6.0, 3.0)  # log gain: -52 to +26 dB
-TRAINED_HZ = 2_000.0  # the lowest cutoff in training: gates of bands below have learned nothing
 WHITENED_BINS = 41  # 1.9 kHz: wider than the gap between the partials of most tones
 SHAPE_BANDS = 4
 SHAPE_TOP_HZ = 20_000.0  # the four bands divide cutoff to here by equal ratios
@@ -170,7 +170,7 @@ def _bounded(logs: Tensor) -> Tensor:
     """Log gains (B, S, carriers, bands); bands that are not trained have unit power at most."""
     hz = torch.linspace(0, SAMPLE_RATE / 2, logs.shape[-1], device=logs.device)
     excess = ((2 * logs).logsumexp(2, keepdim=True) / 2).clamp(min=0)
-    return logs - excess * (hz < TRAINED_HZ)
+    return logs - excess * (hz < LOWEST_TRAINED_HZ)
 
 
 def _whiten(copy: Tensor, copied: Tensor, count: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lily.config.presets import MelConfig
-from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.cutoffs import LOWEST_TRAINED_HZ, Cutoffs
 from lily.dsp.degrade import LowpassSpec, apply_lowpass
-from lily.dsp.known_band import KnownBand, missing
-from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
+from lily.dsp.known_band import LOBE_HZ, KnownBand, missing
+from lily.dsp.mel import FLOOR, LOG_FLOOR, LogMel, bin_centres_hz, sounding
 from lily.dsp.splice import Splicer, recorded_share
 
 MELS, RATE = 256, 48_000
@@ -29,7 +29,8 @@ def test_below_the_crossover_is_the_recording_and_above_the_cutoff_what_is_gener
 ):
     low, generated = randn(3, MELS), randn(3, MELS)
     made = restored(generated, low, cutoff_hz)
-    below, above = 0.9 * cutoff_hz >= CENTRES_HZ, cutoff_hz <= CENTRES_HZ
+    reach = LOBE_HZ if cutoff_hz < LOWEST_TRAINED_HZ else 0.0
+    below, above = 0.9 * cutoff_hz >= CENTRES_HZ, cutoff_hz + reach <= CENTRES_HZ
     assert torch.equal(made[:, below], low[:, below])
     assert torch.equal(made[:, above], generated[:, above])
 
@@ -88,6 +89,43 @@ def test_noise_with_what_is_missing_has_no_notch(family, cutoff_hz, randn):
         level_db = float(10 * power[band].mean().log10())
         # Where the splice still takes mostly the recording, a gentle fall remains.
         assert abs(level_db) < (3.5 if start < 0.94 and family == "butter" else 1.5), start
+
+
+def sounds(cutoff_hz: float) -> dict[str, torch.Tensor]:
+    time = torch.arange(2 * RATE) / RATE
+    tone = torch.sin(2 * torch.pi * 0.93 * cutoff_hz * time)
+    return {
+        "tone": tone,
+        "square wave": tone.sign(),
+        "clicks": (torch.arange(2 * RATE) % 9_000 == 4_500).float(),
+        "20 ms": tone * (time < 0.02),
+    }
+
+
+def power_beside(log_mel: torch.Tensor, cutoff_hz: float) -> torch.Tensor:
+    """Of mels from the crossover to where a tone below it reaches, which are equally wide here."""
+    beside = (0.9 * cutoff_hz < CENTRES_HZ) & (cutoff_hz + LOBE_HZ > CENTRES_HZ)
+    return log_mel[:, beside].exp().square().sum(1)
+
+
+@pytest.mark.parametrize("cutoff_hz", [500.0, 600.0, 800.0, 900.0])
+@pytest.mark.parametrize("sound", sounds(500.0))
+def test_beside_a_low_cutoff_no_more_is_generated_than_a_quarter_of_the_recording(sound, cutoff_hz):
+    spec = LowpassSpec("butter", 8, cutoff_hz)
+    low = MEL(apply_lowpass(sounds(cutoff_hz)[sound][None], spec, RATE))[0]
+    heard = sounding(low, CENTRES_HZ)
+    made = restored(low + 2.0, low, cutoff_hz)  # 17 dB too much is expected
+    recorded = low[:, cutoff_hz + LOBE_HZ > CENTRES_HZ].exp().square().sum(1)
+    floor = MELS * FLOOR**2  # nothing is restored below it
+    assert (power_beside(made, cutoff_hz)[heard] <= 0.2501 * recorded[heard] + floor).all()
+
+
+@pytest.mark.parametrize("cutoff_hz", [500.0, 700.0, 1_000.0, 1_999.0])
+def test_noise_beside_a_low_cutoff_stays_at_its_level(cutoff_hz, randn):
+    noise = MEL(randn(1, 4 * RATE))[0].exp().square().mean(0).sqrt().log()[None]
+    beside = (cutoff_hz <= CENTRES_HZ) & (cutoff_hz + LOBE_HZ > CENTRES_HZ)
+    change = (restored(noise, noise, cutoff_hz) - noise)[:, beside]
+    assert change.abs().max() < 1.0 / 8.686
 
 
 def test_of_segments_only_a_full_one_is_known_whole():
