@@ -19,12 +19,16 @@ class Check:
     passed: bool | None = None  # None: informational, has no limit
 
 
+def failed(checks: Sequence[Check]) -> list[str]:
+    """The names of the checks that failed."""
+    return [check.label.lower() for check in checks if check.passed is False]
+
+
 def summary(checks: Sequence[Check]) -> str:
     """One line: the checks that failed, or the null depth and the true peak."""
     limited = [check for check in checks if check.passed is not None]
-    failed = [check.label.lower() for check in limited if not check.passed]
-    if failed:
-        return f"failed: {', '.join(failed)}"
+    if failed(checks):
+        return f"failed: {', '.join(failed(checks))}"
     shown = [c for label in (NULL, TRUE_PEAK) for c in checks if c.label == label]
     figures = [f"{c.label.lower()} {c.value} {c.unit}".rstrip() for c in shown]
     return ", ".join([f"{len(limited)} checks passed", *figures])

@@ -6,6 +6,7 @@ It holds no name, path or time, so the same run writes the same metadata. Nothin
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +82,9 @@ class OutputMetadata(_Model):
     def checks(self) -> tuple[Check, ...]:
         """The measurements, held to their limits."""
         lengths = self.input.samples, self.output.samples
-        return checks(self.measurements, lengths, self.output.subtype)
+        lowest_hz = min(hz for _, hz in self.cutoffs) if self.generated else math.inf
+        period = self.output.sample_rate / lowest_hz
+        return checks(self.measurements, lengths, self.output.subtype, period)
 
 
 def read_metadata(path: Path) -> OutputMetadata:

@@ -4,8 +4,12 @@ The recording and the output, (C, n) float32 at one sample rate, are subtracted 
 alignment. Spectra are 16,384 samples long with a hop of 8,192, under a Kaiser window with leakage
 below -110 dB; the last one ends where the signals do. The band under test ends at 0.9 x the lowest
 cutoff that a spectrum touches, which is where the crossover begins; where channels differ, each has
-its own. Figures are sums over spectra,
-so memory does not grow with duration. Levels are in dB re a full-scale square wave.
+its own. Figures are sums over spectra, so memory does not grow with duration. Levels are in dB re a
+full-scale square wave.
+
+The difference is compared with the recording's power in the band under test, or with a hundredth of
+its whole power if that is more: below a lone tone in the crossover there is nothing to compare with
+but what the window leaks, and the splice leaves -90 dB of what it replaces.
 """
 
 from __future__ import annotations
@@ -24,14 +28,16 @@ KAISER = 14.0  # side lobes below -110 dB from the fifth bin on
 LEAK_BINS = 6  # bins between the band under test and the crossover
 FLOOR_DB = -200.0  # silence
 DEEPEST_DB = 200.0  # what bit-equal signals read
+LEAST_SHARE = 0.01  # of the recording's power, for what the difference is compared with
 
 
 @dataclass(frozen=True)
 class NullDepth:
     """The difference between recording and output in the band under test."""
 
-    depth_db: float | None  # the band's level over the difference's, worst channel; None: too short
-    worst_db: float | None  # the band's mean level over the difference's in the worst 0.34 s
+    # The band's level, or that of the recording less 20 dB, over the difference's, worst channel.
+    depth_db: float | None  # None: too short
+    worst_db: float | None  # over the difference's in the worst 0.34 s
     residual_db: float  # level of the difference
     level_change_db: float
     correlation_change: float | None  # between the first two channels; None for mono
@@ -50,6 +56,7 @@ class NullTest:
         self._next = 0  # first sample of the next spectrum
         self._seen = 0  # samples pushed
         self._powers = torch.zeros(3, 1, dtype=torch.float64)  # recording, output, difference
+        self._whole = torch.zeros(1, dtype=torch.float64)  # of the recording, in the whole band
         self._cross = torch.zeros(2, dtype=torch.float64)  # of two channels: recording, output
         self._worst = torch.zeros(1, dtype=torch.float64)  # the loudest difference of a spectrum
         self._frames = 0
@@ -75,22 +82,32 @@ class NullTest:
                 self._next = self._seen - SIZE
                 self._add(self._buffer[..., -SIZE:], 1)
         before, after, difference = self._powers
-        mean = before / max(1, self._frames)
-        depth, worst = (_depth_db(a, b) for a, b in ((before, difference), (mean, self._worst)))
+        compared = self._compared
+        mean = compared / max(1, self._frames)
+        depth, worst = (_depth_db(a, b) for a, b in ((compared, difference), (mean, self._worst)))
+        changed = (compared + (after - before)).clamp(min=0)
         # From sums of power to a mean square: both halves of a spectrum, the window's power.
         scale = 2.0 / SIZE / float(self._window.double().square().sum()) / max(1, self._frames)
         return NullDepth(
             depth_db=depth if self._frames else None,
             worst_db=worst if self._frames else None,
             residual_db=round(decibels(float(difference.mean()) * scale), 2),
-            level_change_db=round(decibels(float(after.sum())) - decibels(float(before.sum())), 6),
+            level_change_db=round(
+                decibels(float(changed.sum())) - decibels(float(compared.sum())), 6
+            ),
             correlation_change=self._correlation_change(),
         )
+
+    @property
+    def _compared(self) -> Tensor:
+        """The power (C,) that the difference is compared with."""
+        return torch.maximum(self._powers[0], LEAST_SHARE * self._whole)
 
     def _correlation_change(self) -> float | None:
         if self._powers.shape[1] < 2:
             return None
-        own = self._powers[:2, :2].prod(1).sqrt().clamp(min=1e-30)
+        own = torch.maximum(self._powers[:2, :2], self._compared[:2]).prod(1).sqrt()
+        own = own.clamp(min=1e-30)
         before, after = (self._cross / own).tolist()
         return round(after - before, 8)
 
@@ -130,6 +147,9 @@ class NullTest:
                 powers[:, rows] += below.sum(-1)
                 worst[rows] = torch.maximum(worst[rows], below[2].amax(-1))
         self._powers = self._powers + powers
+        # By Parseval's theorem, in the half of a spectrum that is summed.
+        whole = frames[0].square().sum((-2, -1), dtype=torch.float64)
+        self._whole = self._whole + whole * (SIZE / 2)
         self._worst = torch.maximum(self._worst, worst)
         for edge, chosen in _places([min(both) for both in zip(*edges[:2], strict=True)]):
             if count > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from lily.certify.seams import SeamMeter, SeamScore
 from lily.certify.true_peak import TruePeakMeter
 from lily.dsp.blocks import SampleFifo
 from lily.dsp.cutoffs import Cutoffs
+from lily.dsp.splice import CROSSOVER_START
 
 BLOCK = 65_536  # samples measured at once; fixed, so that the caller's blocks change no figure
 FULL_SCALE = 1.0 - 2.0**-22  # the last 24-bit step below full scale, or beyond
@@ -23,8 +25,10 @@ NULL_DB = 60.0  # a difference this far down lies below the noise of any recordi
 ROUNDING_DB = -140.0  # rounding to 24 bits makes -146 dBFS, independently of the recording's level
 LEVEL_DB = 0.01  # a hundredth of an audible change
 DC = 1e-5  # of full scale: -100 dBFS
-# Samples at the output's peak: the DC of a generated band that is cut off at both ends.
+# The DC of a generated band that is cut off at both ends: a sample at the output's peak, or the sum
+# of half a period of the lowest frequency that is generated, if that is more.
 ENDS = 1.0
+ENDS_PER_PERIOD = math.pi * CROSSOVER_START
 CORRELATION = 0.001
 SEAM = 0.05
 SEAM_ERRORS = 3.0  # standard errors: what chance does to the score of a few joins
@@ -121,11 +125,13 @@ class _SignalMeter:
         return round(decibels(self._true_peak.result() ** 2), 2)
 
 
-def checks(found: Measurements, samples: tuple[int, int], subtype: str) -> tuple[Check, ...]:
+def checks(
+    found: Measurements, samples: tuple[int, int], subtype: str, period: float = 0.0
+) -> tuple[Check, ...]:
     """Every figure with its unit, and whether it passed.
 
     ``samples`` are the lengths of recording and output at the output's sample rate; ``subtype`` is
-    the output's, as a float file cannot clip.
+    the output's, as a float file cannot clip. ``period`` is that of the lowest cutoff, in samples.
     """
     expected, length = samples
     null = found.null
@@ -145,7 +151,7 @@ def checks(found: Measurements, samples: tuple[int, int], subtype: str) -> tuple
             "DC, change",
             found.dc_change,
             "of full scale",
-            found.dc_change <= DC + ENDS * peak / max(1, length),
+            found.dc_change <= DC + max(ENDS, period / ENDS_PER_PERIOD) * peak / max(1, length),
         ),
     ]
     if null.correlation_change is not None:

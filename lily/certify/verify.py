@@ -124,7 +124,8 @@ def _null_test(
             _same("Samples are those in the metadata", output_hash, stated.output.sha256),
             _same("Recording is the one in the metadata", input_hash, stated.input.sha256),
         ]
-    return (*rows, *checks(meter.finish(), (expected, length), info.subtype))
+    period = rate / cutoffs.lowest_hz
+    return (*rows, *checks(meter.finish(), (expected, length), info.subtype, period))
 
 
 def _detected(path: Path, info: AudioInfo, sample_rate: int) -> Cutoffs:

@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
+from lily.batch.progress import failed_checks
 from lily.checkpoints.resolve import resolve_config
 from lily.cli.checks import count
 from lily.cli.model import add_model, load_engine
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_batch(options: argparse.Namespace) -> int:
-    """Fill in everything; exit code 1 if a recording failed."""
+    """Fill in everything; exit code 1 if a recording failed, or its result failed a check."""
     from lily.batch.plan import Request
     from lily.batch.run import run
     from lily.batch.storage import check_reachable
@@ -70,7 +71,7 @@ def run_batch(options: argparse.Namespace) -> int:
     with BatchBar(options.json) as bar:
         progress = run(request, lambda: _workers(options, request.options), bar)
     print(f"lily: {summary(progress)}", file=sys.stderr)
-    return 1 if progress.failed else 0
+    return 1 if progress.failed or progress.broken else 0
 
 
 def _workers(options: argparse.Namespace, chosen: UpsampleOptions) -> Any:
@@ -116,6 +117,8 @@ class BatchBar:
             print(json.dumps(row), flush=True)
         if row["error"]:
             self._bar.write(f"lily: {row['input']}: {row['error']}", file=sys.stderr)
+        if failed := failed_checks(row):
+            self._bar.write(f"lily: {row['output']}: failed: {', '.join(failed)}", file=sys.stderr)
 
 
 def standing(progress: Any) -> str:
@@ -133,6 +136,8 @@ def standing(progress: Any) -> str:
 def summary(progress: Any) -> str:
     """What a run has done, in a sentence."""
     text = f"{progress.done} done, {progress.failed} failed, {progress.skipped} skipped"
+    if progress.broken:
+        text += f", {progress.broken} done with a failed check"
     if progress.finished_before:
         text += f", {progress.finished_before} finished before"
     text += f" of {progress.files} files; {progress.audio_seconds / 3600:.2f} h of audio"

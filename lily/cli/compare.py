@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from lily.audio.probe import probe
+from lily.certify.check import failed
 from lily.cli.checks import comparison_files, require_free
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
@@ -27,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Write both variants, their difference, spectrograms and figures."""
+    """Write both variants, their difference, spectrograms and figures.
+
+    Exit code 1 if a variant failed a check.
+    """
     referenced = options.reference is not None
     require_free(*comparison_files(options.output, options.input.stem, referenced))
     for path in (options.input, options.reference) if referenced else (options.input,):
@@ -41,12 +46,17 @@ def run_compare(options: argparse.Namespace) -> int:
     events = engine.compare(options.input, options.output, chosen)
     result = follow(events, options.input, takes=2)
     comparison = examine(result, reference)
+    broken = {str(one.output): failed(one.checks) for one in (result.off, result.on)}
+    for output, names in broken.items():
+        if names:
+            print(f"lily: {output}: failed: {', '.join(names)}.", file=sys.stderr)
+    code = 1 if any(broken.values()) else 0
     if options.json:
         row = figures(comparison)
         row["files"] = {name: str(path) for name, path in comparison.files.items()}
         row["real_time_factor"] = round(result.on.real_time_factor, 4)
         print(json.dumps(row))
-        return 0
+        return code
     print(
         f"{result.off.output} and {result.on.output.name}: {result.on.seconds:.2f} s, cutoff "
         f"{result.on.cutoff_hz:.0f} Hz, seed {result.on.seed}, real-time factor "
@@ -55,4 +65,4 @@ def run_compare(options: argparse.Namespace) -> int:
     )
     for name, of in comparison.distances.items():
         print(f"{name:>5}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
-    return 0
+    return code

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lily.audio.probe import probe
+from lily.certify.check import failed as failed_checks
 from lily.certify.check import summary
 from lily.cli.checks import finished_output, output_files, require_free
 from lily.cli.model import add_model, load_engine
@@ -41,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_upsample(options: argparse.Namespace) -> int:
-    """Restore every input; names and files are checked before the model is loaded."""
+    """Restore every input; names and files are checked before the model is loaded.
+
+    Exit code 2 if an input was refused, 1 if an output failed a check.
+    """
     _refuse_clashes(options.inputs, options.output, options.format)
     encoder = options.encoder == "on"
     chosen = upsample_options(options, encoder, options.profile, options.format)
@@ -49,6 +53,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     if not ready:
         return 2 if failed else 0
     engine = load_engine(options, chosen)
+    broken = 0
     for path in ready:
         try:
             result = follow(engine.stream(path, options.output, chosen), path)
@@ -56,8 +61,9 @@ def run_upsample(options: argparse.Namespace) -> int:
             failed += 1
             print(f"lily: {error}", file=sys.stderr)
             continue
+        broken += bool(failed_checks(result.checks))
         print(json.dumps(result.to_dict()) if options.json else _sentence(result), flush=True)
-    return 2 if failed else 0
+    return 2 if failed else 1 if broken else 0
 
 
 def _checked(options: argparse.Namespace) -> tuple[list[Path], int]:

@@ -8,6 +8,7 @@ import torch
 from lily.certify.null_test import NullDepth, NullTest
 from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.filters import filter_whole, highpass_kernel, lowpass_kernel
+from lily.dsp.splice import Splicer
 
 RATE = 48_000
 
@@ -100,3 +101,33 @@ def test_any_length_is_measured_or_reported_as_too_short(length):
     if length >= 3_000:
         assert found.depth_db == 200.0
         assert null(x, 1.1 * x, Cutoffs.constant(4_000.0)).depth_db == pytest.approx(20, abs=0.1)
+
+
+@pytest.mark.parametrize("cutoff_hz", [500.0, 700.0, 1_000.0, 4_000.0, 12_000.0])
+@pytest.mark.parametrize("place", [0.88, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("length", [960, 100_000])
+def test_beside_a_lone_tone_the_splice_passes_and_a_change_of_the_tone_does_not(
+    length, place, cutoff_hz
+):
+    """What lies below the crossover is the tone's leak, of window and fades."""
+    time = torch.arange(length, dtype=torch.float64)
+    x = torch.sin(2 * torch.pi * place * cutoff_hz / RATE * time)[None].float()
+    cutoffs = Cutoffs.constant(cutoff_hz)
+    splicer = Splicer(cutoffs, RATE, 1)
+    y = torch.cat([splicer.push(x, noise(3, length, 1)), splicer.flush()], -1)
+    found = null(x, y, cutoffs)
+    if found.depth_db is None:
+        assert length == 960
+        return
+    assert found.depth_db > 70 and found.worst_db > 60
+    assert abs(found.level_change_db) < 0.01
+
+
+@pytest.mark.parametrize("change_db", [50.0, 90.0])
+def test_where_the_band_is_empty_a_difference_is_compared_with_a_hundredth_of_the_recording(
+    change_db,
+):
+    x = tone(3_900.0, 200_000)
+    added = 10 ** (-change_db / 20) * tone(2_000.0, 200_000)
+    found = null(x, x + added, Cutoffs.constant(4_000.0))
+    assert found.depth_db == pytest.approx(change_db - 20, abs=0.1)

@@ -75,6 +75,17 @@ def test_minus_100_dbfs_is_the_limit_of_dc(recording, offset, passes):
     assert passed(found, "DC, change") is passes
 
 
+def test_a_third_of_a_period_of_the_lowest_cutoff_is_allowed_as_dc_of_the_ends():
+    null = NullDepth(100.0, 100.0, -120.0, 0.0, None)
+    for period, most in ((0.0, 1.0), (96.0, 96 / (0.9 * math.pi))):  # samples: at 500 Hz
+        for ratio, passes in ((0.99, True), (1.01, False)):
+            dc = 1e-5 + ratio * most / 960
+            found = Measurements(null, dc, (-1.0, 0.0), (0, 0), None)
+            rows = checks(found, (960, 960), "PCM_24", period)
+            (check,) = [row for row in rows if row.label == "DC, change"]
+            assert check.passed is passes
+
+
 @pytest.mark.parametrize(("share", "passes"), [(0.0015, False), (0.0008, True), (0.3, False)])
 def test_a_thousandth_is_the_limit_of_the_correlation(recording, share, passes):
     """Channels at equal power with correlation r become r + share when mixed a little."""

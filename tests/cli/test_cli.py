@@ -55,6 +55,21 @@ def test_a_bad_file_among_good_ones_costs_only_itself(folder, recording, tmp_pat
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
+def test_a_failed_check_ends_in_exit_code_1_and_keeps_the_file(
+    folder, recording, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("lily.certify.output_meter.DC", -1.0)
+    common = [str(recording), "--weights", str(folder), "--steps", "1"]
+    assert main(["upsample", *common, "-o", str(tmp_path / "out")]) == 1
+    assert "failed: dc, change" in capsys.readouterr().out
+    output = tmp_path / "out" / "phone call.wav"
+    assert soundfile.info(output).frames == 120_000
+    assert main(["verify", str(output), "--against", str(recording)]) == 1
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio")
+    assert main(["upsample", str(bad), *common, "-o", str(tmp_path / "out2")]) == 2
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -131,6 +146,15 @@ def test_compare_writes_what_upsample_writes_and_says_how_far_apart(
         assert main([str(a) for a in alone]) == 0
         written = (tmp_path / encoder / "phone call.wav").read_bytes()
         assert written == (out / f"phone call.{encoder}.wav").read_bytes()
+
+
+def test_a_comparison_with_a_failed_check_ends_in_exit_code_1(
+    trained, recording, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("lily.certify.output_meter.DC", -1.0)
+    arguments = ["compare", recording, "-o", tmp_path, "--weights", trained, "--steps", "1"]
+    assert main([*map(str, arguments)]) == 1
+    assert "phone call.on.wav: failed: dc, change" in capsys.readouterr().err
 
 
 @pytest.mark.slow

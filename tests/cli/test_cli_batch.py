@@ -34,12 +34,20 @@ def test_progress_tells_hours_factor_and_time_left():
     assert text.startswith("2.00 h of audio, real-time factor 0.10, 0:24:")
 
 
-def test_the_command_line_exits_with_1_if_a_recording_failed(model, tapes, tmp_path, capsys):
+def test_the_command_line_exits_with_1_if_a_recording_or_a_check_failed(
+    model, tapes, tmp_path, capsys, monkeypatch
+):
     asked = ["batch", str(tapes), str(tmp_path / "out"), "--weights", str(model), "--steps", "1"]
     assert main([*asked, "--json"]) == 0
     printed = capsys.readouterr()
     assert {json.loads(line)["status"] for line in printed.out.splitlines()} == {"done"}
     assert "2 done, 0 failed" in printed.err
+    with monkeypatch.context() as limits:
+        limits.setattr("lily.certify.output_meter.DC", -1.0)
+        assert main([*asked, "--overwrite"]) == 1
+    printed = capsys.readouterr().err
+    assert "0.wav: failed: dc, change" in printed
+    assert "2 done, 0 failed, 0 skipped, 2 done with a failed check" in printed
     (tapes / "bad.wav").write_text("no sound")
     assert main(asked) == 1
     assert "bad.wav" in capsys.readouterr().err
