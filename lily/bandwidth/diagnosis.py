@@ -72,7 +72,8 @@ LOSSY = {  # subtypes of libsndfile and codec names of FFmpeg
 class Diagnosis:
     """What limits a recording's bandwidth."""
 
-    # "silent", "full", "own rate", "up-sampled", "low-passed", "lossy", "changing" or "channels"
+    # "silent", "tones", "full", "own rate", "up-sampled", "low-passed", "lossy", "changing" or
+    # "channels"
     kind: str
     segments: Segments  # of the channel that reaches highest
     codec: str  # from the file's format; empty if it is lossless
@@ -134,6 +135,8 @@ def diagnose(
     holes = meter.holes(whole.cutoff_hz)
     if peak < SILENT_PEAK:
         kind = "silent"
+    elif whole.tones:
+        kind = "tones"
     elif channels:
         kind = "channels"
     elif len(segments) > 1:
@@ -221,6 +224,7 @@ def _what(found: Diagnosis, sample_rate: int) -> str:
     end, rate = _khz(hz), f"{sample_rate / 1000:g} kHz"
     return {
         "silent": "The recording is silent",
+        "tones": "The recording is a few tones, which do not say where its band ends",
         "full": f"Nothing to gain: the band is already full up to {end}",
         "own rate": f"The band ends with the recording's own rate of {rate}",
         "up-sampled": (
@@ -239,12 +243,15 @@ def _does(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str) -> 
         return f"filling from {_khz(lowest_hz)} {because}"
     if found.kind in ("silent", "full"):
         return ""
+    if found.kind == "tones" and lowest_hz >= FULL_BAND_HZ:
+        return "it is returned as it was"
     if found.kind == "changing":
         wide = any(hz >= FULL_BAND_HZ for _, hz in found.segments)
         return "filling each part from its own end" + (", wide parts stay as they are" * wide)
     if found.kind == "channels":
         return _by_channel(found.channels, info)
-    return f"filling from {_khz(lowest_hz)}"
+    own = ", where its own rate ends" * (found.kind == "tones")
+    return f"filling from {_khz(lowest_hz)}{own}"
 
 
 def _by_channel(channels: tuple[Segments, ...], info: AudioInfo) -> str:

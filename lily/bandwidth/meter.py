@@ -6,7 +6,7 @@ highs. Statistics are kept of the loudest channel in every bin and, if there are
 channel alone (`lily/bandwidth/track.py`). Noise, clicks, tones and images hide no fall.
 
 A recording without a fall is full up to its Nyquist frequency, or up to where it sinks into the
-quantisation noise of its sample format.
+quantisation noise of its sample format. One of a few tones is taken as full, so that none is lost.
 """
 
 import math
@@ -39,6 +39,7 @@ class Bandwidth:
     cutoff_hz: float
     full: bool
     steep: bool = False  # a steep edge, as resampling and codecs make it
+    tones: bool = False  # a few tones, which say nothing of where the band ends
 
 
 class BandwidthMeter:
@@ -83,7 +84,8 @@ class BandwidthMeter:
         """Return the bandwidth of everything pushed so far; silence and nothing are full."""
         self._complete()
         cutoff = self._loudest.cutoff(self._noise_ceiling_db())
-        return Bandwidth(cutoff.hz, cutoff.hz >= FULL_BAND_HZ, cutoff.steep)
+        tones = self._loudest.only_tones
+        return Bandwidth(cutoff.hz, cutoff.hz >= FULL_BAND_HZ, cutoff.steep, tones)
 
     def segments(self) -> Segments:
         """Return segments as (start in seconds, cutoff in Hz); a single one has `result`'s."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from lily.bandwidth.cutoff import STEEP, Cutoff
 from lily.bandwidth.images import ImageDetector
 from lily.bandwidth.statistics import BandStatistics, Limits, Segments, lower
+from lily.bandwidth.tones import ToneMeter
 
 
 class Track:
@@ -18,6 +19,7 @@ class Track:
         self._statistics = BandStatistics(bin_hz, bins, hop_seconds)
         self._declicked: BandStatistics | None = None  # from the first click on
         self._images = ImageDetector(bin_hz, nyquist_hz)
+        self._tones = ToneMeter(bin_hz, bins)
         # What was found in the frames so far, by the noise ceiling; detecting takes 30 ms a minute.
         self._found_cutoffs: dict[float, Cutoff] = {}
         self._found_segments: dict[float, Segments] = {}
@@ -30,7 +32,13 @@ class Track:
     @property
     def nbytes(self) -> int:
         """Size of everything kept so far, in bytes."""
-        return self._statistics.nbytes + (self._declicked.nbytes if self._declicked else 0)
+        declicked = self._declicked.nbytes if self._declicked else 0
+        return self._statistics.nbytes + declicked + self._tones.nbytes
+
+    @property
+    def only_tones(self) -> bool:
+        """Whether the signal is a few tones, which say nothing of where its band ends."""
+        return self._tones.only_tones
 
     def add(self, power: Tensor, declicked: Tensor | None) -> None:
         """Add frames of power (L, F); ``declicked``: the same without its clicks."""
@@ -42,9 +50,13 @@ class Track:
             self._declicked.add(power if declicked is None else declicked)
         self._statistics.add(power)
         self._images.add(power)
+        self._tones.add(power)
 
     def cutoff(self, noise_ceiling_db: float) -> Cutoff:
-        """Detect the cutoff; ``noise_ceiling_db`` is the highest level of quantisation noise."""
+        """Detect the cutoff; ``noise_ceiling_db`` is the highest level of quantisation noise.
+
+        Of a few tones it is the Nyquist frequency.
+        """
         if noise_ceiling_db not in self._found_cutoffs:
             self._found_cutoffs[noise_ceiling_db] = self._whole(noise_ceiling_db)
         return self._found_cutoffs[noise_ceiling_db]
@@ -56,6 +68,8 @@ class Track:
         return self._found_segments[noise_ceiling_db]
 
     def _whole(self, noise_ceiling_db: float) -> Cutoff:
+        if self.only_tones:
+            return Cutoff(self._nyquist_hz)
         found = self._cutoff(Limits(self._nyquist_hz, noise_ceiling_db))
         old_nyquist_hz = self._images.nyquist_hz()
         if old_nyquist_hz:
@@ -65,6 +79,8 @@ class Track:
         return found
 
     def _parts(self, noise_ceiling_db: float) -> Segments:
+        if self.only_tones:
+            return ((0.0, self._nyquist_hz),)
         limits, whole_hz = self._limits(noise_ceiling_db), self.cutoff(noise_ceiling_db).hz
         found = self._statistics.segments(whole_hz, limits)
         if self._declicked:  # clicks hide narrow segments, or parts of them

@@ -82,6 +82,11 @@ class Analysis:
         """Why nothing is generated for this recording; empty if something is."""
         if self.peak < SILENT_PEAK:
             return "The recording is silent: it is returned as it was, at 48 kHz."
+        if self.full_band and self.diagnosis.kind == "tones":
+            return (
+                "The recording is a few tones, which do not say where its band ends: it is "
+                "returned as it was, at 48 kHz. Give a cutoff to fill in what lies above it."
+            )
         if self.full_band:
             return (
                 f"The band is already full (it ends at {self.cutoff_hz / 1000:.1f} kHz): the "

@@ -45,6 +45,10 @@ class BorrowedRecording:
         self.analysis = analyzer.finish()
         if self.analysis.peak < SILENT_PEAK:
             raise InputError(f"The context {name} is silent; give a recording that is not.")
+        if self.analysis.diagnosis.kind == "tones":
+            raise InputError(
+                f"The context {name} is a few tones; give a recording of the same kind of sound."
+            )
         if self.analysis.cutoffs.lowest_hz < WIDER * recording.cutoff_hz:
             raise InputError(
                 f"The context {name} ends at {self.analysis.cutoff_hz:.0f} Hz and the recording at "

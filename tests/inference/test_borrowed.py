@@ -63,6 +63,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
         "stereo": (noise[:, :44_100], 44_100),
         "narrow": (narrow[1:], 48_000),
         "silent": (0 * noise[:1], 48_000),
+        "tone": (0.1 * torch.sin(torch.arange(4 * 48_000) / 17.0)[None], 48_000),
         "short": (noise[:1, :960], 48_000),
     }
     for name, (samples, rate) in signals.items():
@@ -111,6 +112,7 @@ def test_borrowed_recordings_of_any_form_change_the_highs_alone(engine, files, t
         ("narrow", "still has its highs"),
         ("recording", "still has its highs"),
         ("silent", "is silent"),
+        ("tone", "is a few tones"),
         ("empty", "empty.wav"),
         ("missing", "missing.wav"),
     ],

@@ -1,0 +1,53 @@
+"""Tell recordings of a few tones: a test tone, two, a sweep. They do not say where a band ends.
+
+In each of their frames, the bins within 60 dB of the loudest one are few, or lie within an octave,
+as those of a sweep. Nine in ten of the frames that are heard must be like that: of 562 clips of
+music, speech and effects, low-passed at 2 kHz or not, at most four in ten frames were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WITHIN_DB = 60.0  # of the loudest bin: a bin belongs to a tone
+MOST_HZ = 950.0  # of all such bins: four tones, each spread over 9 bins by the window
+OCTAVE = 2.0
+HEARD_DB = 60.0  # below the loudest frame; quieter ones are not heard
+SILENCE_DB = -100.0
+SHARE = 0.9  # of the frames that are heard
+
+
+class ToneMeter:
+    """Count the frames of a signal that hold nothing but a few tones."""
+
+    def __init__(self, bin_hz: float, bins: int) -> None:
+        self._most = int(MOST_HZ / bin_hz)
+        self._places = torch.arange(1, bins + 1)
+        self._levels: list[np.ndarray] = []  # of the loudest bin of each frame, in dB
+        self._few: list[np.ndarray] = []  # whether a frame holds a few tones only
+
+    @property
+    def nbytes(self) -> int:
+        """Size of everything kept so far, in bytes."""
+        return sum(array.nbytes for array in (*self._levels, *self._few))
+
+    def add(self, power: Tensor) -> None:
+        """Add frames of power (L, F)."""
+        loudest = power.amax(1, keepdim=True)
+        inside = power > loudest * 10 ** (-WITHIN_DB / 10)
+        lowest = torch.where(inside, self._places, self._places[-1]).amin(1)
+        highest = torch.where(inside, self._places, 0).amax(1)
+        few = (inside.sum(1) <= self._most) | (highest <= OCTAVE * lowest)
+        levels = 10 * torch.log10(loudest[:, 0] + 1e-20)
+        self._levels.append(levels.numpy().astype(np.float16))
+        self._few.append(few.numpy())
+
+    @property
+    def only_tones(self) -> bool:
+        """Whether the signal so far holds nothing but a few tones at a time; silence does not."""
+        levels = np.concatenate([*self._levels, np.zeros(0, np.float16)])
+        heard = levels > max(levels.max(initial=-np.inf) - HEARD_DB, SILENCE_DB)
+        few = np.concatenate([*self._few, np.zeros(0, bool)])[heard]
+        return bool(few.size and few.mean() >= SHARE)
