@@ -39,6 +39,7 @@ class Settings(_Model):
     context_sha256: tuple[str, ...] = ()  # of borrowed recordings, as far as they were read
     wall_hz: float | None = None  # where the generated highs end
     brightness_db: float | None = None  # by which they were made louder
+    temporal_shape: bool | None = None  # attacks follow the recording's; None: not known
     device: str
     precision: str
     threads: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from lily.audio.temp_files import require_new
@@ -44,15 +43,3 @@ def comparison_files(folder: Path, stem: str, referenced: bool) -> tuple[Path, .
     endings = [f"{kind}.{ending}" for kind in ("off", "on") for ending in ("wav", "json", "png")]
     endings += ["diff.wav", "diff.png", "json", *(["reference.wav"] if referenced else [])]
     return tuple(folder / f"{stem}.{ending}" for ending in endings)
-
-
-def finished_output(output: Path) -> Path | None:
-    """The complete result of an earlier run, if there is one; its metadata is written last."""
-    try:
-        subtype = json.loads(metadata_path(output).read_bytes())["output"]["subtype"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if output.exists():
-        return output
-    instead = output.with_suffix(".wav")
-    return instead if subtype == "FLOAT" and instead.exists() else None

@@ -63,7 +63,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue an interrupted run of the same command; finished files are kept",
+        help="continue an interrupted run of the same command; files that it finished are kept",
     )
 
 

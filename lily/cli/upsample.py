@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from lily.audio.probe import probe
 from lily.certify.check import failed as failed_checks
 from lily.certify.check import summary
-from lily.cli.checks import finished_output, output_files, require_free
+from lily.checkpoints.resolve import resolve_config
+from lily.cli.checks import output_files, require_free
+from lily.cli.finished import finished_output, require_same_settings
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
 from lily.cli.run_options import add_run, upsample_options
 from lily.errors import InputError, LilyError
-from lily.inference.options import FORMATS, PROFILE_NAMES
+from lily.inference.options import FORMATS, PROFILE_NAMES, UpsampleOptions
+from lily.inference.profiles import completed
 
 if TYPE_CHECKING:
     from lily.inference.events import UpsampleResult
@@ -49,7 +52,7 @@ def run_upsample(options: argparse.Namespace) -> int:
     _refuse_clashes(options.inputs, options.output, options.format)
     encoder = options.encoder == "on"
     chosen = upsample_options(options, encoder, options.profile, options.format)
-    ready, failed = _checked(options)
+    ready, failed = _checked(options, chosen)
     if not ready:
         return 2 if failed else 0
     engine = load_engine(options, chosen)
@@ -66,17 +69,18 @@ def run_upsample(options: argparse.Namespace) -> int:
     return 2 if failed else 1 if broken else 0
 
 
-def _checked(options: argparse.Namespace) -> tuple[list[Path], int]:
+def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list[Path], int]:
     """The inputs to restore, and how many were refused; each refusal is printed."""
     ready, failed = [], 0
     for path in options.inputs:
         output = options.output / f"{path.stem}.{options.format}"
         finished = finished_output(output) if options.resume else None
-        if finished:
-            print(f"lily: {finished} exists already and is kept.", file=sys.stderr)
-            _discard_chunks(output)
-            continue
         try:
+            if finished:
+                _require_same(finished, options, chosen)
+                print(f"lily: {finished} exists already and is kept.", file=sys.stderr)
+                _discard_chunks(output)
+                continue
             probe(path)
             require_free(*output_files(output))
         except LilyError as error:
@@ -85,6 +89,13 @@ def _checked(options: argparse.Namespace) -> tuple[list[Path], int]:
             continue
         ready.append(path)
     return ready, failed
+
+
+def _require_same(finished: Path, options: argparse.Namespace, chosen: UpsampleOptions) -> None:
+    """Raise InputError if a finished output has other settings than those asked for."""
+    config = resolve_config(options.preset, options.weights)
+    asked = completed(chosen, config)
+    require_same_settings(finished, asked, chosen.seed is None, config, options.precision)
 
 
 def _discard_chunks(output: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lily.audio.read import probe, read_blocks
 from lily.audio.resample import Resampler
+from lily.audio.sample_hash import AudioHash
 from lily.bandwidth.diagnosis import SILENT_PEAK
 from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
@@ -24,6 +25,25 @@ from lily.inference.runtime import Runtime
 
 LONGEST_SECONDS = 180.0  # read of a borrowed recording
 WIDER = 1.1  # its cutoff against the recording's: less would add nothing
+
+
+def context_sha256(path: Path) -> str:
+    """The hash of a borrowed recording, as far as it is read; raises InputError."""
+    info = probe(path)
+    digest = AudioHash(info.sample_rate, info.channels)
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[Tensor]:
+    """Blocks (C, n) at the file's own rate, up to the longest that is read."""
+    left = round(LONGEST_SECONDS * probe(path).sample_rate)
+    for block in read_blocks(path):
+        yield block[:, :left]
+        left -= block.shape[-1]
+        if left <= 0:
+            return
 
 
 class BorrowedRecording:
@@ -39,7 +59,7 @@ class BorrowedRecording:
         """Measure level and cutoff; raises InputError if it adds nothing to ``recording``."""
         name, rate = self.path.name, self.runtime.sample_rate
         analyzer = Analyzer(name, probe(self.path), rate, UpsampleOptions())
-        for block in self._blocks():
+        for block in _blocks(self.path):
             analyzer.push(block)
             yield Reading(recording.seconds)
         self.analysis = analyzer.finish()
@@ -68,15 +88,6 @@ class BorrowedRecording:
 
     def _resampled(self) -> Iterator[Tensor]:
         resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)
-        for block in self._blocks():
+        for block in _blocks(self.path):
             yield resampler.push(block)
         yield resampler.flush()
-
-    def _blocks(self) -> Iterator[Tensor]:
-        """Blocks (C, n) at the file's own rate, up to the longest that is read."""
-        left = round(LONGEST_SECONDS * probe(self.path).sample_rate)
-        for block in read_blocks(self.path):
-            yield block[:, :left]
-            left -= block.shape[-1]
-            if left <= 0:
-                return

@@ -79,6 +79,7 @@ def run_facts(
         context_sha256=context_sha256 if informed else (),
         wall_hz=options.wall_hz if generated else None,
         brightness_db=options.brightness_db if generated else None,
+        temporal_shape=bool(options.temporal_shape),
         device=str(runtime.device),
         precision=str(runtime.precision).removeprefix("torch."),
         threads=torch.get_num_threads(),

@@ -59,6 +59,8 @@ class ChunkStore:
         if resume and earlier.get("key") == key and isinstance(earlier.get("seed"), int):
             return cls(folder, lock, key, earlier["seed"])
         store = cls(folder, lock, key, seed)
+        if resume and any(folder.glob(CHUNKS)):
+            log.warning("The finished chunks in %s have other settings; none is used.", folder)
         try:
             store._remove_files()
             (folder / RUN).write_text(json.dumps({"key": key, "seed": seed}), encoding="utf-8")
