@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,8 @@ log = logging.getLogger("lily")
 
 
 def main() -> None:
-    """Serve the page until it is stopped."""
+    """Serve the page until it is stopped, by Ctrl+C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     log.setLevel(logging.INFO)
     log.info("Loading; this takes some seconds.")  # torch and Gradio are imported below
@@ -43,24 +45,27 @@ def main() -> None:
     shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
     cache, most_bytes = cache_of(settings), settings.max_mb * 1_000_000
     cache.watch()
-    page = build_page(shelf, settings, cache, notice)
-    _, address, _ = page.launch(
-        server_name=settings.server_name,
-        server_port=settings.port,
-        max_file_size=most_bytes,
-        state_session_capacity=SESSIONS,
-        app_kwargs={"middleware": [Middleware(Guard, cache=cache, most_bytes=most_bytes)]},
-        theme=theme(),
-        css=CSS,
-        footer_links=["api"],
-        allowed_paths=[str(FOLDER)],  # the examples, which may lie in an installed package
-        mcp_server=find_spec("mcp") is not None,  # /upsample and /compare as tools
-        run_history=False,  # recordings are the visitor's own
-        quiet=True,  # or Gradio advises a public link
-        prevent_thread_lock=True,
-    )
-    log.info("The page is ready at %s (Ctrl+C stops it).", address)
-    page.block_thread()
+    try:
+        page = build_page(shelf, settings, cache, notice)
+        _, address, _ = page.launch(
+            server_name=settings.server_name,
+            server_port=settings.port,
+            max_file_size=most_bytes,
+            state_session_capacity=SESSIONS,
+            app_kwargs={"middleware": [Middleware(Guard, cache=cache, most_bytes=most_bytes)]},
+            theme=theme(),
+            css=CSS,
+            footer_links=["api"],
+            allowed_paths=[str(FOLDER)],  # the examples, which may lie in an installed package
+            mcp_server=find_spec("mcp") is not None,  # /upsample and /compare as tools
+            run_history=False,  # recordings are the visitor's own
+            quiet=True,  # or Gradio advises a public link
+            prevent_thread_lock=True,
+        )
+        log.info("The page is ready at %s (Ctrl+C stops it).", address)
+        page.block_thread()
+    finally:
+        cache.close()
 
 
 if __name__ == "__main__":
@@ -70,3 +75,5 @@ if __name__ == "__main__":
         main()
     except (LilyError, OSError) as error:  # a port in use, a folder that cannot be written
         raise SystemExit(f"lily: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

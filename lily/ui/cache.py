@@ -2,8 +2,8 @@
 
 Everything lies in one folder, Gradio's cache, an entry an upload or a run. An entry goes when its
 newest file is older than ``keep_seconds``; if the folder still holds more than ``most_bytes``, the
-oldest entries go first. What a run is using stays. Only names that Gradio or Lily gives are ever
-removed.
+oldest entries go first. What a run is using stays. When the last server that uses the folder ends,
+all entries go. Only names that Gradio or Lily gives are ever removed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from lily.audio.temp_files import lock as lock_file
 
 log = logging.getLogger(__name__)
 
 RUN_PREFIX = "lily-"
 # A run's folder; an upload's, named by its salted SHA-256; an upload that broke off.
 OURS = re.compile(rf"{RUN_PREFIX}.+|[0-9a-f]{{64}}|tmp[a-z0-9_]{{8}}")
+EMPTY = "vibe_edit_history"  # a folder that Gradio makes beside them
+SERVER = ".server-"  # a file that each running server holds locked
 LOOKS = 20  # how often a lifetime the folder is looked over
 LONGEST_WAIT = 600.0  # seconds between looks, however long a lifetime is
 
@@ -46,6 +51,7 @@ class Cache:
         self._most_bytes = most_bytes
         self._held: Counter[Path] = Counter()  # entries that runs are using
         self._lock = threading.Lock()
+        self._server: IO[bytes] | None = None  # this process's, locked
 
     def new_folder(self) -> Path:
         """Make a run's folder, after making room."""
@@ -102,6 +108,8 @@ class Cache:
     def watch(self) -> threading.Thread:
         """Make the folder, and tidy it from time to time until the process ends."""
         self._make_private()
+        self._server = (self.folder / f"{SERVER}{os.getpid()}").open("wb")
+        lock_file(self._server)
         wait = min(LONGEST_WAIT, self._keep_seconds / LOOKS)
 
         def look() -> None:
@@ -115,6 +123,25 @@ class Cache:
         thread = threading.Thread(target=look, name="cache", daemon=True)
         thread.start()
         return thread
+
+    def close(self) -> None:
+        """Remove everything, and the folder if nothing else is in it; at a server's end.
+
+        While another server uses the folder, it is left to that one.
+        """
+        if self._server is None:
+            return
+        self._server.close()
+        own, self._server = Path(self._server.name), None
+        own.unlink(missing_ok=True)
+        if any(map(_is_running, self.folder.glob(f"{SERVER}*"))):
+            return
+        with self._lock:
+            for entry in list(self._entries()):
+                _remove(entry.path)
+        for folder in (self.folder / EMPTY, self.folder):
+            with contextlib.suppress(OSError):  # somebody else's files lie in it
+                folder.rmdir()
 
     def _entry_of(self, path: Path) -> Path | None:
         with contextlib.suppress(ValueError):  # an example, which is no temporary file
@@ -132,6 +159,18 @@ class Cache:
                 stats = [part.lstat() for part in (path, *path.rglob("*"))]
                 size = sum(stat.st_size for stat in stats)
                 yield _Entry(path, size, max(stat.st_mtime for stat in stats))
+
+
+def _is_running(server: Path) -> bool:
+    """Whether a server's file is locked; that of one that was killed is removed."""
+    try:
+        with server.open("ab") as file:
+            if not lock_file(file, without=False):
+                return True
+        server.unlink(missing_ok=True)
+    except OSError:  # Windows has no such locks, but removes no open file
+        return server.exists()
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -51,8 +51,7 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
-        # Gradio removes what is left when it ends. Until then ``cache`` does: it knows what is in
-        # use, and Gradio, which would look at the age alone, is never to look.
+        # ``cache`` removes files: it knows what is in use. Gradio would look at the age alone.
         delete_cache=(NEVER, NEVER),
     ) as page:
         gr.Markdown(f"# {TITLE}\n{LEAD}", elem_id="title")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lily.audio.temp_files import lock
 from lily.ui.cache import Cache
 
 HOUR = 3600.0
@@ -89,7 +90,7 @@ def test_the_folder_is_tidied_while_nobody_asks(folder):
     upload(folder, UPLOADS[0], age=2.0)
     Cache(folder, 1.0, 1e9).watch()
     deadline = time.monotonic() + 30
-    while names(folder):
+    while UPLOADS[0] in names(folder):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -101,3 +102,34 @@ def test_other_users_of_the_machine_read_no_upload(folder, caplog):
     folder.chmod(0o755)  # somebody has made it otherwise: it may be theirs
     Cache(folder, HOUR, 1e9).new_folder()
     assert "can read" in caplog.text and folder.stat().st_mode & 0o077
+
+
+def test_when_the_last_server_ends_everything_of_it_goes_and_nothing_else(folder):
+    first, second = (Cache(folder, HOUR, 1e9) for _ in range(2))
+    first.watch()
+    upload(folder, UPLOADS[0])
+    upload(folder, "lily-run")
+    (folder / "vibe_edit_history").mkdir()
+    (folder / "notes.txt").write_text("the host's own")
+    (folder / ".server-999999").touch()  # of a server that was killed
+    first.close()
+    assert names(folder) == {"notes.txt"}
+    (folder / "notes.txt").unlink()
+    second.watch()
+    second.close()
+    second.close()
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another process's open files stay there anyway")
+def test_while_another_server_runs_its_files_stay(folder):
+    cache = Cache(folder, HOUR, 1e9)
+    cache.watch()
+    path = upload(folder, UPLOADS[0])
+    with (folder / ".server-999999").open("wb") as other:
+        assert lock(other)
+        cache.close()
+    assert path.exists()
+    cache.watch()
+    cache.close()
+    assert not folder.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
 from pathlib import Path
 
@@ -150,3 +151,14 @@ def test_a_full_queue_says_so_and_the_others_are_served(client, app):
 def test_nothing_is_left_of_what_was_refused(app):
     runs = [path for path in app.cache.glob("lily-*") if not any(path.iterdir())]
     assert not runs and not list(Path(app.cache).glob("tmp*"))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_leaves_no_file(tmp_path, client, stop):
+    with running(tmp_path, LILY_MODEL=str(tiny_folder(tmp_path / "model"))) as app:
+        path = upload(client, app, "a.wav", whole("wav"))
+        assert ask(client, app, "upsample", audio=file_data(path), steps=1)[0] == "complete"
+        assert list(app.cache.iterdir())
+        app.process.send_signal(stop)
+        assert app.process.wait(timeout=PATIENCE) == 0
+        assert not app.cache.exists()
