@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 LENGTH, NULL = "Length", "Null depth below the crossover"
-TRUE_PEAK = "True peak of the output"
+RECORDED_PEAK, TRUE_PEAK = "True peak of the recording", "True peak of the output"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,25 @@ class Check:
 def failed(checks: Sequence[Check]) -> list[str]:
     """The names of the checks that failed."""
     return [check.label.lower() for check in checks if check.passed is False]
+
+
+def peak_note(checks: Sequence[Check], subtype: str) -> str:
+    """What to do where the output's true peak lies above full scale and the recording's; or empty.
+
+    ``subtype`` is the output's: a float file clips only once it is played or converted.
+    """
+    peaks = {check.label: check.value for check in checks}
+    made, recorded = peaks.get(TRUE_PEAK), peaks.get(RECORDED_PEAK)
+    if not isinstance(made, float) or not isinstance(recorded, float):
+        return ""
+    if made <= max(0.0, recorded):
+        return ""
+    lower = f"lower it by {math.ceil(10 * made) / 10:g} dB"
+    if subtype == "FLOAT":
+        what = f"the file is 32-bit float and not clipped; {lower} before it is played or converted"
+    else:
+        what = f"{lower} before it is encoded to a lossy format, which may clip it"
+    return f"The generated highs raise its true peak from {recorded:g} to {made:g} dBTP: {what}."
 
 
 def summary(checks: Sequence[Check]) -> str:

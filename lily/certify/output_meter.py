@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lily.certify.check import LENGTH, NULL, TRUE_PEAK, Check
+from lily.certify.check import LENGTH, NULL, RECORDED_PEAK, TRUE_PEAK, Check
 from lily.certify.null_test import NullDepth, NullTest, decibels
 from lily.certify.seams import SeamMeter, SeamScore
 from lily.certify.true_peak import TruePeakMeter
@@ -164,7 +164,7 @@ def checks(
         )
     rows += [
         Check("Samples clipped by the output", clipped, "", clipped == 0),
-        Check("True peak of the recording", found.true_peak_db[0], "dBTP"),
+        Check(RECORDED_PEAK, found.true_peak_db[0], "dBTP"),
         Check(TRUE_PEAK, found.true_peak_db[1], "dBTP"),
     ]
     return (*rows, *(_seam_checks(found.seams) if found.seams else ()))

@@ -63,6 +63,9 @@ def run_compare(options: argparse.Namespace) -> int:
         f"{result.on.real_time_factor:.2f}. On differs from off by "
         f"{comparison.difference_db:.1f} dB of the generated band."
     )
+    for one in (result.off, result.on):
+        if one.peak_note:
+            print(f"{one.output.name}: {one.peak_note}")
     for name, of in comparison.distances.items():
         print(f"{name:>5}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
     return code

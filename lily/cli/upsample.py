@@ -126,5 +126,5 @@ def _sentence(result: UpsampleResult) -> str:
     if result.checks:
         facts += f"; {summary(result.checks)}"
     found = result.diagnosis.text if result.diagnosis else ""
-    parts = (f"{facts}.", found, result.expectation, result.message)
+    parts = (f"{facts}.", found, result.expectation, result.peak_note, result.message)
     return " ".join(part for part in parts if part)

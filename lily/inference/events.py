@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lily.certify.check import Check
+from lily.certify.check import Check, peak_note
 
 if TYPE_CHECKING:  # importing it takes torch, which a command line may not need
     from torch import Tensor
@@ -134,6 +134,11 @@ class UpsampleResult:
         seconds = self.seconds * new
         return self.compute_seconds / seconds if seconds else 0.0
 
+    @property
+    def peak_note(self) -> str:
+        """What to do about a true peak above full scale, in a sentence; empty if there is none."""
+        return peak_note(self.checks, self.subtype) if self.chunks else ""
+
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values, the same for the command line, the page and a batch."""
         return {
@@ -161,6 +166,7 @@ class UpsampleResult:
             "figures": dict(self.figures),
             "metadata": None if self.metadata is None else str(self.metadata),
             "checks": [asdict(check) for check in self.checks],
+            "peak_note": self.peak_note,
             "expectation": self.expectation,
             "finding": self.diagnosis and self.diagnosis.to_dict(),
         }

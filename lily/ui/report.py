@@ -51,7 +51,7 @@ def segments(
 
 
 def summary(result: UpsampleResult, given: float | Segments | None = None) -> str:
-    """The result in two sentences; a message about the run comes first."""
+    """The result in two sentences, between a message about the run and one about its peak."""
     segments = segments_of(result, given)
     sentences = [result.message] if result.message else []
     if segments and given is None and result.diagnosis and result.diagnosis.channels:
@@ -72,7 +72,7 @@ def summary(result: UpsampleResult, given: float | Segments | None = None) -> st
         sentences.append(
             f"Highs were generated {places}: plausible, not recovered. All else is untouched."
         )
-    return " ".join(sentences)
+    return " ".join(filter(None, [*sentences, result.peak_note]))
 
 
 def facts(result: UpsampleResult) -> list[tuple[str, str]]:

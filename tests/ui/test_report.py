@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lily.bandwidth.diagnosis import Diagnosis
-from lily.certify.check import Check
+from lily.certify.check import RECORDED_PEAK, TRUE_PEAK, Check
 from lily.evaluation.comparison import Comparison
 from lily.evaluation.metrics import Distances
 from lily.inference.events import UpsampleResult
@@ -95,6 +95,14 @@ def test_the_summary_says_what_was_kept_and_what_was_generated():
     found = result(diagnosis=changing)
     assert segments_of(found) == [[7.0, 10.0, 4000.0]]
     assert "from 7.0 s above 4.0 kHz" in summary(found)
+
+
+def test_the_summary_says_what_to_do_about_a_peak_above_full_scale():
+    checks = (Check(RECORDED_PEAK, -1.0, "dBTP"), Check(TRUE_PEAK, 1.84, "dBTP"))
+    loud = result(checks=checks, subtype="FLOAT")
+    assert "lower it by 1.9 dB before it is played" in summary(loud)
+    assert figures(loud)["peak_note"] == loud.peak_note
+    assert not result(checks=checks, chunks=0).peak_note  # the recording, as it was
 
 
 def test_the_cutoff_that_was_given_is_drawn_not_the_one_that_was_found():
