@@ -63,6 +63,8 @@ def run_compare(options: argparse.Namespace) -> int:
         f"{result.on.real_time_factor:.2f}. On differs from off by "
         f"{comparison.difference_db:.1f} dB of the generated band."
     )
+    if result.on.context:
+        print(result.on.context.sentence)
     for one in (result.off, result.on):
         if one.peak_note:
             print(f"{one.output.name}: {one.peak_note}")

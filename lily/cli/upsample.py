@@ -126,5 +126,6 @@ def _sentence(result: UpsampleResult) -> str:
     if result.checks:
         facts += f"; {summary(result.checks)}"
     found = result.diagnosis.text if result.diagnosis else ""
-    parts = (f"{facts}.", found, result.expectation, result.peak_note, result.message)
+    context = result.context.sentence if result.context else ""
+    parts = (f"{facts}.", found, result.expectation, context, result.peak_note, result.message)
     return " ".join(part for part in parts if part)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lily.dsp.level import NEPER_DB
-from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
+from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 from lily.dsp.unknown import UNKNOWN
 
 MOST = 2048  # pairs of a recording: 20 s of consecutive frames, or every second frame of 40 s ...
@@ -47,12 +47,16 @@ class Pairs:
     log_mel: Tensor  # (N, M)
     known: Tensor  # (N, M) bool
     hz: Tensor  # (M,) centres of the bins
+    borrowed: Tensor  # (N,) bool: frames of other recordings
 
     @classmethod
     def joined(cls, several: Sequence[Pairs]) -> Pairs:
         """The pairs of several recordings."""
-        log_mel = torch.cat([pairs.log_mel for pairs in several])
-        return cls(log_mel, torch.cat([pairs.known for pairs in several]), several[0].hz)
+        log_mel, known, borrowed = (
+            torch.cat([getattr(pairs, name) for pairs in several])
+            for name in ("log_mel", "known", "borrowed")
+        )
+        return cls(log_mel, known, several[0].hz, borrowed)
 
     def mismatched(self, cutoff_hz: float, generator: torch.Generator) -> Pairs:
         """The same lows below a cutoff with each other's highs: a control."""
@@ -69,7 +73,8 @@ class Pairs:
         tested = (self.hz >= TESTED[0] * cutoff_hz) & (self.hz < TESTED[1] * cutoff_hz)
         lower = self.hz < KEY_END * cutoff_hz / 2
         keys = [_Keys.of(self.log_mel[usable], self.hz, mask) for mask in (key, lower)]
-        return _Lookup(self.log_mel[usable], self.known[usable], *keys, tested)
+        borrowed = self.borrowed[usable]
+        return _Lookup(self.log_mel[usable], self.known[usable], borrowed, *keys, tested)
 
 
 class PairMemory:
@@ -97,12 +102,13 @@ class PairMemory:
             kept = places % self._stride == 0
             self._frames, self._places = [frames[kept]], [places[kept]]
 
-    def finish(self) -> Pairs | None:
-        """The pairs; None for a recording without sound."""
+    def finish(self, borrowed: bool = False) -> Pairs | None:
+        """The pairs, of another recording if ``borrowed``; None for one without sound."""
         if not sum(map(len, self._places)):
             return None
         frames = torch.cat(self._frames)
-        return Pairs(frames.clamp(min=LOG_FLOOR), frames > UNKNOWN, self._hz)
+        known, others = frames > UNKNOWN, torch.full((len(frames),), borrowed)
+        return Pairs(frames.clamp(min=LOG_FLOOR), known, self._hz, others)
 
 
 @dataclass(frozen=True)
@@ -137,12 +143,16 @@ class _Lookup:
 
     log_mel: Tensor  # (N, M)
     known: Tensor  # (N, M) bool
+    borrowed: Tensor  # (N,) bool
     keys: _Keys  # of all bins below the cutoff
     lower_keys: _Keys  # of those below half of it
     tested: Tensor  # (M,) bool: bins between, which the recording has
 
-    def recall(self, low: Tensor) -> tuple[Tensor, Tensor]:
-        """For frames (T, M): log-mels (T, M) and how much they count, from 0 to 1, bin by bin."""
+    def recall(self, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For frames (T, M): log-mels (T, M) and how much they count, from 0 to 1, bin by bin.
+
+        The last of (T, M) is the part of that which borrowed recordings have.
+        """
         nearest, places, weights, shifts = self.keys.nearest(low)
         distance = nearest[:, :1]
         missed_db = self.missed_db(low)[:, None] * distance / (distance + SAME)
@@ -151,7 +161,10 @@ class _Lookup:
         each = weights[..., None] * self.known[places]  # (T, k, M)
         share = each.sum(1)
         found = (each * (self.log_mel[places] + shifts[..., None])).sum(1)
-        return found / share.clamp(min=1e-6), trust * share
+        lent = torch.zeros_like(share)
+        if self.borrowed.any():
+            lent = (each * self.borrowed[places][..., None]).sum(1)
+        return found / share.clamp(min=1e-6), trust * share, trust * lent
 
     def missed_db(self, low: Tensor) -> Tensor:
         """The error (T,) with which the lows of frames (T, M) recall the recorded band's top."""
@@ -169,6 +182,15 @@ class PairRecall:
     def __init__(self, pairs: Pairs, mel: LogMel) -> None:
         self.pairs, self.mel = pairs, mel
         self._lookups: dict[float, _Lookup | None] = {}
+        self._lent, self._bins = 0.0, 0  # of bins above the cutoff of frames that sound: summed
+
+    @property
+    def borrowed_share(self) -> float | None:
+        """How much borrowed recordings have counted, from 0 to 1, above the cutoff on average.
+
+        None before the first frame.
+        """
+        return self._lent / self._bins if self._bins else None
 
     def blend(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """``generated`` (T, M) and the recording's own ``low`` (T, M), cutoffs (T,) in Hz."""
@@ -177,7 +199,10 @@ class PairRecall:
             if cutoff_hz not in self._lookups:
                 self._lookups[cutoff_hz] = self.pairs.above(cutoff_hz)
             lookup, here = self._lookups[cutoff_hz], cutoffs_hz == cutoff_hz
+            above, heard = self.pairs.hz >= cutoff_hz, sounding(low[here], self.pairs.hz)
+            self._bins += int(above.sum()) * int(heard.sum())
             if lookup is not None:
-                values, share = lookup.recall(low[here])
+                values, share, lent = lookup.recall(low[here])
                 blended[here] = torch.lerp(generated[here], values, share)
+                self._lent += float(lent[heard][:, above].sum())
         return blended

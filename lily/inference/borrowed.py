@@ -18,13 +18,20 @@ from lily.bandwidth.diagnosis import SILENT_PEAK
 from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import Analysis, Analyzer
-from lily.inference.events import Reading
+from lily.inference.events import ContextUse, Reading
 from lily.inference.features import FeatureExtractor
+from lily.inference.generate import Chunker
 from lily.inference.options import UpsampleOptions
 from lily.inference.runtime import Runtime
 
 LONGEST_SECONDS = 180.0  # read of a borrowed recording
 WIDER = 1.1  # its cutoff against the recording's: less would add nothing
+
+
+def context_use(options: UpsampleOptions, chunker: Chunker) -> ContextUse | None:
+    """Which recordings a run has borrowed, and how far they counted; None without any."""
+    files = tuple(path.name for path in options.context_files)
+    return ContextUse(files, chunker.borrowed_share) if files else None
 
 
 def context_sha256(path: Path) -> str:
@@ -84,7 +91,7 @@ class BorrowedRecording:
         log_mels = self.features.log_mels(self._resampled())
         for frames in self.features.encoder_log_mels(log_mels, marked=True):
             memory.push(frames)
-        return memory.finish()
+        return memory.finish(borrowed=True)
 
     def _resampled(self) -> Iterator[Tensor]:
         resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # importing it takes torch, which a command line may not need
     from lily.bandwidth.diagnosis import Diagnosis
 
 
+UNLIKE = 0.05  # a share of the generated band below which a context is hardly heard
+
+
 @dataclass(frozen=True)
 class Reading:
     """A recording is being analyzed; ``seconds`` of it have been read."""
@@ -94,6 +97,27 @@ class Written:
 
 
 @dataclass(frozen=True)
+class ContextUse:
+    """The borrowed recordings that informed a run."""
+
+    files: tuple[str, ...]  # names
+    # How much they count above the cutoff on average, from 0, the model alone, to 1; None where
+    # every chunk is from an earlier run.
+    share: float | None
+
+    @property
+    def sentence(self) -> str:
+        """What was used and how far it was trusted."""
+        names = ", ".join(self.files)
+        if self.share is None:
+            return f"Context: {names}, as in the earlier run that the chunks are from."
+        trusted = f"their highs count for {self.share:.0%} of what was generated"
+        if self.share < UNLIKE:
+            return f"Context: {names}; too unlike this recording to be trusted: {trusted}."
+        return f"Context: {names}; {trusted}."
+
+
+@dataclass(frozen=True)
 class UpsampleResult:
     """A finished 48 kHz file and its measurements."""
 
@@ -123,6 +147,7 @@ class UpsampleResult:
     checks: tuple[Check, ...] = ()  # measurements of the output, held to their limits
     diagnosis: Diagnosis | None = None
     expectation: str = ""  # what the encoder expects of the highs, as a sentence
+    context: ContextUse | None = None  # borrowed recordings, if any were used
 
     @property
     def real_time_factor(self) -> float:
@@ -168,6 +193,7 @@ class UpsampleResult:
             "checks": [asdict(check) for check in self.checks],
             "peak_note": self.peak_note,
             "expectation": self.expectation,
+            "context": self.context and asdict(self.context),
             "finding": self.diagnosis and self.diagnosis.to_dict(),
         }
 

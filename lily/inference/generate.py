@@ -196,6 +196,12 @@ class Chunker:
         """Whether every chunk is generated and blended."""
         return self.finished == len(self.plan.chunks)
 
+    @property
+    def borrowed_share(self) -> float | None:
+        """How much borrowed recordings count above the cutoff, from 0 to 1; None before a chunk."""
+        recalls = [variant.recall for variant in self.variants if variant.recall]
+        return recalls[-1].borrowed_share if recalls else 0.0
+
     def append(self, frames: Tensor) -> None:
         """Append band-limited log-mel frames (C, l, M); silence follows the last."""
         self._low.append(frames)

@@ -26,6 +26,7 @@ from lily.dsp.splice import Splicer
 from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import InputError, Stopped
 from lily.inference.batching import SampleNow
+from lily.inference.borrowed import context_use
 from lily.inference.events import (
     ChunksDone,
     Compared,
@@ -316,6 +317,7 @@ class RecordingRun:
             metadata=metadata_path(writer.path),
             checks=writer.checks(),
             diagnosis=analysis.diagnosis,
+            context=context_use(options, self.chunker) if encoder and self.done else None,
         )
 
     def _message(self) -> str:

@@ -102,6 +102,8 @@ def facts(result: UpsampleResult) -> list[tuple[str, str]]:
         ]
     if result.expectation:
         pairs.append(("The encoder", result.expectation))
+    if result.context:
+        pairs.append(("Borrowed", result.context.sentence))
     if result.checks:
         if result.complete:
             pairs.append(("Checks", summary_of(result.checks)))

@@ -84,7 +84,7 @@ def test_pairs_whose_lows_miss_the_recorded_top_count_less(fall: float) -> None:
     lookup = remembered(lawful(400, fall, seed=2)).above(CUTOFF)
     missed_db = lookup.missed_db(low)
     assert missed_db.median() == pytest.approx(abs(fall - 1.0) * NEPER_DB, abs=2.0)
-    _, share = lookup.recall(low)
+    share = lookup.recall(low)[1]
     distance = lookup.keys.nearest(low)[0][:, 0]
     by_distance = 1 / (1 + (distance / TRUSTED) ** STEEPNESS)
     kept = float((share[:, -1] / by_distance).median())
@@ -142,3 +142,36 @@ def test_pairs_of_several_recordings_are_all_asked() -> None:
     both = Pairs.joined([remembered(first), remembered(second)])
     made = blended(both, torch.full_like(second, -8.0), narrow(second))
     assert (made - second)[:, HZ > CUTOFF].abs().mean() < 0.05
+
+
+def share_of(pairs: Pairs, low: torch.Tensor) -> float | None:
+    recall = PairRecall(pairs, MEL)
+    recall.blend(torch.full_like(low, -8.0), low, torch.full((len(low),), CUTOFF))
+    return recall.borrowed_share
+
+
+def lent(log_mel: torch.Tensor) -> Pairs:
+    memory = PairMemory(MEL)
+    memory.push(log_mel)
+    pairs = memory.finish(borrowed=True)
+    assert pairs is not None
+    return pairs
+
+
+def test_the_borrowed_share_is_that_of_other_recordings_alone() -> None:
+    known, other = frames(60), frames(60, seed=1)
+    low = narrow(known)
+    assert PairRecall(lent(known), MEL).borrowed_share is None
+    assert share_of(lent(known), low) > 0.95
+    assert share_of(remembered(known), low) == 0.0
+    assert share_of(Pairs.joined([remembered(known), lent(other)]), low) < 0.05
+    assert share_of(Pairs.joined([remembered(other), lent(known)]), low) > 0.95
+    assert share_of(lent(other), low) < 0.2
+
+
+def test_silent_frames_do_not_count_in_the_borrowed_share() -> None:
+    known = frames(60)
+    silent = torch.full_like(known, LOG_FLOOR)
+    both = torch.cat([narrow(known), silent])
+    assert share_of(lent(known), both) == pytest.approx(share_of(lent(known), narrow(known)))
+    assert share_of(lent(known), silent) is None

@@ -18,7 +18,7 @@ from lily.dsp.unknown import UNKNOWN
 from lily.errors import InputError
 from lily.inference import borrowed
 from lily.inference.engine import InferenceEngine
-from lily.inference.events import Compared
+from lily.inference.events import Compared, ContextUse
 from lily.inference.options import UpsampleOptions
 from lily.inference.reading import RecordingReader
 from lily.model.latent_diffusion import LatentDiffusion
@@ -221,3 +221,30 @@ def test_a_comparison_informs_the_variant_with_the_encoder(engine, files, tmp_pa
     assert informed.on.expectation and not informed.off.expectation
     of = [json.loads(r.metadata.read_text())["settings"] for r in (informed.off, informed.on)]
     assert [len(settings["context_sha256"]) for settings in of] == [0, 1]
+
+
+def test_a_result_says_what_was_borrowed_and_how_far_it_counted(engine, files, tmp_path):
+    plain = engine.run_inference(files["recording"], tmp_path / "plain", seed=1, steps=1)
+    assert plain.context is None and plain.to_dict()["context"] is None
+    names = ("wide", "stereo")
+    given = tuple(files[name] for name in names)
+    informed = engine.run_inference(
+        files["recording"], tmp_path / "informed", seed=1, steps=1, context_files=given
+    )
+    assert informed.context.files == ("wide.wav", "stereo.wav")
+    assert 0.0 < informed.context.share < 1.0
+    assert f"{informed.context.share:.0%} of what was generated" in informed.context.sentence
+    stored = informed.to_dict()["context"]
+    assert stored == {"files": informed.context.files, "share": informed.context.share}
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.41, "Context: a.wav, b.wav; their highs count for 41% of what was generated."),
+        (0.02, "too unlike this recording to be trusted: their highs count for 2%"),
+        (None, "as in the earlier run"),
+    ],
+)
+def test_the_share_of_a_context_is_a_plain_sentence(share, said):
+    assert said in ContextUse(("a.wav", "b.wav"), share).sentence

@@ -13,7 +13,7 @@ from lily.bandwidth.diagnosis import Diagnosis
 from lily.certify.check import RECORDED_PEAK, TRUE_PEAK, Check
 from lily.evaluation.comparison import Comparison
 from lily.evaluation.metrics import Distances
-from lily.inference.events import UpsampleResult
+from lily.inference.events import ContextUse, UpsampleResult
 from lily.ui.report import command, facts, figures, scores, segments_of, summary
 from lily.ui.request import Request
 
@@ -95,6 +95,12 @@ def test_the_summary_says_what_was_kept_and_what_was_generated():
     found = result(diagnosis=changing)
     assert segments_of(found) == [[7.0, 10.0, 4000.0]]
     assert "from 7.0 s above 4.0 kHz" in summary(found)
+
+
+def test_borrowed_recordings_are_among_the_facts():
+    use = ContextUse(("choir.flac",), 0.41)
+    assert ("Borrowed", use.sentence) in facts(result(context=use))
+    assert figures(result(context=use))["context"] == {"files": ("choir.flac",), "share": 0.41}
 
 
 def test_the_summary_says_what_to_do_about_a_peak_above_full_scale():
