@@ -1,4 +1,7 @@
-"""Lily on a pipe, as ``audiosr_worker.py`` is AudioSR: the same requests, the same answers."""
+"""Lily on a pipe, as ``audiosr_worker.py`` is AudioSR: the same requests, the same answers.
+
+Freed memory is kept, as Lily's command line keeps it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from pathlib import Path
 
 def main(folder: str, threads: int, device: str, precision: str) -> None:
     """Load Lily once, then answer requests until the pipe closes."""
+    from lily.cli.malloc import keep_freed_memory
+
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)

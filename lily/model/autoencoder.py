@@ -21,6 +21,7 @@ from lily.config.presets import AutoencoderConfig, FirstStageConfig, vocoder_con
 from lily.config.sections import build
 from lily.model.layers import Upsample, group_norm, lower
 from lily.model.vocoder import make_vocoder
+from lily.model.winograd import Conv3x3
 
 
 class ResnetBlock(nn.Module):
@@ -29,10 +30,10 @@ class ResnetBlock(nn.Module):
     def __init__(self, width_in: int, width: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = group_norm(width_in, eps=1e-6)
-        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.conv1 = Conv3x3(width_in, width)
         self.norm2 = group_norm(width, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = Conv3x3(width, width)
         self.nin_shortcut = nn.Identity() if width_in == width else nn.Conv2d(width_in, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:

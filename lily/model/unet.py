@@ -23,6 +23,7 @@ from lily.model.attention import (
 )
 from lily.model.global_encoder import GlobalAudioEncoder, GlobalContext
 from lily.model.layers import Upsample, group_norm, lower, zeroed
+from lily.model.winograd import Conv3x3
 
 
 def timestep_embedding(steps: Tensor, width: int) -> Tensor:
@@ -39,14 +40,14 @@ class ResBlock(nn.Module):
     def __init__(self, width_in: int, width_out: int, time_width: int, dropout: float) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            group_norm(width_in, eps=1e-5), nn.SiLU(), nn.Conv2d(width_in, width_out, 3, padding=1)
+            group_norm(width_in, eps=1e-5), nn.SiLU(), Conv3x3(width_in, width_out)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time_width, width_out))
         self.out_layers = nn.Sequential(
             group_norm(width_out, eps=1e-5),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zeroed(nn.Conv2d(width_out, width_out, 3, padding=1)),
+            zeroed(Conv3x3(width_out, width_out)),
         )
         same = width_in == width_out
         self.skip_connection = nn.Identity() if same else nn.Conv2d(width_in, width_out, 1)
