@@ -67,6 +67,13 @@ class Analysis:
         return self.cutoffs.lowest_hz
 
     @property
+    def sounding_cutoffs(self) -> Cutoffs:
+        """The cutoffs of the channels that are not silent; of all where all are alike."""
+        pairs = zip(self.cutoffs.channels, self.peaks.flatten().tolist(), strict=False)
+        sounding = [track for track, peak in pairs if peak >= SILENT_PEAK]
+        return Cutoffs.of_channels(sounding) if sounding else self.cutoffs
+
+    @property
     def spliced_means(self) -> Tensor:
         """The DC (C, 1) that is not spliced: none for a channel that stays as it is."""
         kept = [self.cutoffs.untouched(channel) for channel in range(self.info.channels)]

@@ -205,14 +205,14 @@ class RecordingRun:
         """Plan the chunks, and make what generates, vocodes and writes them."""
         runtime, options, reader = self.runtime, self.options, self._reader
         analysis, features, profile = reader.analysis, reader.features, PROFILES[options.profile]
-        model, mel = runtime.model, runtime.mel
+        model, mel, sounding = runtime.model, runtime.mel, analysis.sounding_cutoffs
         plan = Plan.of(features.frames, profile, runtime.settings, options, self.encoders)
         known = KnownShare() if profile.replaces_share else KnownBand(mel, analysis.cutoffs)
         noise = NoiseField(options.seed or 0, model.channels, model.first_stage_model.config.bins)
         shape = analysis.cutoffs, analysis.info.channels, mel.config.n_mels
         self._takes = plan.takes(options.takes, analysis.seconds)
         variants = variants_of(
-            runtime, self.context, self.encoders, options, analysis.cutoffs, profile.prepares
+            runtime, self.context, self.encoders, options, sounding, profile.prepares
         )
         self.chunker = Chunker(plan, known, noise, variants, *shape, self._takes)
         self.vocoder = StreamingVocoder(

@@ -117,6 +117,24 @@ def test_what_has_no_cutoff_of_its_own_is_no_difference(tmp_path, ends, speakers
     assert untouched == [place == low for place in range(len(ends))]
 
 
+@pytest.mark.parametrize("dc", [0.0, 0.0123])
+@pytest.mark.parametrize(
+    ("ends", "speakers", "sounding_hz"),
+    [
+        ((9_000.0, 9_000.0, 0.0), 0xB, 1),  # a muted channel for low frequencies
+        ((9_000.0, 4_000.0, 0.0), 0xB, 2),
+        ((9_000.0, 9_000.0, 200.0), 0xB, 2),
+        ((9_000.0, 9_000.0), None, 1),
+        ((9_000.0, 0.0), None, 1),
+        ((0.0, 0.0), None, 1),
+    ],
+)
+def test_a_silent_channel_has_no_cutoff_that_differs(tmp_path, ends, speakers, sounding_hz, dc):
+    analysis = analysed(recorded(tmp_path / "a.wav", *ends, speakers=speakers, dc=dc))
+    assert len(analysis.sounding_cutoffs.distinct_hz) == sounding_hz
+    assert analysis.sounding_cutoffs.lowest_hz == analysis.cutoff_hz
+
+
 @pytest.mark.parametrize(
     ("ends", "speakers", "said"),
     [
