@@ -141,7 +141,7 @@ def processor(device: torch.device) -> str:
 def _use_winograd(model: LatentDiffusion) -> None:
     """Let wide 3 x 3 convolutions make fewer products; results differ by rounding.
 
-    The U-Net, which is evaluated at every step, keeps its transformed kernels: 230 MiB at AudioSR's
+    The U-Net, which is evaluated at every step, keeps its transformed kernels: 225 MiB at AudioSR's
     size. The autoencoder runs once a chunk and transforms its own each time. bfloat16 would gain
     nothing and round more.
     """
