@@ -34,6 +34,23 @@ def speaker_mask(layout: av.AudioLayout) -> int | None:
     return sum(1 << SPEAKERS.index(name) for name in names)
 
 
+def speaker_order(layout: av.AudioLayout) -> list[int] | None:
+    """The places of a layout's channels in the order of the mask; None if they are in order."""
+    if speaker_mask(layout) is None:
+        return None
+    bits = [SPEAKERS.index(channel.name) for channel in layout.channels]
+    return None if bits == sorted(bits) else sorted(range(len(bits)), key=bits.__getitem__)
+
+
+def native_name(layout: av.AudioLayout) -> str:
+    """FFmpeg's name of a layout with its channels in the order of the mask.
+
+    PyAV ends the process where a frame is made in any other order.
+    """
+    mask = speaker_mask(layout)
+    return layout.name if mask is None else f"{mask:#x}"
+
+
 def samples_of(frame: av.AudioFrame) -> np.ndarray:
     """Turn a frame of any sample format into float32 (C, n) with full scale at 1.0."""
     kind, channels = DTYPES[frame.format.packed.name], frame.layout.nb_channels
@@ -54,16 +71,12 @@ class FrameReader:
     """Reads frames of one recording."""
 
     def __init__(self, name: str, first: av.AudioFrame, rate: int) -> None:
-        self._name, self._layout = name, first.layout
+        self._name, self._layout = name, native_name(first.layout)
         self._base = self._now = _format(first, rate)
         self._converter: av.AudioResampler | None = None
         self._changed = self._larger_seconds = 0.0
         self.speakers = speaker_mask(first.layout)
-        self._order: list[int] | None = None  # None: as FFmpeg has them
-        if self.speakers is not None:
-            bits = [SPEAKERS.index(channel.name) for channel in first.layout.channels]
-            if bits != sorted(bits):
-                self._order = sorted(range(len(bits)), key=bits.__getitem__)
+        self._order = speaker_order(first.layout)  # of the frames' channels now
 
     def read(
         self, frame: av.AudioFrame, rate: int, kept: int, seconds: float
@@ -72,16 +85,17 @@ class FrameReader:
         form = _format(frame, rate)
         if form != self._now:
             yield from self.flush()
-            self._now = form
+            self._now, self._order = form, speaker_order(frame.layout)
             if form != self._base:
                 yield self._convert(form, seconds)
+        piece = samples_of(frame)[:, :kept]
+        piece = piece if self._order is None else piece[self._order]
         if self._converter is None:
-            piece = samples_of(frame)[:, :kept]
-            yield piece if self._order is None else piece[self._order]
+            yield piece
             return
         self._refuse_larger(frame)
         whole = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples_of(frame)[:, :kept]), "fltp", frame.layout.name
+            np.ascontiguousarray(piece), "fltp", native_name(frame.layout)
         )
         whole.sample_rate = rate
         for converted in self._converter.resample(whole):

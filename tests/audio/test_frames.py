@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import av
+import numpy as np
 import pytest
 from made import decode, encoded, pitch, tones
 
+from lily.audio.frames import FrameReader, speaker_mask
 from lily.audio.read import probe
 
 MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
@@ -32,3 +37,44 @@ def test_channels_of_every_codec_have_the_order_of_their_speakers(tmp_path, name
     found = [pitch(channel, rate) for channel in decoded.T]
     assert found == pytest.approx([pitch(channel, 48_000) for channel in samples.T], abs=5)
     assert probe(tmp_path / f"a.{name}").speakers in (MASKS[channels], *SIDES)
+
+
+def frame_of(layout: str, rate: int) -> SimpleNamespace:
+    """A decoded frame of a tone a speaker, 300 Hz + 100 x its bit, its channels in any order.
+
+    PyAV itself makes none in an order of its own.
+    """
+    channels = [channel.name for channel in av.AudioLayout(layout).channels]
+    bits = [int(speaker_mask(av.AudioLayout(name))).bit_length() - 1 for name in channels]
+    time = np.arange(rate // 2) / rate
+    planes = [np.sin(2 * np.pi * (300 + 100 * bit) * time).astype("f4").tobytes() for bit in bits]
+    form = av.AudioFormat("fltp")
+    described = {"layout": av.AudioLayout(layout), "format": form, "sample_rate": rate}
+    return SimpleNamespace(planes=planes, samples=len(time), **described)
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ("FC+FL+FR", "FC+FL+FR"),
+        ("FL+FR+LFE+FC", "FL+FR+LFE+FC"),
+        ("FC+FL+FR", "3.0"),
+        ("3.0", "FC+FL+FR"),
+        ("FR+FL", "stereo"),
+        ("FC+FL+FR+BL+BR+LFE", "5.1"),
+        ("5.1", "5.1"),
+    ],
+)
+def test_channels_keep_their_speakers_where_order_and_rate_change(first, later):
+    frames = [frame_of(first, 48_000), frame_of(later, 44_100)]
+    reader, pieces = FrameReader("a.mka", frames[0], 48_000), []
+    for frame in frames:
+        pieces += reader.read(frame, frame.sample_rate, frame.samples, 0.0)
+    pieces += reader.flush()
+    mask = reader.speakers
+    assert mask == speaker_mask(av.AudioLayout(first))
+    wanted = [300 + 100 * bit for bit in range(18) if mask >> bit & 1]
+    long = [p for p in pieces if isinstance(p, np.ndarray) and p.shape[1] > 10_000]
+    assert len(long) >= 2
+    for piece in long:
+        assert [pitch(channel, 48_000) for channel in piece] == pytest.approx(wanted, abs=5)
