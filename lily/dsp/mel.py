@@ -142,7 +142,8 @@ def sounding(log_mel: Tensor, hz: Tensor) -> Tensor:
     Bins below 300 Hz do not count: a recording's mean is taken out before its log-mel is made, so
     its digital silence is a constant of that size, which a Hann window spreads over them.
     """
-    return log_mel[:, hz >= STEADY_HZ].amax(1) > LOG_FLOOR
+    first = int((hz < STEADY_HZ).sum())
+    return log_mel[:, first:].amax(1) > LOG_FLOOR
 
 
 def bin_centres_hz(mel: LogMel) -> Tensor:

@@ -39,29 +39,31 @@ class SteadyLevel:
         The mean level over the frames of a cutoff stays, but for frames near the floor, which move
         less, and those that would move by more than ``MOST_DB``.
         """
-        steadied = generated.clone()
+        steadied, audible = generated.clone(), None
         heard = sounding(low, self._hz)
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here = heard & (cutoffs_hz == cutoff_hz)
-            above = self._hz >= cutoff_hz
-            top = (self._hz >= TOP[0] * cutoff_hz) & (self._hz < TOP[1] * cutoff_hz)
-            if int(here.sum()) < FEWEST or not above.any() or not top.any():
+            places = torch.tensor([cutoff_hz, TOP[0] * cutoff_hz, TOP[1] * cutoff_hz])
+            edge, start, stop = torch.searchsorted(self._hz, places).tolist()
+            if int(here.sum()) < FEWEST or edge == len(self._hz) or start == stop:
                 continue
-            weights = self._widths * above / self._widths[above].sum()
-            made = slow_change(generated.clamp(min=LOG_FLOOR) @ weights, here)
-            expected = FOLLOWED * slow_change(low[:, top].mean(1), here)
+            widths = self._widths[edge:]
+            weights = widths / widths.sum()
+            made = slow_change(generated[:, edge:].clamp(min=LOG_FLOOR) @ weights, here)
+            expected = FOLLOWED * slow_change(low[:, start:stop].mean(1), here)
             most = MOST_DB / NEPER_DB
-            shift = (self.share * (expected - made)).clamp(-most, most)
-            audible = ((generated - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
-            steadied[here] += (shift[:, None] * audible)[here]
+            shift = (self.share * (expected - made)).clamp(-most, most) * here
+            if audible is None:
+                audible = ((generated - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
+            steadied.addcmul_(shift[:, None], audible)
         return steadied
 
 
 def slow_change(level: Tensor, here: Tensor) -> Tensor:
     """Level (T,) over half a second, of the frames that are ``here`` (T,), less their mean."""
     weights = here.float()
-    window = torch.hann_window(WINDOW + 2, periodic=False)[None, None, 1:-1] / (WINDOW / 2)
-    inputs = torch.stack([level * weights, weights])[:, None]
-    sums, counts = F.conv1d(inputs, window, padding=WINDOW // 2)[:, 0]
+    window = torch.hann_window(WINDOW + 2, periodic=False)[1:-1] / (WINDOW / 2)
+    inputs = F.pad(torch.stack([level * weights, weights]), (WINDOW // 2, WINDOW // 2))
+    sums, counts = inputs.unfold(-1, WINDOW, 1) @ window  # a convolution of one channel is slower
     change = sums / counts.clamp(min=1e-6)
     return change - (change * weights).sum() / weights.sum().clamp(min=1)
