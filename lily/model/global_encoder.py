@@ -1,10 +1,11 @@
 """The Global Audio Encoder: a whole recording as one vector and at most 128 tokens.
 
-Three convolutions (12.5 tokens/s), a projection that keeps the frequency axis, two transformer
-layers, average pooling with true centre times. Normalisation never crosses time, so blocks with a
-halo give the result of one pass; memory is bounded and time linear in the duration. Training asks
-each token for the cepstrum that the recording had at its time before it was degraded
-(``token_loss``), and the vector for the recording's profile (``recording_profile.py``).
+The log-mel averaged over 2 x 2 cells, three convolutions (12.5 tokens/s), a projection that keeps
+the frequency axis, two transformer layers, average pooling with true centre times. Normalisation
+never crosses time, so blocks with a halo give the result of one pass; memory is bounded and time
+linear in the duration. Training asks each token for the cepstrum that the recording had at its time
+before it was degraded (``token_loss``), and the vector for the recording's profile
+(``recording_profile.py``).
 Shapes: log-mel (B, 1, M, T); tokens (B, N, 64) with centre times in seconds.
 """
 
@@ -24,10 +25,10 @@ from lily.model.rotary import rotate, rotation
 
 SILENCE = math.log(1e-5)  # the log-mel's floor; shifted to 0, so that padding reads as silence
 FRAME_SECONDS = 0.01  # one log-mel frame
-STRIDE = 8  # log-mel frames per token: three convolutions of stride 2
-# Frames that a block needs before its own: token n sees frames 8 n - 7 to 8 n + 7, and the last
-# token's frame 8 n + 7 is the block's last.
-HALO = 8
+STRIDE = 8  # log-mel frames per token: averages of two, two convolutions of stride 2, one of 1
+# Frames that a block needs before and after its own, whole tokens: token n sees frames 8 n - 14 to
+# 8 n + 15, and the block's last frame is 8 n + 7 of its last token.
+HALO, AFTER = 16, 8
 # Recordings at the engine's level: their log-mel falls by so much, on average, from the lowest band
 # to the highest, and cepstral coefficient k of 64 bands varies by 10 / (1 + k), 0.33 at least.
 CEPSTRAL_FALL = (-2.6, -8.6)
@@ -97,9 +98,12 @@ class EncoderLayer(nn.Module):
 class GlobalAudioEncoder(nn.Module):
     """Log-mel of a whole recording in, GlobalContext out."""
 
-    kernels = ((8, 3), (4, 3), (4, 3))  # (frequency, time)
-    strides = ((4, 2), (2, 2), (4, 2))
-    paddings = ((2, 1), (1, 1), (0, 1))
+    # All pairs are (frequency, time). The averages leave a third of the time: the first
+    # two convolutions, which have most positions, then have a quarter of them.
+    average = (2, 2)
+    kernels = ((8, 3), (4, 3), (4, 3))
+    strides = ((4, 2), (2, 2), (2, 1))
+    paddings = ((2, 1), (1, 1), (1, 1))
 
     def __init__(self, config: GlobalEncoderConfig, context_dim: int) -> None:
         super().__init__()
@@ -110,7 +114,7 @@ class GlobalAudioEncoder(nn.Module):
             for i in range(len(config.channels))
         )
         self.norms = nn.ModuleList(FrameNorm(width) for width in config.channels)
-        bands = config.mel_bins // math.prod(stride for stride, _ in self.strides)
+        bands = config.mel_bins // math.prod(s for s, _ in (self.average, *self.strides))
         heard = config.channels[-1] * bands
         self.project = unit_variance(nn.Linear(heard, config.hidden, bias=False), AFTER_GATE)
         self.layers = nn.ModuleList(
@@ -150,8 +154,12 @@ class GlobalAudioEncoder(nn.Module):
         every layer, exactly as a convolution's own padding would be.
         """
         x = _masked(log_mel - SILENCE, first, lengths)
+        step = self.average[1]
+        x = F.avg_pool2d(F.pad(x, (0, -x.shape[-1] % step)), self.average)
+        first, lengths = first // step, (lengths + step - 1) // step
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            first, lengths = first // 2, (lengths + 1) // 2
+            step = convolution.stride[1]
+            first, lengths = first // step, (lengths + step - 1) // step
             x = _masked(F.silu(norm(convolution(x))), first, lengths)
         return self.project(x.flatten(1, 2).transpose(1, 2))  # (B, N, hidden)
 
@@ -233,13 +241,13 @@ class ContextReader:
     def push(self, log_mel: Tensor) -> None:
         """Take the next log-mel frames (L, M)."""
         self._held = torch.cat([self._held, log_mel.float().cpu()])
-        while self._held.shape[0] >= BLOCK + HALO:
+        while self._held.shape[0] >= HALO + BLOCK + AFTER:
             self._read()
 
     def finish(self) -> GlobalContext:
         """The context of the whole recording; every frame must have been pushed."""
         while self._next < self.frames:
-            missing = BLOCK + HALO - self._held.shape[0]
+            missing = HALO + BLOCK + AFTER - self._held.shape[0]
             self._held = F.pad(self._held, (0, 0, 0, max(missing, 0)))
             self._read()
         means = self._sums / self._counts.clamp(min=1)[..., None]
@@ -252,7 +260,7 @@ class ContextReader:
             )
 
     def _read(self) -> None:
-        block = self._held[: BLOCK + HALO].T[None, None].to(self.device, self.dtype)
+        block = self._held[: HALO + BLOCK + AFTER].T[None, None].to(self.device, self.dtype)
         with torch.inference_mode():
             features = self.encoder.features(block, self._next - HALO, self._lengths)
         features = features[:, HALO // STRIDE :]
