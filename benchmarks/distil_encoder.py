@@ -44,7 +44,7 @@ BATCH = 6_000  # frames of a batch, padding included: a minute
 WARMUP = 50  # steps
 # What reads the averaged cells is new; the transformer and the heads only adapt to it.
 NEW, KEPT = 2e-3, 3e-4  # learning rates
-NEW_PARTS = ("convolutions.", "norms.", "project.")
+NEW_PARTS = ("convs.", "norms.", "project.")
 CLIP = 1.0  # norm of the gradient
 TASKS = 0.1  # weight of the encoder's own losses, as in the diffusion's
 log = logging.getLogger(__name__)
@@ -72,9 +72,12 @@ class Batch:
 
 
 def encoder_state(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of a model's state dict, in float32."""
+    """The encoder's part of a model's state dict, in float32.
+
+    Earlier releases called ``convs`` by another name, so that neither loads the other's weights.
+    """
     return {
-        name.removeprefix(ENCODER_PREFIX): value.float()
+        name.removeprefix(ENCODER_PREFIX).replace("convolutions.", "convs."): value.float()
         for name, value in weights.items()
         if name.startswith(ENCODER_PREFIX)
     }

@@ -109,7 +109,7 @@ class GlobalAudioEncoder(nn.Module):
         super().__init__()
         self.config = config
         widths = (1, *config.channels)
-        self.convolutions = nn.ModuleList(
+        self.convs = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], self.kernels[i], self.strides[i], self.paddings[i])
             for i in range(len(config.channels))
         )
@@ -157,7 +157,7 @@ class GlobalAudioEncoder(nn.Module):
         step = self.average[1]
         x = F.avg_pool2d(F.pad(x, (0, -x.shape[-1] % step)), self.average)
         first, lengths = first // step, (lengths + step - 1) // step
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution, norm in zip(self.convs, self.norms, strict=True):
             step = convolution.stride[1]
             first, lengths = first // step, (lengths + step - 1) // step
             x = _masked(F.silu(norm(convolution(x))), first, lengths)

@@ -73,7 +73,7 @@ def test_what_lies_outside_is_zero_exactly_as_a_convolution_pads(encoder, randn,
     x = log_mel + 11.512925464970229  # the floor of the log-mel reads as zero
     x = torch.nn.functional.pad(x, (0, frames % 2))  # cells of two frames
     x = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
-    for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
+    for convolution, norm in zip(encoder.convs, encoder.norms, strict=True):
         x = torch.nn.functional.silu(norm(convolution(x)))
     plain = encoder.project(x.flatten(1, 2).transpose(1, 2))
     features = encoder.features(log_mel, 0, torch.tensor([frames]))
