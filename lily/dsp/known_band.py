@@ -20,9 +20,9 @@ LEAST_SHARE = 0.5  # of the generated signal in the output; less is not compensa
 # Hz above the cutoff that a tone below it reaches in the log-mel: half of the main lobe of its Hann
 # window (47 Hz) and half of a mel's width (16 Hz).
 LOBE_HZ = 63.0
-# Of the recording's power, for what is generated from the crossover to there: it is a quarter of
-# the recorded band at 500 Hz, less above, so white noise goes on at its level.
-MOST_BESIDE = 0.25
+# Of the recording's power, for what is generated from the crossover to there: less than the tone
+# itself. At 500 Hz that is a quarter of the recorded band, so white noise goes on at its level.
+MOST_BESIDE, MOST_BESIDE_LOW = 1.0, 0.25  # at cutoffs of training, below them
 
 
 class KnownBand:
@@ -31,9 +31,10 @@ class KnownBand:
     In the crossover the recording fades and may fall already, and what is generated there is not
     coherent with it: powers add. So as much is generated as the recording lacks of the level that
     the model expects; otherwise outputs have a notch of 3 to 5 dB there. Silence is put back
-    because pauses would come back with hiss. Below the lowest cutoff of training the crossover is
-    narrower than a tone is in the log-mel, and the model takes a tone beside it for a loud band in
-    it: what is generated there is bounded by the recording's power.
+    because pauses would come back with hiss. The model takes a tone beside the
+    crossover for a loud band in it, above all below the lowest cutoff of training, where the
+    crossover is narrower than a tone is in the log-mel: what is generated there is bounded by the
+    recording's power.
     Source: AudioSR ``ddpm.py: mel_replace_ops``, which knows no crossover.
     """
 
@@ -54,15 +55,14 @@ class KnownBand:
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here, share = cutoffs_hz == cutoff_hz, self._shares[cutoff_hz]
             filled = missing(generated[here], low[here], share)
-            if cutoff_hz < LOWEST_TRAINED_HZ:
-                filled = self._bounded(filled, low[here], cutoff_hz)
-            filled = filled.clamp(min=LOG_FLOOR)
+            filled = self._bounded(filled, low[here], cutoff_hz).clamp(min=LOG_FLOOR)
             restored[here] = torch.where(share < 1, filled, low[here])
         silent = ~sounding(low, self._hz)
         return restored.masked_fill_(silent[:, None], LOG_FLOOR)
 
     def _bounded(self, filled: Tensor, low: Tensor, cutoff_hz: float) -> Tensor:
-        """Lower ``filled`` (T, M) beside the recording's band to a quarter of its power at most."""
+        """Lower ``filled`` (T, M) beside the recording's band to a share of its power at most."""
+        most = MOST_BESIDE_LOW if cutoff_hz < LOWEST_TRAINED_HZ else MOST_BESIDE
         reached = self._hz < cutoff_hz + LOBE_HZ
         beside = reached & (self._hz > CROSSOVER_START * cutoff_hz)
         widths = torch.diff(self._hz, append=self._hz[-1:]).clamp(min=1e-6).log()
@@ -70,7 +70,7 @@ class KnownBand:
         def power(log_mel: Tensor, bins: Tensor) -> Tensor:
             return (2 * log_mel[:, bins] + widths[bins]).logsumexp(1)
 
-        excess = power(filled, beside) - power(low, reached) - math.log(MOST_BESIDE)
+        excess = power(filled, beside) - power(low, reached) - math.log(most)
         return filled - excess.clamp(min=0)[:, None] / 2 * beside
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lily.config.presets import MelConfig
-from lily.dsp.cutoffs import LOWEST_TRAINED_HZ, Cutoffs
+from lily.dsp.cutoffs import Cutoffs
 from lily.dsp.degrade import LowpassSpec, apply_lowpass
 from lily.dsp.known_band import LOBE_HZ, KnownBand, missing
 from lily.dsp.mel import FLOOR, LOG_FLOOR, LogMel, bin_centres_hz, sounding
@@ -29,8 +29,7 @@ def test_below_the_crossover_is_the_recording_and_above_the_cutoff_what_is_gener
 ):
     low, generated = randn(3, MELS), randn(3, MELS)
     made = restored(generated, low, cutoff_hz)
-    reach = LOBE_HZ if cutoff_hz < LOWEST_TRAINED_HZ else 0.0
-    below, above = 0.9 * cutoff_hz >= CENTRES_HZ, cutoff_hz + reach <= CENTRES_HZ
+    below, above = 0.9 * cutoff_hz >= CENTRES_HZ, cutoff_hz + LOBE_HZ <= CENTRES_HZ
     assert torch.equal(made[:, below], low[:, below])
     assert torch.equal(made[:, above], generated[:, above])
 
@@ -126,6 +125,20 @@ def test_noise_beside_a_low_cutoff_stays_at_its_level(cutoff_hz, randn):
     beside = (cutoff_hz <= CENTRES_HZ) & (cutoff_hz + LOBE_HZ > CENTRES_HZ)
     change = (restored(noise, noise, cutoff_hz) - noise)[:, beside]
     assert change.abs().max() < 1.0 / 8.686
+
+
+@pytest.mark.parametrize("cutoff_hz", [2_000.0, 4_000.0, 12_000.0])
+@pytest.mark.parametrize("sound", sounds(500.0))
+def test_beside_a_cutoff_no_more_is_generated_than_the_recording_has(sound, cutoff_hz):
+    spec = LowpassSpec("butter", 8, cutoff_hz)
+    low = MEL(apply_lowpass(sounds(cutoff_hz)[sound][None], spec, RATE))[0]
+    heard, widths = sounding(low, CENTRES_HZ), torch.diff(CENTRES_HZ, append=CENTRES_HZ[-1:])
+    made = restored(low + 4.0, low, cutoff_hz)  # 35 dB too much is expected
+    power = {"made": made.exp().square() * widths, "recorded": low.exp().square() * widths}
+    reached = cutoff_hz + LOBE_HZ > CENTRES_HZ
+    beside = power["made"][:, reached & (0.9 * cutoff_hz < CENTRES_HZ)].sum(1)[heard]
+    floor = MELS * 100 * FLOOR**2  # nothing is restored below it
+    assert (beside <= 1.001 * power["recorded"][:, reached].sum(1)[heard] + floor).all()
 
 
 def test_of_segments_only_a_full_one_is_known_whole():
