@@ -62,6 +62,9 @@ class CarrierStage:
         self.model, self.vocoder, self.device = model, vocoder, device
         self.config, self.cutoffs_hz = recipe.carriers, recipe.cutoff_hz
         self.mel = LogMel(MelConfig(), device)
+        # Chosen after training (docs/training.md): the score would take them back.
+        vocoder.sharpen = 0.0
+        vocoder.tilt.zero_()
         trained = vocoder.blocks[-vocoder.guided_blocks :]
         self.slow: list[nn.Module] = [*trained, vocoder.norm_out, vocoder.head]
         fresh = [vocoder.adapt, vocoder.side, vocoder.side_block, vocoder.gates, vocoder.shape]

@@ -60,6 +60,16 @@ def test_the_gates_the_shape_and_the_guided_blocks_learn_and_nothing_else(stage)
     )
 
 
+def test_constants_chosen_after_training_are_left_out():
+    config = load_config("tiny")
+    first_stage = config["model"]["params"]["first_stage_config"]["params"]
+    first_stage["vocoder_config"] |= {"sharpen": 1.8, "lines_db": 2.0}
+    model = LatentDiffusion(**config["model"]["params"])
+    assert model.first_stage_model.vocoder.tilt.any()
+    stage = CarrierStage(model, training_config(config["training"]), torch.device("cpu"))
+    assert stage.vocoder.sharpen == 0 and not stage.vocoder.tilt.any()
+
+
 def test_a_preset_without_carriers_is_refused(stage):
     config = load_config("tiny")
     params = config["model"]["params"]
