@@ -36,7 +36,8 @@ def peak_note(checks: Sequence[Check], subtype: str) -> str:
         return ""
     if made <= max(0.0, recorded):
         return ""
-    lower = f"lower it by {math.ceil(10 * made) / 10:g} dB"
+    tenths = math.ceil(round(10 * made, 6))  # 10 * 1.1 is 11.000000000000002
+    lower = f"lower it by {tenths / 10:g} dB"
     if subtype == "FLOAT":
         what = f"the file is 32-bit float and not clipped; {lower} before it is played or converted"
     else:

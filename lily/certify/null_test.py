@@ -8,8 +8,10 @@ its own. Figures are sums over spectra, so memory does not grow with duration. L
 full-scale square wave.
 
 The difference is compared with the recording's power in the band under test, or with a hundredth of
-its whole power if that is more: below a lone tone in the crossover there is nothing to compare with
-but what the window leaks, and the splice leaves -90 dB of what it replaces.
+its power up to the cutoff if that is more: below a lone tone in the crossover there is nothing to
+compare with but what the window leaks, and the splice leaves -90 dB of what it replaces. Changes of
+level and correlation are compared with 1e-5 of that power at least. What the recording has above
+the cutoff is discarded and does not count.
 """
 
 from __future__ import annotations
@@ -28,14 +30,19 @@ KAISER = 14.0  # side lobes below -110 dB from the fifth bin on
 LEAK_BINS = 6  # bins between the band under test and the crossover
 FLOOR_DB = -200.0  # silence
 DEEPEST_DB = 200.0  # what bit-equal signals read
-LEAST_SHARE = 0.01  # of the recording's power, for what the difference is compared with
+# Shares of the recording's power up to the cutoff: least power that a difference is compared with.
+LEAST_SHARE = 0.01  # for the depth
+POWER_SHARE = 1e-5  # for changes of power, which the splice makes by 1e-9
+Band = tuple[int, int]  # one past the last bin under test, one past the last up to the cutoff
+FULL: Band = (SIZE // 2 + 1, SIZE // 2 + 1)
 
 
 @dataclass(frozen=True)
 class NullDepth:
     """The difference between recording and output in the band under test."""
 
-    # The band's level, or that of the recording less 20 dB, over the difference's, worst channel.
+    # The level of the band, or of the recording up to the cutoff less 20 dB, over the difference's,
+    # worst channel.
     depth_db: float | None  # None: too short
     worst_db: float | None  # over the difference's in the worst 0.34 s
     residual_db: float  # level of the difference
@@ -56,7 +63,7 @@ class NullTest:
         self._next = 0  # first sample of the next spectrum
         self._seen = 0  # samples pushed
         self._powers = torch.zeros(3, 1, dtype=torch.float64)  # recording, output, difference
-        self._whole = torch.zeros(1, dtype=torch.float64)  # of the recording, in the whole band
+        self._whole = torch.zeros(1, dtype=torch.float64)  # of the recording, up to the cutoff
         self._cross = torch.zeros(2, dtype=torch.float64)  # of two channels: recording, output
         self._worst = torch.zeros(1, dtype=torch.float64)  # the loudest difference of a spectrum
         self._frames = 0
@@ -82,31 +89,28 @@ class NullTest:
                 self._next = self._seen - SIZE
                 self._add(self._buffer[..., -SIZE:], 1)
         before, after, difference = self._powers
-        compared = self._compared
+        compared, own = self._at_least(LEAST_SHARE), self._at_least(POWER_SHARE)
         mean = compared / max(1, self._frames)
         depth, worst = (_depth_db(a, b) for a, b in ((compared, difference), (mean, self._worst)))
-        changed = (compared + (after - before)).clamp(min=0)
+        changed = (own + (after - before)).clamp(min=0)
         # From sums of power to a mean square: both halves of a spectrum, the window's power.
         scale = 2.0 / SIZE / float(self._window.double().square().sum()) / max(1, self._frames)
         return NullDepth(
             depth_db=depth if self._frames else None,
             worst_db=worst if self._frames else None,
             residual_db=round(decibels(float(difference.mean()) * scale), 2),
-            level_change_db=round(
-                decibels(float(changed.sum())) - decibels(float(compared.sum())), 6
-            ),
+            level_change_db=round(decibels(float(changed.sum())) - decibels(float(own.sum())), 6),
             correlation_change=self._correlation_change(),
         )
 
-    @property
-    def _compared(self) -> Tensor:
-        """The power (C,) that the difference is compared with."""
-        return torch.maximum(self._powers[0], LEAST_SHARE * self._whole)
+    def _at_least(self, share: float) -> Tensor:
+        """The power (C,) of the band under test, or this share of that up to the cutoff."""
+        return torch.maximum(self._powers[0], share * self._whole)
 
     def _correlation_change(self) -> float | None:
         if self._powers.shape[1] < 2:
             return None
-        own = torch.maximum(self._powers[:2, :2], self._compared[:2]).prod(1).sqrt()
+        own = torch.maximum(self._powers[:2, :2], self._at_least(POWER_SHARE)[:2]).prod(1).sqrt()
         own = own.clamp(min=1e-30)
         before, after = (self._cross / own).tolist()
         return round(after - before, 8)
@@ -114,7 +118,7 @@ class NullTest:
     def _add(self, pair: Tensor, count: int) -> None:
         """Take ``count`` spectra, every HOP, of (2, C, n)."""
         frames = pair.unfold(-1, SIZE, HOP)[:, :, :count] * self._window
-        self._accumulate(frames, self._edges(count))
+        self._accumulate(frames, self._bands(count))
         self._next += count * HOP
 
     def _add_short(self, pair: Tensor) -> None:
@@ -124,51 +128,50 @@ class NullTest:
         """
         length = pair.shape[-1]
         window = torch.kaiser_window(length, periodic=True, beta=KAISER)
-        wider = LEAK_BINS - math.ceil(LEAK_BINS * SIZE / length)
-        edges = [[e + wider if e <= SIZE // 2 else e for e in own] for own in self._edges(1)]
-        if min(edges)[0] < 1 or not bool(window.any()):
+        wider = math.ceil(LEAK_BINS * SIZE / length) - LEAK_BINS
+        bands = [[_widened(band, wider) for band in own] for own in self._bands(1)]
+        if min(band[0] for own in bands for band in own) < 1 or not bool(window.any()):
             return
         gain = (self._window.square().sum() / window.square().sum()).sqrt()
         padded = torch.nn.functional.pad(pair * window * gain, (0, SIZE - length))
-        self._accumulate(padded[:, :, None], edges)
+        self._accumulate(padded[:, :, None], bands)
 
-    def _accumulate(self, frames: Tensor, edges: list[list[int]]) -> None:
-        """Add windowed frames (2, C, L, SIZE); ``edges`` as ``_edges`` gives them."""
+    def _accumulate(self, frames: Tensor, bands: list[list[Band]]) -> None:
+        """Add windowed frames (2, C, L, SIZE); ``bands`` as ``_bands`` gives them."""
         spectra = torch.fft.rfft(torch.cat([frames, (frames[1] - frames[0])[None]]))
-        spectra = spectra[..., : max(map(max, edges))]
+        spectra = spectra[..., : max(top for own in bands for _, top in own)]
         power = spectra.real.square() + spectra.imag.square()  # (3, C, L, F)
         count = power.shape[1]
         powers = torch.zeros(3, count, dtype=torch.float64)
-        worst = torch.zeros(count, dtype=torch.float64)
-        for row, own in enumerate(edges):
-            rows = slice(None) if len(edges) == 1 else slice(row, row + 1)
-            for edge, chosen in _places(own):
+        worst, whole = torch.zeros(2, count, dtype=torch.float64)
+        for row, own in enumerate(bands):
+            rows = slice(None) if len(bands) == 1 else slice(row, row + 1)
+            for (edge, top), chosen in _places(own):
                 below = power[:, rows, chosen, :edge].sum(-1, dtype=torch.float64)  # (3, c, l)
                 powers[:, rows] += below.sum(-1)
                 worst[rows] = torch.maximum(worst[rows], below[2].amax(-1))
+                whole[rows] += power[0, rows, chosen, :top].sum((-2, -1), dtype=torch.float64)
         self._powers = self._powers + powers
-        # By Parseval's theorem, in the half of a spectrum that is summed.
-        whole = frames[0].square().sum((-2, -1), dtype=torch.float64)
-        self._whole = self._whole + whole * (SIZE / 2)
+        self._whole = self._whole + whole
         self._worst = torch.maximum(self._worst, worst)
-        for edge, chosen in _places([min(both) for both in zip(*edges[:2], strict=True)]):
+        for (edge, _), chosen in _places([min(both) for both in zip(*bands[:2], strict=True)]):
             if count > 1:
                 left, right = spectra[:2, 0, chosen, :edge], spectra[:2, 1, chosen, :edge]
                 shared = left.real * right.real + left.imag * right.imag
                 self._cross = self._cross + shared.sum((-2, -1), dtype=torch.float64)
-        self._frames += len(edges[0])
+        self._frames += len(bands[0])
 
-    def _edges(self, count: int) -> list[list[int]]:
-        """One past the last bin under test, for each of the next ``count`` spectra.
+    def _bands(self, count: int) -> list[list[Band]]:
+        """The band of each of the next ``count`` spectra.
 
         One list for all channels, or one for each where their cutoffs differ.
         """
         if self._cutoffs is None:
-            return [[SIZE // 2 + 1] * count]
-        return [self._edges_of(own, count) for own in self._cutoffs.channels or (self._cutoffs,)]
+            return [[FULL] * count]
+        return [self._bands_of(own, count) for own in self._cutoffs.channels or (self._cutoffs,)]
 
-    def _edges_of(self, cutoffs: Cutoffs, count: int) -> list[int]:
-        starts, edges = [*cutoffs.starts, None], []
+    def _bands_of(self, cutoffs: Cutoffs, count: int) -> list[Band]:
+        starts, bands = [*cutoffs.starts, None], []
         for frame in range(count):
             begin = self._next + frame * HOP - FADE
             end = begin + SIZE + 2 * FADE
@@ -177,20 +180,27 @@ class NullTest:
                 for start, stop, hz in zip(starts[:-1], starts[1:], cutoffs.hz, strict=True)
                 if start < end and (stop is None or stop > begin)
             ]
-            edges.append(self._edge(min(touched)))
-        return edges
+            bands.append(self._band(min(touched)))
+        return bands
 
-    def _edge(self, cutoff_hz: float) -> int:
+    def _band(self, cutoff_hz: float) -> Band:
         assert self._cutoffs is not None
         if self._cutoffs.keeps(cutoff_hz):
-            return SIZE // 2 + 1  # a full segment or channel is the recording itself
-        bins = int(CROSSOVER_START * cutoff_hz / self._rate * SIZE) - LEAK_BINS
-        return max(1, min(SIZE // 2 + 1, bins))
+            return FULL  # a full segment or channel is the recording itself
+        edge = int(CROSSOVER_START * cutoff_hz / self._rate * SIZE) - LEAK_BINS
+        top = math.ceil(cutoff_hz / self._rate * SIZE) + LEAK_BINS + 1
+        return max(1, min(FULL[0], edge)), min(FULL[1], top)
 
 
-def _places(edges: list[int]) -> list[tuple[int, list[int]]]:
-    """Every distinct edge, with the places (l,) that have it."""
-    found = {edge: [n for n, other in enumerate(edges) if other == edge] for edge in edges}
+def _widened(band: Band, bins: int) -> Band:
+    """The band of a window whose main lobe is wider by ``bins``."""
+    edge, top = band
+    return (edge if edge == FULL[0] else edge - bins), min(FULL[1], top + bins)
+
+
+def _places(bands: list[Band]) -> list[tuple[Band, list[int]]]:
+    """Every distinct band, with the places (l,) that have it."""
+    found = {band: [n for n, other in enumerate(bands) if other == band] for band in bands}
     return sorted(found.items())
 
 

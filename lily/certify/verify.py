@@ -17,11 +17,12 @@ from torch import Tensor
 from lily.audio.read import AudioInfo, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash, SampleHash
-from lily.bandwidth.diagnosis import detected_cutoffs
+from lily.bandwidth.diagnosis import SILENT_PEAK, detected_cutoffs
 from lily.bandwidth.meter import BandwidthMeter
 from lily.certify.check import Check
 from lily.certify.inputs import verify_inputs
 from lily.certify.metadata import OutputMetadata, read_metadata
+from lily.certify.null_test import decibels
 from lily.certify.output_meter import OutputMeter, checks
 from lily.dsp.cutoffs import Cutoffs
 from lily.errors import InputError
@@ -101,8 +102,9 @@ def _null_test(
     rate = info.sample_rate
     detected = _detected(against, recording, rate)
     cutoffs = Cutoffs.from_seconds(given, rate) if given else detected
-    # A full band is copied unless a cutoff was requested.
-    meter = OutputMeter(None if cutoffs.full and len(given) != 1 else cutoffs, rate)
+    # A full band is copied unless a cutoff was requested, a silent recording always.
+    tested = None if cutoffs.full and len(given) != 1 else cutoffs
+    meter = OutputMeter(tested, rate)
     output_hash = SampleHash()
     input_hash = AudioHash(recording.sample_rate, recording.channels)
     recorded = _resampled(against, recording, rate, input_hash.update)
@@ -124,8 +126,10 @@ def _null_test(
             _same("Samples are those in the metadata", output_hash, stated.output.sha256),
             _same("Recording is the one in the metadata", input_hash, stated.input.sha256),
         ]
-    period = rate / cutoffs.lowest_hz
-    return (*rows, *checks(meter.finish(), (expected, length), info.subtype, period))
+    found = meter.finish()
+    generated = tested is not None and found.true_peak_db[0] >= decibels(SILENT_PEAK**2)
+    period = rate / cutoffs.lowest_hz if generated else 0.0
+    return (*rows, *checks(found, (expected, length), info.subtype, period))
 
 
 def _detected(path: Path, info: AudioInfo, sample_rate: int) -> Cutoffs:

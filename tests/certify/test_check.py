@@ -13,7 +13,14 @@ def peaks(recorded_db: float, made_db: float) -> list[Check]:
 
 @pytest.mark.parametrize(
     ("recorded_db", "made_db", "lower"),
-    [(-1.0, 1.84, "1.9 dB"), (0.3, 0.31, "0.4 dB"), (-200.0, 0.01, "0.1 dB"), (-3.0, 2.0, "2 dB")],
+    [
+        (-1.0, 1.84, "1.9 dB"),
+        (0.3, 0.31, "0.4 dB"),
+        (-200.0, 0.01, "0.1 dB"),
+        (-3.0, 2.0, "2 dB"),
+        (-3.0, 1.1, "1.1 dB"),
+        (-3.0, 1.11, "1.2 dB"),
+    ],
 )
 @pytest.mark.parametrize("subtype", ["FLOAT", "PCM_24"])
 def test_a_peak_above_full_scale_is_said_with_what_to_do(subtype, recorded_db, made_db, lower):

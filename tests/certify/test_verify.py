@@ -127,6 +127,15 @@ def test_a_tone_below_the_cutoff_is_found_whatever_cutoff_the_metadata_states(co
     assert f"the metadata states {stated_hz:,.0f} Hz (by hand)" in cutoff_row(output, recording)
 
 
+def test_a_silent_recording_has_the_dc_limit_of_its_run(engine, tmp_path):
+    """Nothing is generated there, whatever the cutoff, so no end of it leaves DC."""
+    path = write(tmp_path / "silent.wav", torch.zeros(1, 4_800))
+    output = engine.run_inference(path, tmp_path / "o", seed=0, steps=1, cutoff_hz=500.0).output
+    assert failed(output, path, ((0.0, 500.0),)) == set()
+    rewrite(output, lambda x: x + 20 / 4_800)  # a third of a period of 500 Hz is 34 samples' worth
+    assert "DC, change" in failed(output, path, ((0.0, 500.0),))
+
+
 def test_a_full_recording_must_come_back_whole(engine, tmp_path):
     """Nothing is generated there, so a change at any frequency is one."""
     noise = 0.1 * torch.randn(1, 96_000, generator=torch.Generator().manual_seed(0))
