@@ -7,9 +7,9 @@ against the recording's profile) keeps it right where the old one erred. No U-Ne
 
     python benchmarks/distil_encoder.py --data recordings/ --out distil/ --teacher old.safetensors
 
-``--teacher`` is the old model's ``model.safetensors``; the result is ``encoder.safetensors`` in
-``--out``, with the names of the model's state dict. The prepared corpus is kept there too. The same
-seed, data and number of threads give the same weights.
+``--teacher`` is the ``model.safetensors`` of a ``lily-mini`` of before; the result is a
+``model.safetensors`` in ``--out`` that differs in the encoder alone, to replace it with. The
+prepared corpus is kept there too. The same seed, data and threads give the same weights.
 """
 
 from __future__ import annotations
@@ -188,10 +188,12 @@ def distil(
         yield sums
 
 
-def save(student: GlobalAudioEncoder, path: Path) -> None:
-    """Write the encoder in half precision, under the model's names."""
+def save(student: GlobalAudioEncoder, teacher: Path, path: Path) -> None:
+    """Write the teacher's model with this encoder, in half precision."""
+    others = {k: v for k, v in load_file(teacher).items() if not k.startswith(ENCODER_PREFIX)}
     state = student.state_dict()
-    save_file({ENCODER_PREFIX + k: v.half().contiguous() for k, v in state.items()}, path)
+    encoder = {ENCODER_PREFIX + k: v.half().contiguous() for k, v in state.items()}
+    save_file(others | encoder, path, metadata={"format": "pt"})
 
 
 def main() -> None:
@@ -217,7 +219,7 @@ def main() -> None:
     log.info("%d batches of %d windows", len(drawn), len(windows))
     for epoch, means in enumerate(distil(student, drawn, options.epochs, generator), 1):
         log.info("epoch %d: %s", epoch, " ".join(f"{k} {v:.4f}" for k, v in means.items()))
-        save(student, options.out / "encoder.safetensors")
+        save(student, options.teacher, options.out / "model.safetensors")
 
 
 def _prepared(options: argparse.Namespace, recipe: TrainingConfig) -> Corpus:

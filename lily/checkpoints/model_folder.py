@@ -110,6 +110,10 @@ def read_shapes(path: Path) -> dict[str, torch.Size]:
         return {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
+# The names of its convolutions, before it read averages of cells.
+EARLIER_ENCODER = f"{ENCODER_PREFIX}convolutions."
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file; raises WeightsError if it is damaged."""
     try:
@@ -120,6 +124,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def check_tensors(found: Shapes, expected: Shapes, path: Path) -> None:
     """Raise WeightsError unless names and shapes are exactly those expected."""
+    if any(key.startswith(EARLIER_ENCODER) for key in found):
+        raise WeightsError(
+            f"{path} has an encoder of an earlier Lily, which read every cell of the log-mel. "
+            "Distil it with benchmarks/distil_encoder.py, or train it again (docs/training.md)."
+        )
     missing = sorted(expected.keys() - found.keys())
     unknown = sorted(found.keys() - expected.keys())
     shapes = [

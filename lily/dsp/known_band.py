@@ -20,9 +20,6 @@ LEAST_SHARE = 0.5  # of the generated signal in the output; less is not compensa
 # Hz above the cutoff that a tone below it reaches in the log-mel: half of the main lobe of its Hann
 # window (47 Hz) and half of a mel's width (16 Hz).
 LOBE_HZ = 63.0
-# Of the recording's power, for what is generated from the crossover to there: less than the tone
-# itself. At 500 Hz that is a quarter of the recorded band, so white noise goes on at its level.
-MOST_BESIDE, MOST_BESIDE_LOW = 1.0, 0.25  # at cutoffs of training, below them
 
 
 class KnownBand:
@@ -30,11 +27,10 @@ class KnownBand:
 
     In the crossover the recording fades and may fall already, and what is generated there is not
     coherent with it: powers add. So as much is generated as the recording lacks of the level that
-    the model expects; otherwise outputs have a notch of 3 to 5 dB there. Silence is put back
-    because pauses would come back with hiss. The model takes a tone beside the
-    crossover for a loud band in it, above all below the lowest cutoff of training, where the
-    crossover is narrower than a tone is in the log-mel: what is generated there is bounded by the
-    recording's power.
+    the model expects; otherwise outputs have a notch of 3 to 5 dB there. A tone just below the
+    cutoff makes the model generate a loud band above it; that band is limited to the recording's
+    power, and to less below the lowest cutoff of training, where a tone's main lobe is wider than
+    the crossover. Silence is put back because pauses would come back with hiss.
     Source: AudioSR ``ddpm.py: mel_replace_ops``, which knows no crossover.
     """
 
@@ -61,8 +57,12 @@ class KnownBand:
         return restored.masked_fill_(silent[:, None], LOG_FLOOR)
 
     def _bounded(self, filled: Tensor, low: Tensor, cutoff_hz: float) -> Tensor:
-        """Lower ``filled`` (T, M) beside the recording's band to a share of its power at most."""
-        most = MOST_BESIDE_LOW if cutoff_hz < LOWEST_TRAINED_HZ else MOST_BESIDE
+        """Lower ``filled`` (T, M) beside the recording's band to its power at most.
+
+        At lower cutoffs than 2 kHz it is lowered to a share of that power, cutoff / 2 kHz: the
+        63 Hz are a growing share of the recorded band, whose level white noise keeps.
+        """
+        most = min(1.0, cutoff_hz / LOWEST_TRAINED_HZ)
         reached = self._hz < cutoff_hz + LOBE_HZ
         beside = reached & (self._hz > CROSSOVER_START * cutoff_hz)
         widths = torch.diff(self._hz, append=self._hz[-1:]).clamp(min=1e-6).log()

@@ -98,8 +98,8 @@ class EncoderLayer(nn.Module):
 class GlobalAudioEncoder(nn.Module):
     """Log-mel of a whole recording in, GlobalContext out."""
 
-    # All pairs are (frequency, time). The averages leave a third of the time: the first
-    # two convolutions, which have most positions, then have a quarter of them.
+    # All pairs are (frequency, time). Averaging quarters the positions of the first two
+    # convolutions, so that all three take a third of the time.
     average = (2, 2)
     kernels = ((8, 3), (4, 3), (4, 3))
     strides = ((4, 2), (2, 2), (2, 1))

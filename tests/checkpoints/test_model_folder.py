@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lily.checkpoints.folder_config import read_folder_config
 from lily.checkpoints.model_folder import (
+    check_tensors,
     encoder_is_trained,
     is_of_encoder,
     load_model,
@@ -234,3 +235,9 @@ def test_a_name_that_can_be_no_path_is_one_sentence(name):
     with pytest.raises(WeightsError) as caught:
         resolve_config(weights=name)
     assert caught.type is WeightsError
+
+
+def test_an_encoder_of_an_earlier_version_is_refused_with_advice(tmp_path):
+    shapes = {"model.diffusion_model.global_encoder.convolutions.0.weight": (32, 1, 8, 3)}
+    with pytest.raises(WeightsError, match="earlier Lily.*distil_encoder"):
+        check_tensors(shapes, {}, tmp_path / "model.safetensors")

@@ -109,14 +109,15 @@ def power_beside(log_mel: torch.Tensor, cutoff_hz: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("cutoff_hz", [500.0, 600.0, 800.0, 900.0])
 @pytest.mark.parametrize("sound", sounds(500.0))
-def test_beside_a_low_cutoff_no_more_is_generated_than_a_quarter_of_the_recording(sound, cutoff_hz):
+def test_beside_a_low_cutoff_no_more_is_generated_than_a_share_of_the_recording(sound, cutoff_hz):
     spec = LowpassSpec("butter", 8, cutoff_hz)
     low = MEL(apply_lowpass(sounds(cutoff_hz)[sound][None], spec, RATE))[0]
     heard = sounding(low, CENTRES_HZ)
     made = restored(low + 2.0, low, cutoff_hz)  # 17 dB too much is expected
     recorded = low[:, cutoff_hz + LOBE_HZ > CENTRES_HZ].exp().square().sum(1)
     floor = MELS * FLOOR**2  # nothing is restored below it
-    assert (power_beside(made, cutoff_hz)[heard] <= 0.2501 * recorded[heard] + floor).all()
+    most = 1.001 * cutoff_hz / 2_000
+    assert (power_beside(made, cutoff_hz)[heard] <= most * recorded[heard] + floor).all()
 
 
 @pytest.mark.parametrize("cutoff_hz", [500.0, 700.0, 1_000.0, 1_999.0])

@@ -50,7 +50,7 @@ def test_a_loud_tone_beside_a_cutoff_of_training_is_bounded(engine, tmp_path, pl
     _, made = upsampled(
         engine, tmp_path, torch.sin(2 * torch.pi * place * cutoff_hz * TIME + 0.01), cutoff_hz
     )
-    assert made.abs().max() < 2.5  # was up to 4.6; powers of tone and highs add
+    assert made.abs().max() < 2.7  # was up to 4.6; the tone begins with a step, which has highs
 
 
 @pytest.mark.parametrize("cutoff_hz", [500.0, 1_000.0])
