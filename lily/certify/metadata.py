@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from lily.certify.check import Check
 from lily.certify.output_meter import Measurements, checks
@@ -70,7 +70,8 @@ class OutputMetadata(_Model):
     format: Literal["lily-output/1"] = FORMAT
     versions: dict[str, str]
     settings: Settings
-    cutoffs: tuple[tuple[float, float], ...]  # (start in seconds, Hz), the lowest of any channel
+    # (start in seconds, Hz), the lowest of any channel
+    cutoffs: tuple[tuple[float, PositiveFloat], ...] = Field(min_length=1)
     channel_cutoffs: tuple[tuple[tuple[float, float], ...], ...] = ()  # of each, where they differ
     cutoff_source: Literal["detected", "given", "profile"]
     generated: bool  # False: the band was full already, or silent, and the recording was copied

@@ -1,15 +1,17 @@
-"""Results of an earlier run that ``upsample --resume`` keeps: only those of the settings asked for.
+"""Results of an earlier run that ``upsample --resume`` keeps: of this recording and these settings.
 
-Needs no torch, except for the hash of a borrowed recording.
+torch is imported only where there is a result.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lily.audio.probe import probe
 from lily.certify.paths import metadata_path
 from lily.checkpoints.folder_config import weights_sha256
 from lily.checkpoints.resolve import bundled_folder
@@ -22,99 +24,156 @@ from lily.inference.options import (
     format_takes,
     shortest,
 )
+from lily.inference.profiles import completed
+
+if TYPE_CHECKING:
+    from lily.certify.metadata import OutputMetadata, Settings
 
 SAME_SECONDS, SAME_HZ = 1e-3, 0.1  # the metadata has places in samples
 SHOWN = {"wall_hz": "wall", "brightness_db": "brightness", "temporal_shape": "temporal shape"}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DIGITS = 8  # of a hash that is shown
 
 
-def finished_output(output: Path) -> Path | None:
-    """The complete result of an earlier run, if there is one; its metadata is written last."""
-    subtype = _metadata(output).get("output", {}).get("subtype")
-    if subtype is None:
-        return None
-    if output.exists():
-        return output
-    instead = output.with_suffix(".wav")
-    return instead if subtype == "FLOAT" and instead.exists() else None
+@dataclass(frozen=True)
+class FinishedOutput:
+    """A complete output of an earlier run."""
+
+    path: Path
+    metadata: OutputMetadata
 
 
-def require_same_settings(
-    output: Path, asked: UpsampleOptions, seed_drawn: bool, config: Config, precision: str
-) -> None:
-    """Raise InputError if a finished output was made with other settings than those ``asked``.
+def finished_output(output: Path) -> FinishedOutput | None:
+    """The complete result of an earlier run, if there is one; its metadata is written last.
 
-    ``asked`` have the defaults of the model's ``config`` filled in.
+    One whose metadata is damaged is none.
     """
-    found = _metadata(output)
-    differing = list(_differing(found, asked, seed_drawn, config, precision))
-    if differing:
-        raise InputError(
-            f"{output} exists already and has {' and '.join(differing)}; give the earlier "
-            "settings or another output folder, or move it away."
-        )
+    stored = metadata_path(output)
+    if not stored.exists():
+        return None
+    from lily.certify.metadata import read_metadata
 
-
-def _differing(
-    found: dict[str, Any], asked: UpsampleOptions, seed_drawn: bool, config: Config, precision: str
-) -> Iterator[str]:
-    """The settings that differ, such as ``steps 1, not 4``."""
-    stored = found.get("settings", {})
-    given = cutoff_segments(asked.cutoff_hz)
-    before = ()
-    if found.get("cutoff_source") == "given":
-        before = tuple(map(tuple, found["cutoffs"]))
-    if not _same_cutoffs(before, given):
-        yield f"the cutoff {_cutoff(before)}, not {_cutoff(given)}"
-    if not found.get("generated", True):
-        return  # the recording itself, whatever the other settings are
-    wanted = {
-        "model": str(config.get("name", "model")),
-        "encoder": asked.encoder,
-        "profile": asked.profile,
-        "steps": asked.steps,
-        "sampler": asked.sampler,
-        "guidance": asked.guidance,
-        "takes": [list(take) for take in asked.takes],
-        "wall_hz": asked.wall_hz,
-        "brightness_db": asked.brightness_db,
-        "temporal_shape": asked.temporal_shape,
-        **({} if seed_drawn else {"seed": asked.seed}),
-        **({"precision": PRECISIONS[precision]} if precision in PRECISIONS else {}),
-    }
-    for name, value in wanted.items():
-        if stored.get(name, value) != value:
-            yield f"{SHOWN.get(name, name)} {_shown(stored[name])}, not {_shown(value)}"
-    if not _same_weights(stored, config):
-        yield "other weights"
-    if not _same_context(stored, asked):
-        yield "another context"
-
-
-def _same_weights(stored: dict[str, Any], config: Config) -> bool:
-    """Whether weights on this machine are those of a result; those on the Hub are not asked for."""
-    weights = config.get("weights") or {}
-    folder = weights.get("folder") or (
-        bundled_folder(weights["bundled"]) if "bundled" in weights else None
-    )
-    known = stored.get("weights_sha256")
-    if folder is None or not known or "base_model" in config:
-        return True
     try:
-        return list(weights_sha256({"weights": {"folder": str(folder)}})) == known
-    except OSError:
-        return True  # loading it says what is wrong
+        metadata = read_metadata(stored)
+    except InputError:
+        return None  # a run refuses the name, as of any other file
+    if output.exists():
+        return FinishedOutput(output, metadata)
+    instead = output.with_suffix(".wav")
+    if metadata.output.subtype == "FLOAT" and instead.exists():
+        return FinishedOutput(instead, metadata)
+    return None
 
 
-def _same_context(stored: dict[str, Any], asked: UpsampleOptions) -> bool:
-    known = stored.get("context_sha256", [])
-    if len(known) != len(asked.context_files):
-        return False
-    if not known:
-        return True
-    from lily.inference.borrowed import context_sha256
+class AskedSettings:
+    """The settings of a run, to compare with those of finished outputs; hashed once."""
 
-    return [context_sha256(path) for path in asked.context_files] == known
+    def __init__(self, chosen: UpsampleOptions, config: Config, precision: str) -> None:
+        """Raises InputError for options that the model of ``config`` cannot follow."""
+        self._options = completed(chosen, config)
+        self._seed_drawn = chosen.seed is None
+        self._config, self._precision = config, precision
+
+    def require_same(self, found: FinishedOutput, recording: Path) -> None:
+        """Raise InputError unless an output was made with these settings, of this recording."""
+        differing = list(self._differing(found.metadata))
+        if differing:
+            raise InputError(
+                f"{found.path} exists already and has {' and '.join(differing)}; give the earlier "
+                "settings or another output folder, or move it away."
+            )
+        if _recording_sha256(recording) != found.metadata.input.sha256:
+            raise InputError(
+                f"{found.path} exists already and was made of another recording than {recording}; "
+                "give another output folder, or move it away."
+            )
+
+    def _differing(self, found: OutputMetadata) -> Iterator[str]:
+        """The settings that differ, such as ``steps 1, not 4``."""
+        given = cutoff_segments(self._options.cutoff_hz)
+        before = found.cutoffs if found.cutoff_source == "given" else ()
+        if not _same_cutoffs(before, given):
+            yield f"the cutoff {_cutoff(before)}, not {_cutoff(given)}"
+        if not found.generated:
+            return  # the recording itself, whatever the other settings are
+        for name, value in self._wanted().items():
+            stored = getattr(found.settings, name)
+            if name == "brightness_db":
+                stored, value = stored or None, value or None  # 0 dB changes nothing
+            # An older version may not have stored it.
+            if name in found.settings.model_fields_set and stored != value:
+                yield f"{SHOWN.get(name, name)} {_shown(stored)}, not {_shown(value)}"
+        yield from self._other_weights(found.settings)
+        yield from self._other_context(found.settings)
+
+    def _wanted(self) -> dict[str, Any]:
+        """What the settings of an output must be."""
+        asked = self._options
+        return {
+            "model": str(self._config.get("name", "model")),
+            "encoder": asked.encoder,
+            "profile": asked.profile,
+            "steps": asked.steps,
+            "sampler": asked.sampler,
+            "guidance": asked.guidance,
+            "takes": asked.takes,
+            "wall_hz": asked.wall_hz,
+            "brightness_db": asked.brightness_db,
+            "temporal_shape": asked.temporal_shape,
+            **({} if self._seed_drawn else {"seed": asked.seed}),
+            **({"precision": PRECISIONS[self._precision]} if self._precision in PRECISIONS else {}),
+        }
+
+    def _other_weights(self, stored: Settings) -> Iterator[str]:
+        known = self._weights
+        if known and stored.weights_sha256 and known != stored.weights_sha256:
+            yield f"the weights {_digits(stored.weights_sha256)}, not {_digits(known)} (SHA-256)"
+
+    def _other_context(self, stored: Settings) -> Iterator[str]:
+        if stored.context_sha256 == self._context:
+            return
+        files = ", ".join(path.name for path in self._options.context_files)
+        given = f"{files} ({_digits(self._context)})" if files else "none"
+        yield f"the context {_digits(stored.context_sha256) or 'none'}, not {given}"
+
+    @cached_property
+    def _weights(self) -> tuple[str, ...]:
+        """The hashes of weights on this machine; those on the Hub are not asked for."""
+        weights = self._config.get("weights") or {}
+        folder = weights.get("folder") or (
+            bundled_folder(weights["bundled"]) if "bundled" in weights else None
+        )
+        if folder is None or "base_model" in self._config:
+            return ()
+        try:
+            return weights_sha256({"weights": {"folder": str(folder)}})
+        except OSError:
+            return ()  # loading it says what is wrong
+
+    @cached_property
+    def _context(self) -> tuple[str, ...]:
+        if not self._options.context_files:
+            return ()
+        from lily.inference.borrowed import context_sha256
+
+        return tuple(context_sha256(path) for path in self._options.context_files)
+
+
+def _recording_sha256(path: Path) -> str:
+    """The hash of a recording as metadata has it; raises InputError if it cannot be read."""
+    info = probe(path)
+    from lily.audio.read import read_blocks
+    from lily.audio.sample_hash import AudioHash
+
+    digest = AudioHash(info.sample_rate, info.channels)
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _digits(hashes: tuple[str, ...]) -> str:
+    """The first digits of each."""
+    return ", ".join(digest[:DIGITS] for digest in hashes)
 
 
 def _same_cutoffs(before: tuple[Any, ...], given: tuple[Any, ...]) -> bool:
@@ -133,20 +192,8 @@ def _cutoff(segments: tuple[Any, ...]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list):
-        return format_takes(tuple(map(tuple, value))) if value else "none"
+    if isinstance(value, tuple):
+        return format_takes(value) if value else "none"
     if isinstance(value, float):
         return shortest(value)
     return "none" if value is None else str(value)
-
-
-def _metadata(output: Path) -> dict[str, Any]:
-    """The metadata beside an output; empty if there is none or it is damaged."""
-    try:
-        found = json.loads(metadata_path(output).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    sections = (found.get(name, {}) for name in ("output", "settings"))
-    return found if all(isinstance(section, dict) for section in sections) else {}

@@ -14,13 +14,12 @@ from lily.certify.check import failed as failed_checks
 from lily.certify.check import summary
 from lily.checkpoints.resolve import resolve_config
 from lily.cli.checks import output_files, require_free
-from lily.cli.finished import finished_output, require_same_settings
+from lily.cli.finished import AskedSettings, finished_output
 from lily.cli.model import add_model, load_engine
 from lily.cli.progress import follow
 from lily.cli.run_options import add_run, upsample_options
 from lily.errors import InputError, LilyError
 from lily.inference.options import FORMATS, PROFILE_NAMES, UpsampleOptions
-from lily.inference.profiles import completed
 
 if TYPE_CHECKING:
     from lily.inference.events import UpsampleResult
@@ -72,13 +71,15 @@ def run_upsample(options: argparse.Namespace) -> int:
 def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list[Path], int]:
     """The inputs to restore, and how many were refused; each refusal is printed."""
     ready, failed = [], 0
+    asked: AskedSettings | None = None
     for path in options.inputs:
         output = options.output / f"{path.stem}.{options.format}"
         finished = finished_output(output) if options.resume else None
         try:
             if finished:
-                _require_same(finished, options, chosen)
-                print(f"lily: {finished} exists already and is kept.", file=sys.stderr)
+                asked = asked or _asked(options, chosen)
+                asked.require_same(finished, path)
+                print(f"lily: {finished.path} exists already and is kept.", file=sys.stderr)
                 _discard_chunks(output)
                 continue
             probe(path)
@@ -91,11 +92,9 @@ def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list
     return ready, failed
 
 
-def _require_same(finished: Path, options: argparse.Namespace, chosen: UpsampleOptions) -> None:
-    """Raise InputError if a finished output has other settings than those asked for."""
+def _asked(options: argparse.Namespace, chosen: UpsampleOptions) -> AskedSettings:
     config = resolve_config(options.preset, options.weights)
-    asked = completed(chosen, config)
-    require_same_settings(finished, asked, chosen.seed is None, config, options.precision)
+    return AskedSettings(chosen, config, options.precision)
 
 
 def _discard_chunks(output: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ import soundfile
 import torch
 from test_engine import band_limited, make_folder, write
 
+from lily.checkpoints.folder_config import weights_sha256
 from lily.cli import main
+from lily.config.inference import InferenceConfig
+from lily.config.sections import build
+from lily.inference.borrowed import context_sha256
+from lily.inference.profiles import with_defaults
 
 COMMON = ["--steps", "2", "--seed", "5", "--cutoff", "4000"]
 
@@ -32,6 +38,11 @@ def made(model, tmp_path_factory) -> Path:
 def upsample(folder: Path, model: Path, *extra: str, name: str = "a.wav") -> int:
     arguments = ["upsample", folder / name, "-o", folder / "out", "--weights", model, "--resume"]
     return main([*map(str, arguments), *extra])
+
+
+def with_defaults_only(options, config):
+    """In place of ``completed``, which refuses a context for the tiny model."""
+    return with_defaults(options, build(InferenceConfig, config["inference"], "inference"), seed=0)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -84,7 +95,82 @@ def test_a_detected_cutoff_is_another_than_a_given_one(made, model, capsys):
 def test_other_weights_of_the_same_name_are_refused(made, tmp_path, capsys):
     other = make_folder(tmp_path / "other", seed=7)
     assert upsample(made, other, *COMMON) == 2
-    assert "has other weights" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    stored = json.loads((made / "out" / "a.json").read_text())["settings"]["weights_sha256"][0]
+    (given,) = weights_sha256({"weights": {"folder": str(other)}})
+    assert f"has the weights {stored[:8]}, not {given[:8]} (SHA-256); give" in error
+
+
+def test_the_output_of_another_recording_is_refused_and_kept(made, model, tmp_path, capsys):
+    """Two recordings of one name, as of two folders."""
+    shutil.copytree(made / "out", tmp_path / "out")
+    write(tmp_path / "a.wav", band_limited(0.5, 3_900.0, seed=2))
+    before = contents(tmp_path)
+    assert upsample(tmp_path, model, *COMMON) == 2
+    error = capsys.readouterr().err
+    assert "a.wav exists already and was made of another recording than" in error
+    assert error.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_hashes_are_computed_once_a_run(made, model, tmp_path, monkeypatch):
+    shutil.copytree(made / "out", tmp_path / "out")
+    for name in ("a", "b"):
+        shutil.copy(made / "a.wav", tmp_path / f"{name}.wav")
+    for ending in ("wav", "json"):
+        shutil.copy(tmp_path / "out" / f"a.{ending}", tmp_path / "out" / f"b.{ending}")
+    calls = []
+    monkeypatch.setattr(
+        "lily.cli.finished.weights_sha256", lambda config: calls.append(1) or weights_sha256(config)
+    )
+    files = [tmp_path / "a.wav", tmp_path / "b.wav", "-o", tmp_path / "out"]
+    arguments = ["upsample", *files, "--weights", model, "--resume", *COMMON]
+    assert main([*map(str, arguments)]) == 0
+    assert len(calls) == 1
+
+
+def test_a_context_is_shown_by_its_name_and_hash(made, model, tmp_path, monkeypatch, capsys):
+    shutil.copytree(made / "out", tmp_path / "out")
+    shutil.copy(made / "a.wav", tmp_path / "a.wav")
+    borrowed = context_sha256(write(tmp_path / "song.wav", band_limited(0.5, 9_000.0, seed=3)))
+    stored = tmp_path / "out" / "a.json"
+    facts = json.loads(stored.read_text())
+    facts["settings"]["context_sha256"] = ["0123456789abcdef"]
+    stored.write_text(json.dumps(facts))
+    monkeypatch.setattr("lily.cli.finished.completed", with_defaults_only)
+    context = ["--context", str(tmp_path / "song.wav")]
+    assert upsample(tmp_path, model, *COMMON, *context) == 2
+    error = capsys.readouterr().err
+    assert f"has the context 01234567, not song.wav ({borrowed[:8]}); give" in error
+
+
+def test_a_brightness_of_0_db_is_none(made, model):
+    assert upsample(made, model, *COMMON, "--brightness", "0") == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts: facts.pop("cutoffs"),
+        lambda facts: facts.update(cutoffs=[]),
+        lambda facts: facts.update(cutoffs=[[0.0, 0.0]]),
+        lambda facts: facts["settings"].update(takes=[1]),
+        lambda facts: facts.pop("input"),
+    ],
+)
+def test_an_output_with_a_wrong_entry_in_its_metadata_is_not_finished(
+    made, model, tmp_path, capsys, damage
+):
+    shutil.copytree(made / "out", tmp_path / "out")
+    shutil.copy(made / "a.wav", tmp_path / "a.wav")
+    stored = tmp_path / "out" / "a.json"
+    facts = json.loads(stored.read_text())
+    damage(facts)
+    stored.write_text(json.dumps(facts))
+    before = contents(tmp_path)
+    assert upsample(tmp_path, model, *COMMON) == 2
+    assert "exists already and is not overwritten" in capsys.readouterr().err
+    assert contents(tmp_path) == before
 
 
 def test_damaged_metadata_belongs_to_no_finished_output(made, model, tmp_path, capsys):
