@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lily.batch.storage import is_remote, join, read_bytes, upload
+from lily.certify.check import Check
 from lily.errors import InputError
 
 FILE = "manifest.jsonl"
@@ -26,6 +27,11 @@ STATE = ".lily"  # folder in the output folder: settings and unfinished work of 
 UPLOAD_SECONDS = 60.0  # between uploads; the rows in between are kept as row files
 Row = dict[str, Any]
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
+
+
+def row_checks(row: Row) -> list[Check]:
+    """The checks of a recording's result; none if it has failed."""
+    return [Check(**check) for check in row.get("checks") or ()]
 
 
 class Manifest:
@@ -63,7 +69,7 @@ class Manifest:
             for number, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
-                    row["input"], row["status"], row["output"]
+                    row["input"], row["status"], row["output"], row_checks(row)
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputError(
                         f"Line {number} of {self.address} is not a row of a manifest; remove it, "

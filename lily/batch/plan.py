@@ -45,6 +45,7 @@ class Known:
 
     status: str
     output: str | None
+    broken: bool = False  # a check of its result failed
 
 
 @dataclass

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from lily.batch.manifest import DONE, SKIPPED, Row
-
-
-def failed_checks(row: Row) -> list[str]:
-    """The names of the checks that a recording's result failed."""
-    checks = row.get("checks") or ()
-    return [check["label"].lower() for check in checks if check["passed"] is False]
+from lily.batch.manifest import DONE, SKIPPED, Row, row_checks
+from lily.certify.check import failed
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Progress:
     finished_before: int = 0
     done: int = 0
     failed: int = 0
-    broken: int = 0  # of those that are done, with a check that failed
+    broken: int = 0  # of those that are done, now or before, with a check that failed
     skipped: int = 0
     finished_seconds: float = 0.0  # audio of the recordings that this run has finished
     under_way: dict[str, float] = field(default_factory=dict)  # the same of unfinished ones
@@ -58,7 +53,7 @@ class Progress:
         self.under_way.pop(row["input"], None)
         if row["status"] == DONE:
             self.done += 1
-            self.broken += bool(failed_checks(row))
+            self.broken += bool(failed(row_checks(row)))
             self.finished_seconds += row["seconds"]
         elif row["status"] == SKIPPED:
             self.skipped += 1

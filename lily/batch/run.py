@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 from lily.batch.commit import Staging
 from lily.batch.listing import Found, find_inputs
-from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Manifest, Row
+from lily.batch.manifest import DONE, FAILED, SKIPPED, STATE, Manifest, Row, row_checks
 from lily.batch.plan import Job, Known, Request, make_plan
 from lily.batch.progress import Advanced, Progress, Report
 from lily.batch.storage import files_below, is_remote, join, read_bytes, remove, write_bytes
+from lily.certify.check import failed
 from lily.errors import InputError, LilyError
 
 Tell = Callable[[Progress, Row | None], None]
@@ -76,7 +77,7 @@ class _Batch:
         self._row_files: list[str] = []  # of rows that the manifest could still lose
         self._repeated = False  # an input has more than one row
         if not self.anew:
-            self.known = {r["input"]: Known(r["status"], r["output"]) for r in manifest.rows()}
+            self.known = {row["input"]: _known(row) for row in manifest.rows()}
             self._recover()
         self.plan = make_plan(found, self.known)
         files = len(self.plan.jobs) + len(self.plan.problems) + len(self.plan.left_out)
@@ -133,7 +134,7 @@ class _Batch:
             before = self.known.get(row["input"])
             if before is None or before.status != DONE:
                 self.manifest.append(row)
-                self.known[row["input"]] = Known(row["status"], row["output"])
+                self.known[row["input"]] = _known(row)
                 self._repeated |= before is not None
             row_files.append(row_file)
         if row_files:
@@ -156,6 +157,7 @@ class _Batch:
                 continue
             progress.settled_size += job.size
             progress.finished_before += status == DONE
+            progress.broken += status == DONE and self.known[job.input].broken
             progress.skipped += status == SKIPPED
 
     def _record(self, row: Row, size: int = 0, row_file: str = "") -> None:
@@ -168,6 +170,10 @@ class _Batch:
                 remove(address)
             self._row_files.clear()
         self.tell(self.progress, row)
+
+
+def _known(row: Row) -> Known:
+    return Known(row["status"], row["output"], bool(failed(row_checks(row))))
 
 
 def _reconciled(request: Request) -> tuple[Request, bool]:

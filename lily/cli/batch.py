@@ -8,7 +8,8 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
-from lily.batch.progress import failed_checks
+from lily.batch.manifest import row_checks
+from lily.certify.check import failed
 from lily.checkpoints.resolve import resolve_config
 from lily.cli.checks import count
 from lily.cli.model import add_model, load_engine
@@ -117,8 +118,8 @@ class BatchBar:
             print(json.dumps(row), flush=True)
         if row["error"]:
             self._bar.write(f"lily: {row['input']}: {row['error']}", file=sys.stderr)
-        if failed := failed_checks(row):
-            self._bar.write(f"lily: {row['output']}: failed: {', '.join(failed)}", file=sys.stderr)
+        if names := failed(row_checks(row)):
+            self._bar.write(f"lily: {row['output']}: failed: {', '.join(names)}", file=sys.stderr)
 
 
 def standing(progress: Any) -> str:
@@ -136,10 +137,10 @@ def standing(progress: Any) -> str:
 def summary(progress: Any) -> str:
     """What a run has done, in a sentence."""
     text = f"{progress.done} done, {progress.failed} failed, {progress.skipped} skipped"
-    if progress.broken:
-        text += f", {progress.broken} done with a failed check"
     if progress.finished_before:
         text += f", {progress.finished_before} finished before"
+    if progress.broken:
+        text += f", {progress.broken} with a failed check"
     text += f" of {progress.files} files; {progress.audio_seconds / 3600:.2f} h of audio"
     text += f" in {progress.seconds:.0f} s"
     if progress.real_time_factor is not None:

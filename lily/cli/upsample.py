@@ -46,16 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_upsample(options: argparse.Namespace) -> int:
     """Restore every input; names and files are checked before the model is loaded.
 
-    Exit code 2 if an input was refused, 1 if an output failed a check.
+    Exit code 2 if an input was refused, 1 if an output failed a check, now or when it was made.
     """
     _refuse_clashes(options.inputs, options.output, options.format)
     encoder = options.encoder == "on"
     chosen = upsample_options(options, encoder, options.profile, options.format)
-    ready, failed = _checked(options, chosen)
+    ready, failed, broken = _checked(options, chosen)
     if not ready:
-        return 2 if failed else 0
+        return _exit_code(failed, broken)
     engine = load_engine(options, chosen)
-    broken = 0
     for path in ready:
         try:
             result = follow(engine.stream(path, options.output, chosen), path)
@@ -65,12 +64,19 @@ def run_upsample(options: argparse.Namespace) -> int:
             continue
         broken += bool(failed_checks(result.checks))
         print(json.dumps(result.to_dict()) if options.json else _sentence(result), flush=True)
+    return _exit_code(failed, broken)
+
+
+def _exit_code(failed: int, broken: int) -> int:
     return 2 if failed else 1 if broken else 0
 
 
-def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list[Path], int]:
-    """The inputs to restore, and how many were refused; each refusal is printed."""
-    ready, failed = [], 0
+def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list[Path], int, int]:
+    """The inputs to restore, how many were refused, and how many kept outputs failed a check.
+
+    Each refusal and each output that is kept is printed.
+    """
+    ready, failed, broken = [], 0, 0
     asked: AskedSettings | None = None
     for path in options.inputs:
         output = options.output / f"{path.stem}.{options.format}"
@@ -79,7 +85,11 @@ def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list
             if finished:
                 asked = asked or _asked(options, chosen)
                 asked.require_same(finished, path)
-                print(f"lily: {finished.path} exists already and is kept.", file=sys.stderr)
+                kept = f"lily: {finished.path} exists already and is kept"
+                if names := failed_checks(finished.metadata.checks()):
+                    broken += 1
+                    kept += f", though it failed: {', '.join(names)}"
+                print(f"{kept}.", file=sys.stderr)
                 _discard_chunks(output)
                 continue
             probe(path)
@@ -89,7 +99,7 @@ def _checked(options: argparse.Namespace, chosen: UpsampleOptions) -> tuple[list
             print(f"lily: {error}", file=sys.stderr)
             continue
         ready.append(path)
-    return ready, failed
+    return ready, failed, broken
 
 
 def _asked(options: argparse.Namespace, chosen: UpsampleOptions) -> AskedSettings:

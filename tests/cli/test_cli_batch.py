@@ -47,7 +47,13 @@ def test_the_command_line_exits_with_1_if_a_recording_or_a_check_failed(
         assert main([*asked, "--overwrite"]) == 1
     printed = capsys.readouterr().err
     assert "0.wav: failed: dc, change" in printed
-    assert "2 done, 0 failed, 0 skipped, 2 done with a failed check" in printed
+    assert "2 done, 0 failed, 0 skipped, 2 with a failed check" in printed
+    assert main(asked) == 1  # the manifest says so of the results that are kept
+    printed = capsys.readouterr().err
+    assert "0 done, 0 failed, 0 skipped, 2 finished before, 2 with a failed check" in printed
+    assert main([*asked, "--overwrite"]) == 0
+    assert main(asked) == 0
+    capsys.readouterr()
     (tapes / "bad.wav").write_text("no sound")
     assert main(asked) == 1
     assert "bad.wav" in capsys.readouterr().err

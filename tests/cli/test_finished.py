@@ -61,6 +61,21 @@ def test_a_finished_output_of_the_same_settings_is_kept(made, model, capsys, sam
     assert contents(made) == before
 
 
+def test_one_that_failed_a_check_is_kept_and_ends_in_exit_code_1(made, model, tmp_path, capsys):
+    shutil.copytree(made / "out", tmp_path / "out")
+    shutil.copy(made / "a.wav", tmp_path / "a.wav")
+    stored = tmp_path / "out" / "a.json"
+    facts = json.loads(stored.read_text())
+    facts["measurements"]["dc_change"] = 0.5
+    stored.write_text(json.dumps(facts))
+    before = contents(tmp_path)
+    assert upsample(tmp_path, model, *COMMON) == 1
+    assert "a.wav exists already and is kept, though it failed: dc, change." in (
+        capsys.readouterr().err
+    )
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
