@@ -190,11 +190,12 @@ def test_info_reports_the_design_counts(capsys):
 
 
 def test_info_profiles_the_encoder_with_bounded_memory(monkeypatch, capsys):
-    monkeypatch.setattr("lily.evaluation.describe.PROFILE_SECONDS", (10, 60))
+    monkeypatch.setattr("lily.evaluation.describe.PROFILE_SECONDS", (10, 60, 600))
     assert main(["info", "--preset", "tiny", "--profile", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["profile"]
-    assert [row["seconds"] for row in rows] == [10, 60]
-    assert rows[0]["largest_activation_bytes"] == rows[1]["largest_activation_bytes"]
+    assert [row["seconds"] for row in rows] == [10, 60, 600]
+    bounded = 4 * 1024 * 3 * 16  # queries, keys and values of 1,024 tokens, 16 wide, in float32
+    assert all(0 < row["largest_activation_bytes"] <= bounded for row in rows)
 
 
 def test_train_on_a_folder_without_audio_is_one_sentence(tmp_path, capsys):
