@@ -110,3 +110,13 @@ def test_a_sound_far_from_others_is_no_change() -> None:
 def test_a_share_of_zero_changes_nothing(randn) -> None:
     generated, low = randn(2, FRAMES, len(HZ)).unbind()
     assert torch.equal(steadied(generated, low, share=0.0), generated)
+
+
+def test_frames_of_another_cutoff_count_as_absent() -> None:
+    low = torch.full((FRAMES, len(HZ)), -3.0)
+    generated = low + wave(2.56)
+    cutoffs_hz = torch.where(torch.arange(FRAMES) < 200, 4_000.0, CUTOFF_HZ)
+    made = SteadyLevel(SHARE, MEL).apply(generated, low, cutoffs_hz)
+    for cutoff_hz, part in ((4_000.0, slice(0, 200)), (CUTOFF_HZ, slice(200, FRAMES))):
+        alone = steadied(generated[part], low[part], cutoff_hz)
+        assert torch.allclose(made[part], alone, atol=1e-5)
