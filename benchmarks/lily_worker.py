@@ -1,7 +1,4 @@
-"""Lily on a pipe, as ``audiosr_worker.py`` is AudioSR: the same requests, the same answers.
-
-Freed memory is kept, as Lily's command line keeps it.
-"""
+"""Lily on a pipe, as ``audiosr_worker.py`` is AudioSR: the same requests, the same answers."""
 
 from __future__ import annotations
 
@@ -14,9 +11,6 @@ from pathlib import Path
 
 def main(folder: str, threads: int, device: str, precision: str) -> None:
     """Load Lily once, then answer requests until the pipe closes."""
-    from lily.cli.malloc import keep_freed_memory
-
-    keep_freed_memory()
     import torch
 
     torch.set_num_threads(threads)

@@ -163,12 +163,16 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
         for module in model.modules():
             if isinstance(module, Upsample):
                 module.fuse()
-        if precision is torch.float32:
-            _use_winograd(model)
+    for module in model.modules():
+        if isinstance(module, Conv3x3):
+            module.reset()  # a model that was placed on a CPU before carries dead kernels
     if precision is not torch.float32:
         model.lower(precision)
     if device.type == "cuda":
         first = model.first_stage_model
         for part in (model.unet, first.encoder, first.decoder):
             part.to(memory_format=torch.channels_last)
-    return model.to(device)
+    model.to(device)
+    if device.type == "cpu" and precision is torch.float32:
+        _use_winograd(model)
+    return model
