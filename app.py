@@ -44,8 +44,8 @@ def main() -> None:
     models, notice = offered(settings.model)
     shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
     cache, most_bytes = cache_of(settings), settings.max_mb * 1_000_000
-    cache.watch()
     try:
+        cache.watch()
         page = build_page(shelf, settings, cache, notice)
         _, address, _ = page.launch(
             server_name=settings.server_name,

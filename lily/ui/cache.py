@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ RUN_PREFIX = "lily-"
 OURS = re.compile(rf"{RUN_PREFIX}.+|[0-9a-f]{{64}}|tmp[a-z0-9_]{{8}}")
 EMPTY = "vibe_edit_history"  # a folder that Gradio makes beside them
 SERVER = ".server-"  # a file that each running server holds locked
+STARTING = ".starting-"  # the same before it is locked
 LOOKS = 20  # how often a lifetime the folder is looked over
 LONGEST_WAIT = 600.0  # seconds between looks, however long a lifetime is
 
@@ -52,6 +54,7 @@ class Cache:
         self._held: Counter[Path] = Counter()  # entries that runs are using
         self._lock = threading.Lock()
         self._server: IO[bytes] | None = None  # this process's, locked
+        self._name = folder  # of that file, once there is one
 
     def new_folder(self) -> Path:
         """Make a run's folder, after making room."""
@@ -108,8 +111,7 @@ class Cache:
     def watch(self) -> threading.Thread:
         """Make the folder, and tidy it from time to time until the process ends."""
         self._make_private()
-        self._server = (self.folder / f"{SERVER}{os.getpid()}").open("wb")
-        lock_file(self._server)
+        self._server, self._name = _locked_server(self.folder)
         wait = min(LONGEST_WAIT, self._keep_seconds / LOOKS)
 
         def look() -> None:
@@ -132,8 +134,8 @@ class Cache:
         if self._server is None:
             return
         self._server.close()
-        own, self._server = Path(self._server.name), None
-        own.unlink(missing_ok=True)
+        self._server = None
+        self._name.unlink(missing_ok=True)
         if any(map(_is_running, self.folder.glob(f"{SERVER}*"))):
             return
         with self._lock:
@@ -159,6 +161,24 @@ class Cache:
                 stats = [part.lstat() for part in (path, *path.rglob("*"))]
                 size = sum(stat.st_size for stat in stats)
                 yield _Entry(path, size, max(stat.st_mtime for stat in stats))
+
+
+def _locked_server(folder: Path) -> tuple[IO[bytes], Path]:
+    """Make this server's file, which is locked before others can see it.
+
+    Its name is unique: servers in several containers may have the same process number.
+    """
+    unique = uuid.uuid4().hex
+    hidden, final = folder / f"{STARTING}{unique}", folder / f"{SERVER}{unique}"
+    if os.name == "nt":  # renames no open file, and needs no lock
+        return final.open("xb"), final
+    file = hidden.open("xb")
+    if not lock_file(file):
+        file.close()
+        hidden.unlink(missing_ok=True)
+        raise OSError(f"{hidden} could not be locked; use a cache folder on another file system.")
+    hidden.rename(final)
+    return file, final
 
 
 def _is_running(server: Path) -> bool:

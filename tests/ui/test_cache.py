@@ -121,6 +121,27 @@ def test_when_the_last_server_ends_everything_of_it_goes_and_nothing_else(folder
     assert not folder.exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+def test_servers_of_one_process_number_leave_each_other_s_files(folder, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in two containers that share the folder
+    first, second = (Cache(folder, HOUR, 1e9) for _ in range(2))
+    first.watch()
+    second.watch()
+    path = upload(folder, UPLOADS[0])
+    first.close()
+    assert path.exists()
+    second.close()
+    assert not folder.exists()
+
+
+def test_a_server_that_cannot_lock_its_file_does_not_start(folder, monkeypatch):
+    monkeypatch.setattr("lily.ui.cache.lock_file", lambda file: False)
+    if os.name != "nt":
+        with pytest.raises(OSError, match="could not be locked"):
+            Cache(folder, HOUR, 1e9).watch()
+        assert not names(folder)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="another process's open files stay there anyway")
 def test_while_another_server_runs_its_files_stay(folder):
     cache = Cache(folder, HOUR, 1e9)
