@@ -135,10 +135,10 @@ def diagnose(
     holes = meter.holes(whole.cutoff_hz)
     if peak < SILENT_PEAK:
         kind = "silent"
-    elif whole.tones:
-        kind = "tones"
     elif channels:
         kind = "channels"
+    elif whole.tones:
+        kind = "tones"
     elif len(segments) > 1:
         kind = "changing"
     elif whole.full:

@@ -1,4 +1,6 @@
-"""Tell recordings of a few tones: a test tone, two, a sweep. They do not say where a band ends.
+"""Detect recordings that consist of a few pure tones, which do not say where a band ends.
+
+Examples are a test tone, two of a keypad and a sweep.
 
 In each of their frames, the bins within 60 dB of the loudest one are few, or lie within an octave,
 as those of a sweep. Nine in ten of the frames that are heard must be like that: of 562 clips of

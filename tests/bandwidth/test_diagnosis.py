@@ -143,3 +143,10 @@ def test_a_real_mp3_names_itself(tmp_path) -> None:
     meter = BandwidthMeter()
     meter.push(low(bursts(11), 11_000))
     assert diagnose(info, meter, 0, torch.zeros(1, 1), 1.0).codec == "MP3"
+
+
+def test_a_tone_beside_quiet_music_is_described_by_channel():
+    tone = 0.5 * torch.sin(2 * math.pi * 3_000 * torch.arange(6 * RATE) / RATE)[None]
+    found = diagnosis(torch.cat([tone, 0.02 * low(bursts(5), 6_000)]))
+    assert found.kind == "channels" and "few tones" not in found.text
+    assert "left channel full, right channel filled from 6" in found.text
