@@ -91,8 +91,8 @@ class Analysis:
             return "The recording is silent: it is returned as it was, at 48 kHz."
         if self.full_band and self.diagnosis.kind == "tones":
             return (
-                "The recording is a few tones, which do not say where its band ends: it is "
-                "returned as it was, at 48 kHz. Give a cutoff to fill in what lies above it."
+                "Nothing was generated: the output is the recording at 48 kHz. Give a cutoff to "
+                "fill in what lies above it."
             )
         if self.full_band:
             return (
