@@ -14,8 +14,7 @@ from lily.inference.device import place
 from lily.model import winograd
 from lily.model.winograd import Conv3x3, convolve, transformed
 
-# Of the largest value. Rounding with tiles of 4 gives 5e-6 to 1.1e-5, growing with the layer; a
-# wrong constant of a matrix gives more than 1e-2.
+# Of the largest value. Rounding with tiles of 4 gives 5e-6 to 1.1e-5, growing with the layer.
 TOLERANCE = 3e-5
 
 
