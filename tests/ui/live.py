@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to a job in the background, which ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def running(folder: Path, port: int | None = None, **environment: str) -> Iterator[App]:
     """Start app.py as the README says, its files below ``folder``; on any free port."""
@@ -58,7 +64,12 @@ def running(folder: Path, port: int | None = None, **environment: str) -> Iterat
     changes = {"PORT": str(port), "GRADIO_TEMP_DIR": str(cache)} | environment
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=os.environ | changes, stdout=file, stderr=file
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=os.environ | changes,
+            stdout=file,
+            stderr=file,
+            preexec_fn=heed_interrupts,
         )
     app = App(f"http://127.0.0.1:{port}/", process, cache, log)
     try:
