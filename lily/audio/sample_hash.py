@@ -5,8 +5,11 @@ file's samples are its decoder's.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 from torch import Tensor
+
+from lily.audio.info import AudioInfo
 
 
 class SampleHash:
@@ -30,3 +33,11 @@ class AudioHash(SampleHash):
     def __init__(self, sample_rate: int, channels: int) -> None:
         super().__init__()
         self._hash.update(f"{sample_rate} Hz, {channels} channels\n".encode())
+
+    @classmethod
+    def of(cls, info: AudioInfo, blocks: Iterable[Tensor]) -> str:
+        """The hash of a recording's blocks (C, n), in hexadecimal digits."""
+        digest = cls(info.sample_rate, info.channels)
+        for block in blocks:
+            digest.update(block)
+        return digest.hexdigest()

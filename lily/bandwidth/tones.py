@@ -2,9 +2,10 @@
 
 Examples are a test tone, two of a keypad and a sweep.
 
-In each of their frames, the bins within 60 dB of the loudest one are few, or lie within an octave,
-as those of a sweep. Nine in ten of the frames that are heard must be like that: of 562 clips of
-music, speech and effects, low-passed at 2 kHz or not, at most four in ten frames were.
+In each of their frames, the bins within 60 dB of the loudest one are few and nowhere many in a row,
+as those of noise are, or lie within an octave, as those of a sweep. Nine in ten of the frames that
+are heard must be like that: of 562 clips of music, speech and effects, low-passed at 2 kHz or not,
+at most four in ten frames were, noise counted too.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 WITHIN_DB = 60.0  # of the loudest bin: a bin belongs to a tone
 MOST_HZ = 950.0  # of all such bins: four tones, each spread over 9 bins by the window
+MOST_TOGETHER_HZ = 400.0  # of such bins in a row: two keypad tones take 290 Hz
 OCTAVE = 2.0
 HEARD_DB = 60.0  # below the loudest frame; quieter ones are not heard
 SILENCE_DB = -100.0
@@ -25,7 +28,7 @@ class ToneMeter:
     """Count the frames of a signal that hold nothing but a few tones."""
 
     def __init__(self, bin_hz: float, bins: int) -> None:
-        self._most = int(MOST_HZ / bin_hz)
+        self._most, self._together = int(MOST_HZ / bin_hz), int(MOST_TOGETHER_HZ / bin_hz)
         self._places = torch.arange(1, bins + 1)
         self._levels: list[np.ndarray] = []  # of the loudest bin of each frame, in dB
         self._few: list[np.ndarray] = []  # whether a frame holds a few tones only
@@ -41,7 +44,9 @@ class ToneMeter:
         inside = power > loudest * 10 ** (-WITHIN_DB / 10)
         lowest = torch.where(inside, self._places, self._places[-1]).amin(1)
         highest = torch.where(inside, self._places, 0).amax(1)
-        few = (inside.sum(1) <= self._most) | (highest <= OCTAVE * lowest)
+        few = inside.sum(1) <= self._most
+        few[few.clone()] = ~_any_run(inside[few], self._together + 1)
+        few |= highest <= OCTAVE * lowest
         levels = 10 * torch.log10(loudest[:, 0] + 1e-20)
         self._levels.append(levels.numpy().astype(np.float16))
         self._few.append(few.numpy())
@@ -53,3 +58,9 @@ class ToneMeter:
         heard = levels > max(levels.max(initial=-np.inf) - HEARD_DB, SILENCE_DB)
         few = np.concatenate([*self._few, np.zeros(0, bool)])[heard]
         return bool(few.size and few.mean() >= SHARE)
+
+
+def _any_run(inside: Tensor, length: int) -> Tensor:
+    """Whether each row of (L, F) has so many in a row."""
+    sums = F.pad(inside.cumsum(1), (1, 0))
+    return (sums[:, length:] - sums[:, :-length] == length).any(1)

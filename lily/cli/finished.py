@@ -165,10 +165,7 @@ def _recording_sha256(path: Path) -> str:
     from lily.audio.read import read_blocks
     from lily.audio.sample_hash import AudioHash
 
-    digest = AudioHash(info.sample_rate, info.channels)
-    for block in read_blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
+    return AudioHash.of(info, read_blocks(path))
 
 
 def _digits(hashes: tuple[str, ...]) -> str:

@@ -36,11 +36,7 @@ def context_use(options: UpsampleOptions, chunker: Chunker) -> ContextUse | None
 
 def context_sha256(path: Path) -> str:
     """The hash of a borrowed recording, as far as it is read; raises InputError."""
-    info = probe(path)
-    digest = AudioHash(info.sample_rate, info.channels)
-    for block in _blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
+    return AudioHash.of(probe(path), _blocks(path))
 
 
 def _blocks(path: Path) -> Iterator[Tensor]:

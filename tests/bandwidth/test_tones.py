@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,7 @@ TONES = {
     "19 kHz": tone(19_000.0),
     "two tones": tone(440.0, 1_000.0),
     "two of a keypad": tone(941.0, 1_477.0),
+    "two near ones": tone(697.0, 770.0),
     "two far apart": tone(60.0, 7_000.0),
     "hum": tone(50.0, 150.0, level=0.05),
     "sweep to 3 kHz": sweep(200.0, 3_000.0),
@@ -62,6 +64,12 @@ OTHERS = {
     "a tone in noise": tone(440.0) + noise(0.01),
     "noise below 2 kHz": filter_whole(
         noise(0.1)[None].float(), lowpass_kernel(1_900.0, 2_100.0, RATE)
+    )[0],
+    "noise below 500 Hz": filter_whole(
+        noise(0.1)[None].float(), lowpass_kernel(450.0, 550.0, RATE)
+    )[0],
+    "noise below 1 kHz": filter_whole(
+        noise(0.1)[None].float(), lowpass_kernel(950.0, 1_050.0, RATE)
     )[0],
     "silence": 0 * TIME,
 }
@@ -88,9 +96,12 @@ def test_anything_else_is_no_few_tones(name):
     assert not metered(OTHERS[name]).result().tones
 
 
-def test_block_sizes_change_nothing():
-    whole, pieces = (metered(TONES["beeps"], block=size).result() for size in (10**6, 1_001))
-    assert whole == pieces
+def test_block_sizes_change_no_frame():
+    x = torch.cat([TONES["beeps"][:RATE], noise(0.1)[:RATE]])  # both kinds of frames
+    whole, pieces = (metered(x, block=size) for size in (10**6, 1_001))
+    assert whole.result() == pieces.result()
+    few = [np.concatenate(meter._loudest._tones._few) for meter in (whole, pieces)]
+    assert np.array_equal(*few) and 0 < few[0].mean() < 1
 
 
 def test_a_channel_of_tones_loses_none_beside_one_of_music():
