@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FIRST = 5  # bin: those below hold an offset, spread by the window, and rumble
 WITHIN_DB = 60.0  # of the loudest bin: a bin belongs to a tone
 MOST_HZ = 950.0  # of all such bins: four tones, each spread over 9 bins by the window
 MOST_TOGETHER_HZ = 400.0  # of such bins in a row: two keypad tones take 290 Hz
@@ -29,7 +30,7 @@ class ToneMeter:
 
     def __init__(self, bin_hz: float, bins: int) -> None:
         self._most, self._together = int(MOST_HZ / bin_hz), int(MOST_TOGETHER_HZ / bin_hz)
-        self._places = torch.arange(1, bins + 1)
+        self._places = torch.arange(FIRST + 1, bins + 1)
         self._levels: list[np.ndarray] = []  # of the loudest bin of each frame, in dB
         self._few: list[np.ndarray] = []  # whether a frame holds a few tones only
 
@@ -40,6 +41,7 @@ class ToneMeter:
 
     def add(self, power: Tensor) -> None:
         """Add frames of power (L, F)."""
+        power = power[:, FIRST:]
         loudest = power.amax(1, keepdim=True)
         inside = power > loudest * 10 ** (-WITHIN_DB / 10)
         lowest = torch.where(inside, self._places, self._places[-1]).amin(1)

@@ -54,6 +54,7 @@ TONES = {
     "two near ones": tone(697.0, 770.0),
     "two far apart": tone(60.0, 7_000.0),
     "hum": tone(50.0, 150.0, level=0.05),
+    "440 Hz on an offset": tone(440.0) + 0.25,
     "sweep to 3 kHz": sweep(200.0, 3_000.0),
     "sweep to 20 kHz": sweep(20.0, 20_000.0),
     "beeps": beeps(),
@@ -71,7 +72,10 @@ OTHERS = {
     "noise below 1 kHz": filter_whole(
         noise(0.1)[None].float(), lowpass_kernel(950.0, 1_050.0, RATE)
     )[0],
+    "quiet noise on an offset": noise(1e-3) + 0.25,
+    "quiet noise on rumble": noise(1e-3) + tone(12.0),
     "silence": 0 * TIME,
+    "an offset alone": 0 * TIME + 0.25,
 }
 
 
