@@ -20,6 +20,7 @@ import httpx
 from browser import wait_until_up
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVER = ".server-"  # what the name of a server's own file begins with
 PATIENCE = 900  # seconds, not expectation: the machine may be busy
 
 
@@ -108,10 +109,16 @@ def file_data(path: str) -> dict[str, Any]:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
+def visitors_files(cache: Path) -> list[str]:
+    """Every file in a cache folder but the one that a running server holds."""
+    found = [f"{folder}/{name}" for folder, _, names in os.walk(cache) for name in names]
+    return [path for path in found if not path.startswith(f"{cache}/{SERVER}")]
+
+
 def until_empty(cache: Path, patience: float = 60.0) -> list[str]:
-    """Wait for a folder to hold no file; returns what is left in the end."""
+    """Wait for a folder to hold no visitor's file; returns what is left in the end."""
     deadline = time.monotonic() + patience
-    while left := [f"{folder}/{name}" for folder, _, names in os.walk(cache) for name in names]:
+    while left := visitors_files(cache):
         if time.monotonic() > deadline:
             break
         time.sleep(0.2)

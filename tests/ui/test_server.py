@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from fuzz import complaint, tiny_folder
-from live import PATIENCE, ROOT, ask, file_data, running, upload
+from live import PATIENCE, ROOT, ask, file_data, running, upload, visitors_files
 from malformed import encoded, whole
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,7 @@ def test_too_large_a_file_is_refused_while_it_comes(client, app):
         assert answer.status_code == 413 and answer.text
     many = [("files", (f"{number}.wav", bytes(900_000))) for number in range(2)]
     assert client.post(f"{app.api}/upload", files=many).status_code == 413
-    left = [path.name for path in app.cache.rglob("*") if path.is_file()]
-    assert [name for name in left if not name.startswith(".server-")] == []
+    assert not visitors_files(app.cache)
 
 
 def test_hours_of_silence_in_a_small_file_are_refused_before_they_are_decoded(client, app):
