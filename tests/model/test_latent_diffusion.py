@@ -63,7 +63,7 @@ def test_the_same_generator_gives_the_same_loss(model, batch):
 
 
 def test_every_encoder_parameter_learns_by_the_second_step(model, batch):
-    batch["context_mel"] = batch["lowpass_mel"].repeat(1, 2, 1)
+    batch["context_mel"] = batch["lowpass_mel"].repeat(1, 4, 1)  # many tokens, or keys are alike
     optimizer = torch.optim.AdamW(model.model.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
@@ -79,8 +79,7 @@ def test_every_encoder_parameter_learns_by_the_second_step(model, batch):
             else:
                 norms[name] = gradient.norm()
     largest = max(norms.values())
-    # Biases of queries and keys reach the loss through differences of scores alone: 8e-7 of it.
-    asleep = [name for name, norm in norms.items() if not norm > 1e-7 * largest]
+    asleep = [name for name, norm in norms.items() if not norm > 1e-6 * largest]
     assert not asleep
     assert len(norms) > 40
 
