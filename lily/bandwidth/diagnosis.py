@@ -225,7 +225,7 @@ def _what(found: Diagnosis, sample_rate: int) -> str:
     return {
         "silent": "The recording is silent",
         "tones": "The recording is a few tones, which do not say where its band ends",
-        "full": f"Nothing to gain: the band is already full up to {end}",
+        "full": f"The band is already full up to {end}",
         "own rate": f"The band ends with the recording's own rate of {rate}",
         "up-sampled": (
             f"Up-sampled: a {rate} file that ends at {end}, as one of "
@@ -244,7 +244,7 @@ def _does(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str) -> 
     if found.kind in ("silent", "full"):
         return ""
     if found.kind == "tones" and lowest_hz >= FULL_BAND_HZ:
-        return "it is returned as it was"
+        return ""
     if found.kind == "changing":
         wide = any(hz >= FULL_BAND_HZ for _, hz in found.segments)
         return "filling each part from its own end" + (", wide parts stay as they are" * wide)

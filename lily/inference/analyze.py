@@ -85,21 +85,25 @@ class Analysis:
         return self.samples / self.sample_rate
 
     @property
-    def unchanged_reason(self) -> str:
-        """Why nothing is generated for this recording; empty if something is."""
+    def unchanged(self) -> bool:
+        """Whether nothing is generated; the diagnosis has the reason."""
+        return self.full_band or self.peak < SILENT_PEAK
+
+    @property
+    def advice(self) -> str:
+        """How to have something generated for an unchanged recording; empty if nothing can be."""
         if self.peak < SILENT_PEAK:
-            return "The recording is silent: it is returned as it was, at 48 kHz."
-        if self.full_band and self.diagnosis.kind == "tones":
-            return (
-                "Nothing was generated: the output is the recording at 48 kHz. Give a cutoff to "
-                "fill in what lies above it."
-            )
-        if self.full_band:
-            return (
-                f"The band is already full (it ends at {self.cutoff_hz / 1000:.1f} kHz): the "
-                "recording is returned as it was, at 48 kHz. Give a cutoff to replace its top."
-            )
-        return ""
+            return ""
+        if self.diagnosis.kind == "tones":
+            return "Give a cutoff to fill in what lies above it."
+        return "Give a cutoff to replace its top."
+
+    @property
+    def unchanged_message(self) -> str:
+        """What the output of an unchanged recording is, and the advice."""
+        return (
+            f"Nothing was generated: the output is the recording at 48 kHz. {self.advice}".strip()
+        )
 
     def event(self) -> Analyzed:
         """The event that reports this analysis."""

@@ -83,7 +83,7 @@ class RecordingReader:
             analyzer.warn(DecodeWarning("Its tags cannot be read and are not kept."))
         self.analysis = analyzer.finish()
         cutoff_hz, wall_hz = self.analysis.cutoff_hz, self.options.wall_hz
-        unchanged = self.analysis.unchanged_reason
+        unchanged = self.analysis.unchanged
         if wall_hz is not None and not wall_hz > cutoff_hz and not unchanged:
             raise InputError(
                 f"The wall is {wall_hz:.10g} Hz; give more than the cutoff of {cutoff_hz:.0f} Hz."

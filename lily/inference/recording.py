@@ -105,9 +105,10 @@ class RecordingRun:
         self._began = time.perf_counter()
         self.paths.make_way()
         yield from reader.analyze()
-        unchanged = reader.analysis.unchanged_reason
+        unchanged = reader.analysis.unchanged
         if unchanged and len(self.encoders) > 1:
-            raise InputError(f"There is nothing to compare. {unchanged}")
+            found, advice = reader.analysis.diagnosis.text, reader.analysis.advice
+            raise InputError(f"There is nothing to compare. {found} {advice}".strip())
         make_folder(self.paths.variants[0].parent)
         if not unchanged:
             self._open_store()
@@ -185,7 +186,7 @@ class RecordingRun:
     @property
     def _borrowed(self) -> tuple[str, ...]:
         """The hashes of borrowed recordings; none where nothing is generated."""
-        if self._reader.analysis.unchanged_reason:
+        if self._reader.analysis.unchanged:
             return ()
         return tuple(other.analysis.sha256 for other in self._reader.borrowed)
 
@@ -324,7 +325,7 @@ class RecordingRun:
         """What the user should know about the result; empty in the ordinary case."""
         chunks = len(self._chunk_times)
         if not chunks:
-            return self._reader.analysis.unchanged_reason
+            return self._reader.analysis.unchanged_message
         if not self.complete:
             return f"Stopped early: {self.done} of {chunks} chunks are finished."
         if self._reused and not self.options.takes:

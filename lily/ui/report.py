@@ -51,9 +51,13 @@ def segments(
 
 
 def summary(result: UpsampleResult, given: float | Segments | None = None) -> str:
-    """The result in two sentences, between a message about the run and one about its peak."""
+    """The result in two sentences, between a message about the run and one about its peak.
+
+    Of an unchanged recording the finding comes first, which ``facts`` have of others.
+    """
     segments = segments_of(result, given)
-    sentences = [result.message] if result.message else []
+    found = result.diagnosis.text if result.diagnosis and not result.chunks else ""
+    sentences = [text for text in (found, result.message) if text]
     if segments and given is None and result.diagnosis and result.diagnosis.channels:
         sentences.append(
             "Highs were generated in each channel above its own end: plausible, not recovered. "
@@ -88,9 +92,9 @@ def facts(result: UpsampleResult) -> list[tuple[str, str]]:
     ]
     if result.chunks:
         pairs.insert(0, ("Lowest cutoff", f"{result.cutoff_hz / 1000:.1f} kHz"))
-    if result.diagnosis:
-        pairs.append(("Found", result.diagnosis.text))
     if result.chunks:
+        if result.diagnosis:
+            pairs.append(("Found", result.diagnosis.text))
         pairs += [
             ("Chunks of about 5 s", str(result.chunks)),
             ("Time", clock_time(result.compute_seconds)),

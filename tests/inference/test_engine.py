@@ -194,6 +194,18 @@ def test_full_band_and_silence_come_back_unchanged(engine, tmp_path):
         assert torch.equal(read_audio(result.output), read_audio(path))
 
 
+def test_the_reason_why_nothing_is_generated_is_given_once(engine, tmp_path):
+    noise = 0.1 * torch.randn(1, 96_000, generator=torch.Generator().manual_seed(0))
+    tone = 0.5 * torch.sin(2 * math.pi * 440 * torch.arange(96_000) / 48_000)[None]
+    for reason, samples in (("full", noise), ("silent", 0 * tone), ("few tones", tone)):
+        path = write(tmp_path / f"{reason}.wav", samples)
+        result = engine.run_inference(path, tmp_path / "o", seed=0)
+        sentences = f"{result.diagnosis.text} {result.message}"
+        assert sentences.count(reason) == 1 and sentences.count("othing") == 1
+        assert sentences.count("the output is the recording") == 1
+        assert ("Give a cutoff" in sentences) is (reason != "silent")
+
+
 def test_very_short_and_surround_recordings_work(engine, tmp_path):
     for name, shape in (("one", (1, 1)), ("two", (1, 2)), ("surround", (6, 30_000))):
         samples = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))

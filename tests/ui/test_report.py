@@ -80,10 +80,12 @@ def test_facts_name_cutoff_chunks_speed_seed_steps_and_model():
     assert text["Model"] == "lily-mini"
 
 
-def test_an_unchanged_recording_shows_its_message_and_no_settings():
-    unchanged = result(chunks=0, message="full band already")
-    assert summary(unchanged) == "full band already"
-    assert "Seed" not in dict(facts(unchanged)) and segments_of(unchanged) == []
+def test_an_unchanged_recording_shows_why_once_and_no_settings():
+    full = Diagnosis("full", ((0.0, 24_000.0),), "", 0.0, 0, 0.0, text="The band is full.")
+    unchanged = result(chunks=0, message="Nothing was generated.", diagnosis=full)
+    assert summary(unchanged) == "The band is full. Nothing was generated."
+    assert facts(unchanged) == [("Length", "10.0 s"), ("Output", "48 kHz, 24-bit, stereo")]
+    assert segments_of(unchanged) == []
 
 
 def test_the_summary_says_what_was_kept_and_what_was_generated():
