@@ -191,8 +191,10 @@ def _low_frequency_channel(info: AudioInfo) -> int | None:
     return (mask & (LOW_FREQUENCY - 1)).bit_count() if mask & LOW_FREQUENCY else None
 
 
-def describe(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str = "") -> Diagnosis:
-    """Add the diagnosis in words, and what is done: filling from ``lowest_hz``.
+def describe(
+    found: Diagnosis, info: AudioInfo, lowest_hz: float | None, because: str = ""
+) -> Diagnosis:
+    """Add the diagnosis in words, and what is done: filling from ``lowest_hz``, None for nothing.
 
     ``because`` gives the reason where the cutoff was not detected.
     """
@@ -238,13 +240,11 @@ def _what(found: Diagnosis, sample_rate: int) -> str:
     }[found.kind]
 
 
-def _does(found: Diagnosis, info: AudioInfo, lowest_hz: float, because: str) -> str:
+def _does(found: Diagnosis, info: AudioInfo, lowest_hz: float | None, because: str) -> str:
+    if lowest_hz is None:
+        return ""
     if because:
         return f"filling from {_khz(lowest_hz)} {because}"
-    if found.kind in ("silent", "full"):
-        return ""
-    if found.kind == "tones" and lowest_hz >= FULL_BAND_HZ:
-        return ""
     if found.kind == "changing":
         wide = any(hz >= FULL_BAND_HZ for _, hz in found.segments)
         return "filling each part from its own end" + (", wide parts stay as they are" * wide)

@@ -191,6 +191,11 @@ class Analyzer:
             cutoffs = Cutoffs.from_seconds(self._given, self.sample_rate)
         else:
             cutoffs = detected_cutoffs(self.info, self._bandwidth, self.sample_rate)
+        # Above a single cutoff that was asked for, and by AudioSR's rules, something is always
+        # generated.
+        full_band = cutoffs.full and len(self._given) != 1 and not self._profile.prepares
+        nothing = full_band or peak < SILENT_PEAK
+        filled_from = None if nothing else cutoffs.lowest_hz
         reason = "as asked" if self._given else ""
         return Analysis(
             name=self.name,
@@ -201,10 +206,8 @@ class Analyzer:
             means=means,
             peaks=peaks,
             cutoffs=cutoffs,
-            # Above a single cutoff that was asked for, and by AudioSR's rules, something is
-            # always generated.
-            full_band=cutoffs.full and len(self._given) != 1 and not self._profile.prepares,
-            diagnosis=describe(diagnosis, self.info, cutoffs.lowest_hz, reason),
+            full_band=full_band,
+            diagnosis=describe(diagnosis, self.info, filled_from, reason),
             image=StereoImage.of(self._image.correlation(cutoffs.lowest_hz)),
             sha256=self._hash.hexdigest(),
         )

@@ -27,6 +27,20 @@ def test_a_whole_recording_needed_no_repair(tmp_path):
     assert analyze(path, 48_000, UpsampleOptions()).diagnosis.repairs == ()
 
 
+@pytest.mark.parametrize(
+    ("level", "cutoff_hz", "fills"),
+    [(0.0, 4_000.0, False), (0.1, ((0.0, 20_000.0), (0.5, 21_000.0)), False), (0.1, 4_000.0, True)],
+)
+def test_a_given_cutoff_is_not_said_to_be_filled_from_where_nothing_is(
+    tmp_path, level, cutoff_hz, fills
+):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, level * np.random.default_rng(0).standard_normal(48_000), 48_000)
+    found = analyze(path, 48_000, UpsampleOptions(cutoff_hz=cutoff_hz))
+    assert found.unchanged is not fills
+    assert ("filling" in found.diagnosis.text) is fills
+
+
 def noise_up_to(hz: float, rate: int, seconds: float = 2.0) -> np.ndarray:
     """Noise that falls by 3 dB an octave, as music may, and ends at a frequency."""
     length = round(seconds * rate)
