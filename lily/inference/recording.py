@@ -170,8 +170,9 @@ class RecordingRun:
         """Open the folder of finished chunks; a random seed is replaced by the earlier run's."""
         runtime, options, output = self.runtime, self.options, self.paths.variants[0]
         asked = options.choices(self._seed_drawn)
+        recording = self._reader.analysis.sha256
         key = run_key(
-            self._reader.analysis.sha256,
+            recording,
             (asked, self.encoders, self._borrowed),
             runtime.config,
             runtime.weights_sha256,
@@ -179,7 +180,7 @@ class RecordingRun:
             self.context,
         )
         folder = options.chunk_folder or chunk_folder(output)
-        self._store = ChunkStore.open(folder, key, options.seed or 0, options.resume)
+        self._store = ChunkStore.open(folder, key, options.seed or 0, options.resume, recording)
         if self._store:
             self.options = replace(options, seed=self._store.seed)
 

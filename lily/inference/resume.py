@@ -1,10 +1,11 @@
 """Keep the finished chunks of a run beside its output until it is complete, to resume from them.
 
 A run has a folder, ``<output>.part`` unless the options name another. It holds a file per chunk and
-variant, the run's key and its seed. The key is a hash of everything the samples depend on, so a
-chunk that is found is the right one; a checksum over key, place and content detects damage. A run
-with another key starts anew. The folder is locked while a run uses it and removed when the output
-is complete. If chunks cannot be written (e.g. disk full), the run continues without them.
+variant, the run's key, its seed and the recording's hash. The key is a hash of everything the
+samples depend on, so a chunk that is found is the right one; a checksum over key, place and content
+detects damage. A run with another key starts anew. The folder is locked while a run uses it and
+removed when the output is complete. If chunks cannot be written (e.g. disk full), the run continues
+without them.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ class ChunkStore:
         self._writable = True
 
     @classmethod
-    def open(cls, folder: Path, key: str, seed: int, resume: bool) -> ChunkStore | None:
+    def open(
+        cls, folder: Path, key: str, seed: int, resume: bool, recording_sha256: str = ""
+    ) -> ChunkStore | None:
         """Lock a run's folder; with ``resume`` keep the seed and chunks of the run with this key.
 
+        Chunks of another run are removed, with a warning that says whether its recording differed.
         None, with a warning, if the folder cannot be used or another process is using it.
         """
         try:
@@ -60,10 +64,13 @@ class ChunkStore:
             return cls(folder, lock, key, earlier["seed"])
         store = cls(folder, lock, key, seed)
         if resume and any(folder.glob(CHUNKS)):
-            log.warning("The finished chunks in %s have other settings; none is used.", folder)
+            another = earlier.get("recording_sha256", recording_sha256) != recording_sha256
+            differs = "are of another recording" if another else "have other settings"
+            log.warning("The finished chunks in %s %s; none is used.", folder, differs)
+        run = {"key": key, "seed": seed, "recording_sha256": recording_sha256}
         try:
             store._remove_files()
-            (folder / RUN).write_text(json.dumps({"key": key, "seed": seed}), encoding="utf-8")
+            (folder / RUN).write_text(json.dumps(run), encoding="utf-8")
         except OSError as error:
             store._give_up(error)
         return store

@@ -175,7 +175,10 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: "-".join(changes))
-def test_a_run_with_other_settings_starts_anew(engine, recording, tmp_path, changes):
+def test_a_run_with_other_settings_starts_anew_and_says_what_differs(
+    engine, recording, tmp_path, caplog, changes
+):
+    said = "are of another recording" if "louder" in changes else "have other settings"
     folder = tmp_path / "chunks"
     cut_off_at = options(chunk_folder=folder)
     stream = engine.stream(recording, tmp_path / "o", cut_off_at)
@@ -192,7 +195,7 @@ def test_a_run_with_other_settings_starts_anew(engine, recording, tmp_path, chan
         path, tmp_path / "other", options(chunk_folder=folder, **changes), context=context
     )
     first = next(event for event in stream if isinstance(event, Sampling | ChunksDone))
-    assert isinstance(first, Sampling)
+    assert isinstance(first, Sampling) and said in caplog.text
     stream.close()
     assert not folder.exists()  # its own, and it had no chunk yet
 
