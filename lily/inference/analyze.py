@@ -98,13 +98,6 @@ class Analysis:
             return "Give a cutoff to fill in what lies above it."
         return "Give a cutoff to replace its top."
 
-    @property
-    def unchanged_message(self) -> str:
-        """What the output of an unchanged recording is, and the advice."""
-        return (
-            f"Nothing was generated: the output is the recording at 48 kHz. {self.advice}".strip()
-        )
-
     def event(self) -> Analyzed:
         """The event that reports this analysis."""
         return Analyzed(
@@ -247,6 +240,21 @@ def analyze(path: Path, sample_rate: int, options: UpsampleOptions) -> Analysis:
     for block in read_blocks(path, on_warning=analyzer.warn):
         analyzer.push(block)
     return analyzer.finish()
+
+
+def unchanged_message(analysis: Analysis, options: UpsampleOptions) -> str:
+    """What the output of an unchanged recording is, which options had no effect, and the advice."""
+    given = {
+        "wall": options.wall_hz is not None,
+        "brightness": bool(options.brightness_db),
+        "context": bool(options.context_files),
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    named = " and ".join(filter(None, (", ".join(unused[:-1]), *unused[-1:])))
+    said = ["Nothing was generated: the output is the recording at 48 kHz."]
+    if unused:
+        said.append(f"The given {named} {'has' if len(unused) == 1 else 'have'} no effect on it.")
+    return " ".join(filter(None, [*said, analysis.advice]))
 
 
 def share_meter(analysis: Analysis) -> audiosr.ShareMeter:

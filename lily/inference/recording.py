@@ -25,6 +25,7 @@ from lily.dsp.known_band import KnownBand, KnownShare
 from lily.dsp.splice import Splicer
 from lily.dsp.temporal_shape import TemporalShape
 from lily.errors import InputError, Stopped
+from lily.inference.analyze import unchanged_message
 from lily.inference.batching import SampleNow
 from lily.inference.borrowed import context_use
 from lily.inference.events import (
@@ -326,7 +327,7 @@ class RecordingRun:
         """What the user should know about the result; empty in the ordinary case."""
         chunks = len(self._chunk_times)
         if not chunks:
-            return self._reader.analysis.unchanged_message
+            return unchanged_message(self._reader.analysis, self.options)
         if not self.complete:
             return f"Stopped early: {self.done} of {chunks} chunks are finished."
         if self._reused and not self.options.takes:

@@ -206,6 +206,26 @@ def test_the_reason_why_nothing_is_generated_is_given_once(engine, tmp_path):
         assert ("Give a cutoff" in sentences) is (reason != "silent")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ""),
+        ({"brightness_db": 0.0}, ""),
+        ({"wall_hz": 16_000.0}, "The given wall has no effect on it."),
+        (
+            {"wall_hz": 16_000.0, "brightness_db": 3.0},
+            "The given wall and brightness have no effect on it.",
+        ),
+    ],
+)
+def test_options_without_effect_on_an_unchanged_recording_are_named(engine, tmp_path, given, said):
+    path = write(tmp_path / "silent.wav", torch.zeros(1, 4_800))
+    message = engine.run_inference(path, tmp_path / "o", seed=0, **given).message
+    assert (
+        message == f"Nothing was generated: the output is the recording at 48 kHz. {said}".strip()
+    )
+
+
 def test_very_short_and_surround_recordings_work(engine, tmp_path):
     for name, shape in (("one", (1, 1)), ("two", (1, 2)), ("surround", (6, 30_000))):
         samples = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
