@@ -179,6 +179,9 @@ class RecordingReader:
             yield log_mel
 
     def _set_profile(self) -> None:
-        if self.options.wall_hz is not None:
-            self.context = recording_profile.with_wall(self.context, self.options.wall_hz)
-        self.expectation = recording_profile.sentence(self.context, self.analysis.cutoff_hz)
+        wall_hz = self.options.wall_hz
+        if wall_hz is not None:
+            self.context = recording_profile.with_wall(self.context, wall_hz)
+        self.expectation = recording_profile.sentence(
+            self.context, self.analysis.cutoff_hz, wall_hz
+        )

@@ -168,8 +168,11 @@ def read(context: GlobalContext) -> Mapping[str, tuple[float, float]]:
     return {figure[0]: pair for figure, pair in zip(FIGURES, pairs, strict=True)}
 
 
-def sentence(context: GlobalContext, cutoff_hz: float) -> str:
-    """The profile that a context says, in words: where the highs end, and how bright they are."""
+def sentence(context: GlobalContext, cutoff_hz: float, wall_hz: float | None = None) -> str:
+    """The profile that a context says, in words: where the highs end, and how bright they are.
+
+    A given ``wall_hz`` is where they end, so that nothing is expected of that.
+    """
     figures = read(context)
     edge, spread = figures[FIGURES[EDGE][0]]
     place = "near" if spread < CERTAIN_KHZ else "somewhere near"
@@ -178,6 +181,8 @@ def sentence(context: GlobalContext, cutoff_hz: float) -> str:
     level = "of average brightness"
     if abs(brighter) >= AUDIBLE_DB:
         level = f"{abs(brighter):.0f} dB {'brighter' if brighter > 0 else 'darker'} than average"
+    if wall_hz is not None:
+        return f"The highs end at {wall_hz / 1000:.4g} kHz, as set; expected {level}."
     return f"Expects the highs to end {place} {edge:.0f} kHz, {level}."
 
 
