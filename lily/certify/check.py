@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LENGTH, NULL = "Length", "Null depth below the crossover"
+WIDER = {"FLOAT": "32-bit float", "DOUBLE": "64-bit float", "PCM_32": "32-bit"}  # than 24 bits
 RECORDED_PEAK, TRUE_PEAK = "True peak of the recording", "True peak of the output"
 
 
@@ -39,10 +40,31 @@ def peak_note(checks: Sequence[Check], subtype: str) -> str:
     tenths = math.ceil(round(10 * made, 6))  # 10 * 1.1 is 11.000000000000002
     lower = f"lower it by {tenths / 10:g} dB"
     if subtype == "FLOAT":
-        what = f"the file is 32-bit float and not clipped; {lower} before it is played or converted"
+        what = f"the file is not clipped; {lower} before it is played or converted"
     else:
         what = f"{lower} before it is encoded to a lossy format, which may clip it"
     return f"The generated highs raise its true peak from {recorded:g} to {made:g} dBTP: {what}."
+
+
+def format_note(subtype: str, peak: float, recorded_subtype: str, asked: str) -> str:
+    """Why the output's format is not the recording's or not the one asked for; or empty.
+
+    Subtypes are libsndfile's, ``peak`` is the largest sample of the output, ``asked`` the container
+    ("wav" or "flac").
+    """
+    if subtype == "FLOAT":
+        instead = " instead of a FLAC" if asked == "flac" else ""
+        level = 20 * math.log10(peak)
+        return (
+            f"The output is a 32-bit float WAV{instead}, as 24 bits cannot hold its peak of "
+            f"{level:+.2f} dBFS."
+        )
+    if recorded_subtype in WIDER:
+        return (
+            f"The output is 24-bit and the recording {WIDER[recorded_subtype]}: its samples are "
+            "rounded to 24 bits, as none exceeds full scale."
+        )
+    return ""
 
 
 def summary(checks: Sequence[Check]) -> str:

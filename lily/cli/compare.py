@@ -66,8 +66,8 @@ def run_compare(options: argparse.Namespace) -> int:
     if result.on.context:
         print(result.on.context.sentence)
     for one in (result.off, result.on):
-        if one.peak_note:
-            print(f"{one.output.name}: {one.peak_note}")
+        if notes := " ".join(filter(None, (one.format_note, one.peak_note))):
+            print(f"{one.output.name}: {notes}")
     for name, of in comparison.distances.items():
         print(f"{name:>5}: LSD {of.lsd:.3f}, LSD-HF {of.lsd_hf:.3f}, LSD-LF {of.lsd_lf:.3f}")
     return code

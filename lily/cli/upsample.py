@@ -136,5 +136,6 @@ def _sentence(result: UpsampleResult) -> str:
         facts += f"; {summary(result.checks)}"
     found = result.diagnosis.text if result.diagnosis else ""
     context = result.context.sentence if result.context else ""
-    parts = (f"{facts}.", found, result.expectation, context, result.peak_note, result.message)
+    notes = (result.format_note, result.peak_note, result.message)
+    parts = (f"{facts}.", found, result.expectation, context, *notes)
     return " ".join(part for part in parts if part)

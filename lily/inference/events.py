@@ -148,6 +148,7 @@ class UpsampleResult:
     diagnosis: Diagnosis | None = None
     expectation: str = ""  # what the encoder expects of the highs, as a sentence
     context: ContextUse | None = None  # borrowed recordings, if any were used
+    format_note: str = ""  # why the format differs from the recording's or the one asked for
 
     @property
     def real_time_factor(self) -> float:
@@ -192,6 +193,7 @@ class UpsampleResult:
             "metadata": None if self.metadata is None else str(self.metadata),
             "checks": [asdict(check) for check in self.checks],
             "peak_note": self.peak_note,
+            "format_note": self.format_note,
             "expectation": self.expectation,
             "context": self.context and asdict(self.context),
             "finding": self.diagnosis and self.diagnosis.to_dict(),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lily.certify.check import format_note
 from lily.certify.paths import metadata_path
 from lily.diffusion.noise import NoiseField
 from lily.dsp.blocks import SampleFifo
@@ -165,8 +166,6 @@ class RecordingRun:
         if self._store:
             self._store.close(complete=False)
 
-    # ---- reading --------------------------------------------------------------------------------
-
     def _open_store(self) -> None:
         """Open the folder of finished chunks; a random seed is replaced by the earlier run's."""
         runtime, options, output = self.runtime, self.options, self.paths.variants[0]
@@ -268,8 +267,6 @@ class RecordingRun:
         kept = [self._store.load(chunk, n, shape, take) for n in variants]
         return [] if any(log_mels is None for log_mels in kept) else kept
 
-    # ---- writing --------------------------------------------------------------------------------
-
     def _blend(self, variant: int) -> Iterator[Event]:
         """Cross-fade the complete chunks of a variant, and store them for a later run."""
         blended = []
@@ -293,6 +290,7 @@ class RecordingRun:
 
     def _result(self, writer: MeteredWriter, encoder: bool) -> UpsampleResult:
         options, analysis = self.options, self._reader.analysis
+        info, peak = analysis.info, writer.peak
         return UpsampleResult(
             output=writer.path,
             sample_rate=writer.sample_rate,
@@ -308,11 +306,11 @@ class RecordingRun:
             model=self.runtime.name,
             seconds=writer.frames / writer.sample_rate,
             compute_seconds=time.perf_counter() - self._began,
-            input_sample_rate=analysis.info.sample_rate,
+            input_sample_rate=info.sample_rate,
             subtype=writer.subtype,
             message=self._message(),
             complete=self.complete,
-            figures={"peak": writer.peak},
+            figures={"peak": peak},
             expectation=self._reader.expectation if encoder else "",
             profile=options.profile,
             resumed=len(self._reused),
@@ -321,6 +319,7 @@ class RecordingRun:
             checks=writer.checks(),
             diagnosis=analysis.diagnosis,
             context=context_use(options, self.chunker) if encoder and self.done else None,
+            format_note=format_note(writer.subtype, peak, info.subtype, options.format),
         )
 
     def _message(self) -> str:

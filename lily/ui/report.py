@@ -51,7 +51,7 @@ def segments(
 
 
 def summary(result: UpsampleResult, given: float | Segments | None = None) -> str:
-    """The result in two sentences, between a message about the run and one about its peak.
+    """The result in two sentences, between a message about the run and notes on format and peak.
 
     Of an unchanged recording the finding comes first, which ``facts`` have of others.
     """
@@ -76,7 +76,7 @@ def summary(result: UpsampleResult, given: float | Segments | None = None) -> st
         sentences.append(
             f"Highs were generated {places}: plausible, not recovered. All else is untouched."
         )
-    return " ".join(filter(None, [*sentences, result.peak_note]))
+    return " ".join(filter(None, [*sentences, result.format_note, result.peak_note]))
 
 
 def facts(result: UpsampleResult) -> list[tuple[str, str]]:

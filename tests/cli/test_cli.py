@@ -114,7 +114,8 @@ def test_a_flac_that_had_to_become_a_wav_is_finished_too(folder, tmp_path, capsy
     result = tmp_path / "out/loud.wav"
     assert soundfile.info(result).subtype == "FLOAT"
     said = capsys.readouterr().out
-    assert "dBTP: the file is 32-bit float and not clipped; lower it by" in said
+    assert said.count("32-bit float WAV instead of a FLAC, as 24 bits cannot hold") == 1
+    assert said.count("32-bit float") == 1 and "dBTP: the file is not clipped; lower it by" in said
     before = result.stat().st_mtime_ns
     assert main(list(map(str, arguments))) == 0
     assert "loud.wav exists already and is kept" in capsys.readouterr().err
