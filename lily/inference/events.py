@@ -111,7 +111,8 @@ class ContextUse:
         names = ", ".join(self.files)
         if self.share is None:
             return f"Context: {names}, as in the earlier run that the chunks are from."
-        trusted = f"their highs count for {self.share:.0%} of what was generated"
+        whose = "its" if len(self.files) == 1 else "their"
+        trusted = f"{whose} highs count for {self.share:.0%} of what was generated"
         if self.share < UNLIKE:
             return f"Context: {names}; too unlike this recording to be trusted: {trusted}."
         return f"Context: {names}; {trusted}."

@@ -248,3 +248,9 @@ def test_a_result_says_what_was_borrowed_and_how_far_it_counted(engine, files, t
 )
 def test_the_share_of_a_context_is_a_plain_sentence(share, said):
     assert said in ContextUse(("a.wav", "b.wav"), share).sentence
+
+
+@pytest.mark.parametrize("share", [0.41, 0.02])
+def test_a_single_borrowed_recording_is_spoken_of_in_the_singular(share):
+    said = ContextUse(("a.wav",), share).sentence
+    assert f"its highs count for {share:.0%}" in said and "their" not in said
