@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `kill`, containers and the schedulers of clusters send SIGTERM: end as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # ``parse_args`` would print the usage of lily, not of the command
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     # Read when torch is imported: what an Apple GPU lacks runs on the CPU, with a warning.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -83,5 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lily {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=summary))
+        command = commands.add_parser(name, help=summary)
+        module.add_arguments(command)
+        command.set_defaults(parser=command)
     return parser

@@ -28,6 +28,17 @@ def test_usage_names_the_command_that_was_typed(monkeypatch):
     assert build_parser().format_usage().startswith("usage: lily ")
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--foo"], ["a.wav", "-o", "b", "--foo"], ["a.wav", "-o", "b", "--steps", "x"]]
+)
+def test_a_wrong_option_is_answered_with_the_usage_of_its_command(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["upsample", *arguments])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert " upsample [-h]" in said.splitlines()[0] and " upsample: error: " in said
+
+
 def test_bench_offers_no_option_without_a_meaning(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
