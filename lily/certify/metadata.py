@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
+from lily.audio.resample import resampled_length
 from lily.certify.check import Check
 from lily.certify.output_meter import Measurements, checks
 from lily.errors import InputError
@@ -51,7 +52,7 @@ class InputFile(_Model):
     sha256: str  # of sample rate, channels and decoded samples: lily/audio/sample_hash.py
     sample_rate: int
     channels: int
-    samples: int  # at the output's sample rate
+    samples: int
 
 
 class OutputFile(_Model):
@@ -83,10 +84,11 @@ class OutputMetadata(_Model):
 
     def checks(self) -> tuple[Check, ...]:
         """The measurements, held to their limits."""
-        lengths = self.input.samples, self.output.samples
+        recorded, made = self.input, self.output
+        expected = resampled_length(recorded.samples, recorded.sample_rate, made.sample_rate)
         lowest_hz = min(hz for _, hz in self.cutoffs) if self.generated else math.inf
-        period = self.output.sample_rate / lowest_hz
-        return checks(self.measurements, lengths, self.output.subtype, period)
+        period = made.sample_rate / lowest_hz
+        return checks(self.measurements, (expected, made.samples), made.subtype, period)
 
 
 def read_metadata(path: Path) -> OutputMetadata:

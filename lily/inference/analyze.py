@@ -51,6 +51,7 @@ class Analysis:
     info: AudioInfo
     sample_rate: int  # Hz, the model's; ``info`` has the file's own
     samples: int
+    recorded_samples: int  # in the file, at its own rate
     peak: float  # the largest of ``peaks``
     means: Tensor  # (C, 1): the DC of each channel, which the networks do not get
     peaks: Tensor  # (C, 1): the largest distance from it
@@ -149,7 +150,8 @@ class Analyzer:
         self._hash = AudioHash(info.sample_rate, info.channels)
         self._clipping = ClippingMeter()
         self._repairs: list[str] = []
-        self._samples = 0
+        self._recorded = 0  # samples at the file's own rate
+        self._samples = 0  # at the model's
         self._sums = torch.zeros(info.channels, 1, dtype=torch.float64)
         self._lowest = torch.full((info.channels, 1), math.inf)
         self._highest = torch.full((info.channels, 1), -math.inf)
@@ -161,6 +163,7 @@ class Analyzer:
 
     def push(self, block: Tensor) -> None:
         """Take a block (C, n); raises InputError once the recording is longer than allowed."""
+        self._recorded += block.shape[-1]
         self._hash.update(block)
         self._clipping.push(block)
         if self._above:
@@ -195,6 +198,7 @@ class Analyzer:
             info=self.info,
             sample_rate=self.sample_rate,
             samples=self._samples,
+            recorded_samples=self._recorded,
             peak=peak,
             means=means,
             peaks=peaks,

@@ -89,7 +89,7 @@ def run_facts(
         sha256=analysis.sha256,
         sample_rate=analysis.info.sample_rate,
         channels=analysis.info.channels,
-        samples=analysis.samples,
+        samples=analysis.recorded_samples,
     )
     given = options.cutoff_hz is not None
     source = "given" if given else source
