@@ -6,6 +6,7 @@ Log-mels are (T, M) in natural log magnitude, cutoffs (T,) in Hz.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,43 +36,65 @@ class KnownBand:
     """
 
     def __init__(self, mel: LogMel, cutoffs: Cutoffs) -> None:
-        self._mel, self._cutoffs, self._hz = mel, cutoffs, bin_centres_hz(mel)
-        self._shares = {hz: self._share(hz) for hz in cutoffs.distinct_hz}
-
-    def _share(self, cutoff_hz: float) -> Tensor:
-        """The recording's amplitude (M,) in the output; 1 of a segment that is kept as it is."""
-        if self._cutoffs.keeps(cutoff_hz):
-            return torch.ones_like(self._hz)
-        return recorded_share(self._hz, cutoff_hz, self._mel.config.sample_rate)
+        self._hz = bin_centres_hz(mel)
+        self._edges = {
+            hz: _Edge.at(hz, self._hz, cutoffs.keeps(hz), mel.config.sample_rate)
+            for hz in cutoffs.distinct_hz
+        }
 
     def restore(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """Replace in ``generated`` (T, M) what ``low`` (T, M) has."""
         generated = generated.clamp(min=LOG_FLOOR)
         restored = torch.empty_like(generated)
         for cutoff_hz in cutoffs_hz.unique().tolist():
-            here, share = cutoffs_hz == cutoff_hz, self._shares[cutoff_hz]
-            filled = missing(generated[here], low[here], share)
-            filled = self._bounded(filled, low[here], cutoff_hz).clamp(min=LOG_FLOOR)
-            restored[here] = torch.where(share < 1, filled, low[here])
+            here, edge = cutoffs_hz == cutoff_hz, self._edges[cutoff_hz]
+            filled = missing(generated[here], low[here], edge.share)
+            filled = edge.bounded(filled, low[here]).clamp(min=LOG_FLOOR)
+            restored[here] = torch.where(edge.share < 1, filled, low[here])
         silent = ~sounding(low, self._hz)
         return restored.masked_fill_(silent[:, None], LOG_FLOOR)
 
-    def _bounded(self, filled: Tensor, low: Tensor, cutoff_hz: float) -> Tensor:
+
+@dataclass(frozen=True)
+class _Edge:
+    """What restoring at one cutoff needs."""
+
+    share: Tensor  # (M,): the recording's amplitude in the output; 1 of a segment kept as it is
+    beside: Tensor  # (M,) bool: bins beside the recording's band that a tone in it reaches
+    first: int  # of these bins
+    stop: int  # the bin after the last of them
+    log_widths: Tensor  # (M,): of the bins, in Hz
+    log_most: float  # of the recording's power that may be generated beside it
+
+    @classmethod
+    def at(cls, cutoff_hz: float, hz: Tensor, kept: bool, sample_rate: int) -> _Edge:
+        """``hz`` (M,) are the bins' centres, rising; a ``kept`` segment stays as it is."""
+        stop = int((hz < cutoff_hz + LOBE_HZ).sum())
+        first = min(stop, int((hz <= CROSSOVER_START * cutoff_hz).sum()))
+        places = torch.arange(len(hz), device=hz.device)
+        return cls(
+            share=torch.ones_like(hz) if kept else recorded_share(hz, cutoff_hz, sample_rate),
+            beside=(places >= first) & (places < stop),
+            first=first,
+            stop=stop,
+            log_widths=torch.diff(hz, append=hz[-1:]).clamp(min=1e-6).log(),
+            log_most=math.log(min(1.0, cutoff_hz / LOWEST_TRAINED_HZ)),
+        )
+
+    def bounded(self, filled: Tensor, low: Tensor) -> Tensor:
         """Lower ``filled`` (T, M) beside the recording's band to its power at most.
 
         At lower cutoffs than 2 kHz it is lowered to a share of that power, cutoff / 2 kHz: the
         63 Hz are a growing share of the recorded band, whose level white noise keeps.
         """
-        most = min(1.0, cutoff_hz / LOWEST_TRAINED_HZ)
-        reached = self._hz < cutoff_hz + LOBE_HZ
-        beside = reached & (self._hz > CROSSOVER_START * cutoff_hz)
-        widths = torch.diff(self._hz, append=self._hz[-1:]).clamp(min=1e-6).log()
+        generated = self._power(filled, self.first)
+        excess = generated - self._power(low, 0) - self.log_most
+        return filled - excess.clamp(min=0)[:, None] / 2 * self.beside
 
-        def power(log_mel: Tensor, bins: Tensor) -> Tensor:
-            return (2 * log_mel[:, bins] + widths[bins]).logsumexp(1)
-
-        excess = power(filled, beside) - power(low, reached) - math.log(most)
-        return filled - excess.clamp(min=0)[:, None] / 2 * beside
+    def _power(self, log_mel: Tensor, first: int) -> Tensor:
+        """The logarithm of the power (T,) in the bins from ``first`` on."""
+        bins = slice(first, self.stop)
+        return (2 * log_mel[:, bins] + self.log_widths[bins]).logsumexp(1)
 
 
 def missing(wanted: Tensor, recorded: Tensor, share: Tensor) -> Tensor:

@@ -34,6 +34,18 @@ def test_below_the_crossover_is_the_recording_and_above_the_cutoff_what_is_gener
     assert torch.equal(made[:, above], generated[:, above])
 
 
+def test_what_depends_on_the_cutoff_alone_is_computed_once(randn, monkeypatch):
+    known = KnownBand(MEL, Cutoffs.constant(4_000.0))
+
+    def again(*_args, **_options):
+        raise AssertionError("computed for each chunk")
+
+    monkeypatch.setattr(torch, "diff", again)
+    monkeypatch.setattr("lily.dsp.known_band.recorded_share", again)
+    for _ in range(2):
+        known.restore(randn(3, MELS), randn(3, MELS), torch.full((3,), 4_000.0))
+
+
 @pytest.mark.parametrize("cutoff_hz", CUTOFFS_HZ)
 @pytest.mark.parametrize("fall_db", [0.0, 3.0, 40.0])
 def test_in_the_crossover_powers_add_to_the_level_that_is_expected(cutoff_hz, fall_db):
