@@ -244,8 +244,8 @@ MUTANTS = (
     Mutant(
         "pauses steadied too",
         "lily/dsp/steady_level.py",
-        "shift = (self.share * (expected - made)).clamp(-most, most)",
-        "shift = self.share * (expected - made)",
+        "shift += (self.share * (FOLLOWED * top - made)).clamp(-most, most) * here",
+        "shift += self.share * (FOLLOWED * top - made) * here",
         "tests/dsp/test_steady_level.py",
     ),
     Mutant(
@@ -374,8 +374,8 @@ MUTANTS = (
     Mutant(
         "pairs are believed at any distance",
         "lily/dsp/pair_memory.py",
-        "trust = 1 / (1 + (nearest[:, :1] / TRUSTED) ** STEEPNESS)",
-        "trust = torch.ones_like(nearest[:, :1])",
+        "trust = 1 / (1 + (distance / TRUSTED) ** STEEPNESS)",
+        "trust = torch.ones_like(distance)",
         "tests/dsp/test_pair_memory.py",
     ),
     Mutant(

@@ -108,6 +108,8 @@ class Cutoffs:
 
     def at(self, places: Tensor) -> Tensor:
         """Return the lowest cutoff of any channel, in Hz (N,), at ``places`` (N,) in samples."""
+        if len(self.hz) == 1:
+            return torch.full(places.shape, self.hz[0], dtype=torch.float64)
         index = torch.searchsorted(torch.tensor(self.starts), places, right=True) - 1
         return torch.tensor(self.hz, dtype=torch.float64)[index.clamp(min=0)]
 

@@ -194,15 +194,16 @@ class PairRecall:
 
     def blend(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """``generated`` (T, M) and the recording's own ``low`` (T, M), cutoffs (T,) in Hz."""
-        blended = generated.clone()
+        blended, heard = generated, sounding(low, self.pairs.hz)
         for cutoff_hz in cutoffs_hz.unique().tolist():
             if cutoff_hz not in self._lookups:
                 self._lookups[cutoff_hz] = self.pairs.above(cutoff_hz)
             lookup, here = self._lookups[cutoff_hz], cutoffs_hz == cutoff_hz
-            above, heard = self.pairs.hz >= cutoff_hz, sounding(low[here], self.pairs.hz)
-            self._bins += int(above.sum()) * int(heard.sum())
+            above = self.pairs.hz >= cutoff_hz
+            self._bins += int(above.sum()) * int((heard & here).sum())
             if lookup is not None:
                 values, share, lent = lookup.recall(low[here])
+                blended = generated.clone() if blended is generated else blended
                 blended[here] = torch.lerp(generated[here], values, share)
-                self._lent += float(lent[heard][:, above].sum())
+                self._lent += float(lent[heard[here]][:, above].sum())
         return blended

@@ -21,6 +21,7 @@ from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 WINDOW = 101  # frames of a Hann window, half a second wide at half of its height
 FOLLOWED = 0.3  # of the change of the recording's top
 MOST_DB = 3.0  # of change: unsteadiness to be taken out is of that size, a pause is not
+BLOCK = 64  # frames that are averaged in one product of matrices
 FEWEST = WINDOW  # sounding frames: with fewer there is no slow change
 
 
@@ -32,6 +33,7 @@ class SteadyLevel:
         self.share = share
         self._hz = bin_centres_hz(mel)
         self._widths = torch.diff(self._hz, append=self._hz[-1:] * 2 - self._hz[-2])
+        self._slow = SlowChange()
 
     def apply(self, generated: Tensor, low: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """Steady ``generated`` (T, M) by the recording's ``low`` (T, M); cutoffs (T,) in Hz.
@@ -39,8 +41,7 @@ class SteadyLevel:
         The mean level over the frames of a cutoff stays, but for frames near the floor, which move
         less, and those that would move by more than ``MOST_DB``.
         """
-        steadied, audible = generated.clone(), None
-        heard = sounding(low, self._hz)
+        heard, shift = sounding(low, self._hz), torch.zeros(len(low))
         for cutoff_hz in cutoffs_hz.unique().tolist():
             here = heard & (cutoffs_hz == cutoff_hz)
             places = torch.tensor([cutoff_hz, TOP[0] * cutoff_hz, TOP[1] * cutoff_hz])
@@ -48,22 +49,32 @@ class SteadyLevel:
             if int(here.sum()) < FEWEST or edge == len(self._hz) or start == stop:
                 continue
             widths = self._widths[edge:]
-            weights = widths / widths.sum()
-            made = slow_change(generated[:, edge:].clamp(min=LOG_FLOOR) @ weights, here)
-            expected = FOLLOWED * slow_change(low[:, start:stop].mean(1), here)
+            level = generated[:, edge:].clamp(min=LOG_FLOOR) @ (widths / widths.sum())
+            made, top = self._slow(torch.stack([level, low[:, start:stop].mean(1)]), here)
             most = MOST_DB / NEPER_DB
-            shift = (self.share * (expected - made)).clamp(-most, most) * here
-            if audible is None:
-                audible = ((generated - LOG_FLOOR) / FULL_FROM).clamp(0, 1)
-            steadied.addcmul_(shift[:, None], audible)
-        return steadied
+            shift += (self.share * (FOLLOWED * top - made)).clamp(-most, most) * here
+        audible = (generated - LOG_FLOOR).div_(FULL_FROM).clamp_(0, 1)
+        return torch.addcmul(generated, shift[:, None], audible)
 
 
-def slow_change(level: Tensor, here: Tensor) -> Tensor:
-    """Level (T,) over half a second, of the frames that are ``here`` (T,), less their mean."""
-    weights = here.float()
-    window = torch.hann_window(WINDOW + 2, periodic=False)[1:-1] / (WINDOW / 2)
-    inputs = F.pad(torch.stack([level * weights, weights]), (WINDOW // 2, WINDOW // 2))
-    sums, counts = inputs.unfold(-1, WINDOW, 1) @ window  # a convolution of one channel is slower
-    change = sums / counts.clamp(min=1e-6)
-    return change - (change * weights).sum() / weights.sum().clamp(min=1)
+class SlowChange:
+    """Average levels over half a second."""
+
+    def __init__(self) -> None:
+        window = torch.hann_window(WINDOW + 2, periodic=False)[1:-1] / (WINDOW / 2)
+        # The convolution of a block is a product of matrices: PyTorch's of one channel is slower,
+        # and so is a copy of every frame's window.
+        self._kernel = torch.zeros(BLOCK + WINDOW - 1, BLOCK)
+        for frame in range(BLOCK):
+            self._kernel[frame : frame + WINDOW, frame] = window
+
+    def __call__(self, levels: Tensor, here: Tensor) -> Tensor:
+        """Levels (K, T) over half a second, of the frames ``here`` (T,), less their means."""
+        weights = here.float()
+        inputs = torch.cat([levels * weights, weights[None]])
+        padded = F.pad(inputs, (WINDOW // 2, WINDOW // 2 + -len(here) % BLOCK))
+        blocks = padded.unfold(-1, len(self._kernel), BLOCK)  # (K + 1, blocks, samples)
+        sums = torch.mm(blocks.flatten(0, 1), self._kernel).view(len(inputs), -1)[:, : len(here)]
+        changes = sums[:-1] / sums[-1].clamp(min=1e-6)
+        means = (changes * weights).sum(1, keepdim=True) / weights.sum().clamp(min=1)
+        return changes - means

@@ -3,9 +3,17 @@
 A bin is unknown where it lies above the cutoff of its frame, or where a codec emptied it. Unknown
 bins get a value below the floor of the log-mel; the recording itself never reads lower than that
 floor, so the mark costs no parameter and no extra channel. Frames are (..., L, M).
+
+Cutoffs seldom change, so frames are worked on in runs of equal cutoffs, of which a block usually
+has one: bins below and above a cutoff are then slices.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,17 +38,23 @@ class UnknownBins:
 
         From ``FULL_BAND_HZ`` on a frame is known throughout: what is empty there is silent.
         """
-        above, holes = self.find(log_mel, cutoffs_hz)
-        return log_mel.masked_fill(above | holes, UNKNOWN)
+        marked = log_mel.clone()
+        for frames, (edge,) in self._runs(cutoffs_hz[None]):
+            run = marked[..., frames, :]
+            run[..., edge:] = UNKNOWN
+            holes = self._holes(run, edge)
+            if holes is not None:
+                run[..., :edge].masked_fill_(holes, UNKNOWN)
+        return marked
 
-    def find(self, log_mel: Tensor, cutoffs_hz: Tensor) -> tuple[Tensor, Tensor]:
-        """Which bins (..., L, M) lie above the cutoff (L, M), and which are holes of a codec."""
-        edges = self._edges(cutoffs_hz)
-        above = torch.arange(log_mel.shape[-1]) >= edges  # (L, M)
-        known = log_mel.masked_fill(above, 0.0).sum(-1) / edges[:, 0].clamp(min=1)
-        narrow = edges[:, 0] < log_mel.shape[-1]
-        sounding = ((known > SOUNDING) & narrow)[..., None]
-        return above, (log_mel < EMPTY) & ~above & sounding
+    def holes(self, log_mel: Tensor, cutoffs_hz: Tensor) -> Tensor:
+        """Which bins (..., L, M) below the cutoff a codec has emptied; cutoffs (L,) in Hz."""
+        found = torch.zeros_like(log_mel, dtype=torch.bool)
+        for frames, (edge,) in self._runs(cutoffs_hz[None]):
+            holes = self._holes(log_mel[..., frames, :], edge)
+            if holes is not None:
+                found[..., frames, :edge] = holes
+        return found
 
     def known_mean(self, log_mels: Tensor, cutoffs_hz: Tensor) -> Tensor:
         """The log of the channels' power mean, bin by bin over the channels that know the bin.
@@ -50,18 +64,35 @@ class UnknownBins:
         """
         if len(log_mels) == 1:
             return log_mels[0]
-        bins = torch.arange(log_mels.shape[-1])
-        known = torch.stack([bins < self._edges(own) for own in cutoffs_hz])  # (C, L, M)
-        known |= ~known.any(0)
-        power = torch.where(known, 2 * log_mels, -torch.inf).logsumexp(0)
-        return (power - known.sum(0).log()) / 2
+        mean = torch.empty_like(log_mels[0])
+        for frames, edges in self._runs(cutoffs_hz):
+            borders = sorted({0, *edges, mean.shape[1]})
+            for start, stop in pairwise(borders):
+                heard = [x for x, edge in zip(log_mels, edges, strict=True) if edge > start]
+                parts = [x[frames, start:stop] for x in heard or log_mels]
+                power = reduce(torch.logaddexp, [2 * part for part in parts])
+                mean[frames, start:stop] = (power - math.log(len(parts))) / 2
+        return mean
 
-    def _edges(self, cutoffs_hz: Tensor) -> Tensor:
-        """The first unknown bin (L, 1) of frames with these cutoffs (L,)."""
-        edges = torch.empty(len(cutoffs_hz), dtype=torch.long)
-        for hz in cutoffs_hz.unique().tolist():
-            edges[cutoffs_hz == hz] = self._first_bin_above(hz)
-        return edges[:, None]
+    def _holes(self, log_mel: Tensor, edge: int) -> Tensor | None:
+        """Which of the ``edge`` lowest bins are empty in frames that sound; None if none is."""
+        if edge in (0, log_mel.shape[-1]):
+            return None
+        known = log_mel[..., :edge]
+        sounding = known.mean(-1, keepdim=True) > SOUNDING
+        if not (sounding & (known.amin(-1, keepdim=True) < EMPTY)).any():
+            return None
+        return sounding & (known < EMPTY)
+
+    def _runs(self, cutoffs_hz: Tensor) -> Iterator[tuple[slice, list[int]]]:
+        """Runs of frames with the same cutoffs (C, L), and each channel's first unknown bin."""
+        if not cutoffs_hz.shape[1]:
+            return
+        changes = cutoffs_hz[:, 1:] != cutoffs_hz[:, :-1]
+        starts = (changes.any(0).nonzero()[:, 0] + 1).tolist() if changes.any() else []
+        for start, stop in pairwise([0, *starts, cutoffs_hz.shape[1]]):
+            edges = [self._first_bin_above(hz) for hz in cutoffs_hz[:, start].tolist()]
+            yield slice(start, stop), edges
 
     def _first_bin_above(self, cutoff_hz: float) -> int:
         if cutoff_hz >= FULL_BAND_HZ:

@@ -43,9 +43,10 @@ class FeatureExtractor:
         bin is read from those that have it.
         """
         unknown, first, cutoffs = UnknownBins(self.mel), 0, self.analysis.cutoffs
+        hop = self.mel.config.hop
         for frames in log_mels:
-            centres = (torch.arange(first, first + frames.shape[1]) + 0.5) * self.mel.config.hop
-            own_hz = [cutoffs.of(channel).at(centres.long()) for channel in range(len(frames))]
+            centres = torch.arange(first, first + frames.shape[1]) * hop + hop // 2
+            own_hz = [cutoffs.of(channel).at(centres) for channel in range(len(frames))]
             cutoffs_hz = torch.stack(own_hz)  # (C, l)
             read = unknown.known_mean(frames, cutoffs_hz)
             yield unknown.mark(read, cutoffs_hz.amax(0)) if marked else read

@@ -88,7 +88,7 @@ class WindowDrawer:
         context[wide] = original[wide]
         cutoffs = torch.full((length,), corpus.cutoffs_hz[album], dtype=torch.float64)
         cutoffs[wide] = self._detected(corpus.edges_hz[album], generator)
-        _, holes = self.unknown.find(context, cutoffs)
+        holes = self.unknown.holes(context, cutoffs)
         share = float(holes[~wide].float().mean())
         profile = measure(original, self.bins_hz, share)
         borrowed, own = self._borrowed(corpus, album, (first, first + length), generator)

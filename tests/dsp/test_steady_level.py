@@ -10,7 +10,7 @@ import torch
 from lily.config.presets import MelConfig
 from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz
-from lily.dsp.steady_level import FOLLOWED, SteadyLevel
+from lily.dsp.steady_level import BLOCK, FOLLOWED, WINDOW, SlowChange, SteadyLevel
 
 MEL = LogMel(MelConfig())
 HZ = bin_centres_hz(MEL)
@@ -120,3 +120,15 @@ def test_frames_of_another_cutoff_count_as_absent() -> None:
     for cutoff_hz, part in ((4_000.0, slice(0, 200)), (CUTOFF_HZ, slice(200, FRAMES))):
         alone = steadied(generated[part], low[part], cutoff_hz)
         assert torch.allclose(made[part], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, BLOCK - 1, BLOCK, BLOCK + 1, 300])
+def test_slow_changes_are_weighted_means_over_a_hann_window(randn, frames: int) -> None:
+    levels, here = randn(2, frames), torch.arange(frames) % 7 != 3
+    window = torch.hann_window(WINDOW + 2, periodic=False)[1:-1]
+    distances = torch.arange(frames) - torch.arange(frames)[:, None] + WINDOW // 2
+    near = (distances >= 0) & (distances < WINDOW) & here
+    weights = window[distances.clamp(0, WINDOW - 1)] * near  # (of a frame, others)
+    means = levels @ (weights / weights.sum(1, keepdim=True)).T
+    expected = means - means[:, here].mean(1, keepdim=True)
+    torch.testing.assert_close(SlowChange()(levels, here), expected, atol=1e-5, rtol=0)
