@@ -26,6 +26,18 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
 
 
+def joined(items: Iterable[Tensor], least: int) -> Iterator[Tensor]:
+    """Join frames (C, l, M) to blocks of ``least`` frames or more; the last may have fewer."""
+    held: list[Tensor] = []
+    for frames in items:
+        held.append(frames)
+        if sum(each.shape[1] for each in held) >= least:
+            yield torch.cat(held, dim=1)
+            held.clear()
+    if held:
+        yield torch.cat(held, dim=1)
+
+
 class SampleFifo:
     """Samples (C, n) in, in blocks of any length, and out again in the lengths asked for.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lily.audio.read import DecodeWarning, probe, read_blocks, read_tags
 from lily.audio.tags import Tags
-from lily.dsp.blocks import ahead
+from lily.dsp.blocks import ahead, joined
 from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import (
@@ -28,7 +28,7 @@ from lily.inference.options import UpsampleOptions
 from lily.inference.profiles import PROFILES
 from lily.inference.runtime import Runtime
 from lily.model import recording_profile
-from lily.model.global_encoder import ContextReader, GlobalContext
+from lily.model.global_encoder import BLOCK, ContextReader, GlobalContext
 
 # Up to this size, what a pass reads is kept for the next: 4.6 minutes in stereo at 48 kHz.
 # Recordings are read one after the other, so a batch of them holds it once.
@@ -118,7 +118,7 @@ class RecordingReader:
         remembers = profile and self.runtime.settings.pair_memory  # pairs need the marks
         total = self.features.frames
         reader, memory, seen = ContextReader(encoder, total), PairMemory(self.runtime.mel), 0
-        log_mels = ahead(self._first_log_mels())  # made while the encoder reads
+        log_mels = ahead(joined(self._first_log_mels(), BLOCK))  # made while the encoder reads
         for frames in self.features.encoder_log_mels(log_mels, marked=profile):
             reader.push(frames)
             if remembers:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ HALO, AFTER = 16, 8
 CEPSTRAL_FALL = (-2.6, -8.6)
 CEPSTRAL_SPREAD, CEPSTRAL_LEAST = 10.0, 0.33
 AFTER_GATE = math.sqrt(2)  # a SiLU or GELU passes about half of the power
-BLOCK = 512  # frames ContextReader reads at a time; the features of many more leave the cache
+BLOCK = 1024  # frames ContextReader reads at a time; of fewer, each operation takes longer to start
+LAST = 256  # frames: the last block is a multiple of it, so that there are few shapes
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,10 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """(B, N, D) to the same shape; ``mask`` (B, 1, 1, N) is True where tokens are real."""
         batch, count, hidden = x.shape
-        q, k, v = (
-            self.qkv(self.norm1(x))
-            .view(batch, count, 3, self.heads, hidden // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )  # each (B, H, N, D / H)
-        mixed = F.scaled_dot_product_attention(
-            rotate(q, *turn), rotate(k, *turn), v, attn_mask=mask
-        )
+        qkv = self.qkv(self.norm1(x)).view(batch, count, 3 * self.heads, hidden // self.heads)
+        qk, v = qkv.transpose(1, 2).split([2 * self.heads, self.heads], dim=1)
+        q, k = rotate(qk, *turn).chunk(2, dim=1)  # each (B, H, N, D / H)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, hidden))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
@@ -154,8 +152,7 @@ class GlobalAudioEncoder(nn.Module):
         every layer, exactly as a convolution's own padding would be.
         """
         x = _masked(log_mel - SILENCE, first, lengths)
-        step = self.average[1]
-        x = F.avg_pool2d(F.pad(x, (0, -x.shape[-1] % step)), self.average)
+        x, step = _averaged(x, self.average), self.average[1]
         first, lengths = first // step, (lengths + step - 1) // step
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             step = convolution.stride[1]
@@ -242,14 +239,15 @@ class ContextReader:
         """Take the next log-mel frames (L, M)."""
         self._held = torch.cat([self._held, log_mel.float().cpu()])
         while self._held.shape[0] >= HALO + BLOCK + AFTER:
-            self._read()
+            self._read(BLOCK)
 
     def finish(self) -> GlobalContext:
         """The context of the whole recording; every frame must have been pushed."""
         while self._next < self.frames:
-            missing = HALO + BLOCK + AFTER - self._held.shape[0]
+            count = min(BLOCK, -(-(self.frames - self._next) // LAST) * LAST)
+            missing = HALO + count + AFTER - self._held.shape[0]
             self._held = F.pad(self._held, (0, 0, 0, max(missing, 0)))
-            self._read()
+            self._read(count)
         means = self._sums / self._counts.clamp(min=1)[..., None]
         with torch.inference_mode():
             return self.encoder.contextualise(
@@ -259,18 +257,32 @@ class ContextReader:
                 self.factor,
             )
 
-    def _read(self) -> None:
-        block = self._held[: HALO + BLOCK + AFTER].T[None, None].to(self.device, self.dtype)
+    def _read(self, count: int) -> None:
+        """Read the next ``count`` frames."""
+        block = self._held[: HALO + count + AFTER].T[None, None].to(self.device, self.dtype)
         with torch.inference_mode():
             features = self.encoder.features(block, self._next - HALO, self._lengths)
         features = features[:, HALO // STRIDE :]
         first = self._next // STRIDE
-        last = min(first + BLOCK // STRIDE, math.ceil(self.frames / STRIDE))
+        last = min(first + count // STRIDE, math.ceil(self.frames / STRIDE))
         places = torch.arange(first, last) // self.factor
         self._sums.index_add_(1, places, features[:, : last - first].float().cpu())
         self._counts.index_add_(1, places, torch.ones(1, last - first))
-        self._held = self._held[BLOCK:]
-        self._next += BLOCK
+        self._held = self._held[count:]
+        self._next += count
+
+
+def _averaged(x: Tensor, cell: tuple[int, int]) -> Tensor:
+    """Means (B, 1, M', T') over cells of (bins, frames); zeros follow a T that is no multiple.
+
+    Sums of slices, because ``avg_pool2d`` first copies a log-mel whose bins are innermost.
+    """
+    bins, frames = cell
+    if extra := -x.shape[-1] % frames:
+        x = F.pad(x, (0, extra))
+    x = reduce(torch.add, [x[..., place::frames] for place in range(frames)])
+    x = reduce(torch.add, [x[..., place::bins, :] for place in range(bins)])
+    return (x / (bins * frames)).contiguous()
 
 
 def _masked(x: Tensor, first: int, lengths: Tensor) -> Tensor:

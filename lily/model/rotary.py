@@ -32,7 +32,9 @@ def rotation(
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Turn the first 2 x pairs of the last axis of (B, H, N, D); the rest passes unturned."""
-    pairs = cosines.shape[-1]
-    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
-    cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
-    return torch.cat([a * cosines - b * sines, a * sines + b * cosines, rest], dim=-1)
+    pairs, (cosines, sines) = cosines.shape[-1], (cosines.to(x.dtype), sines.to(x.dtype))
+    still = cosines.new_ones(*cosines.shape[:-1], x.shape[-1] - 2 * pairs)
+    turned = x * torch.cat([cosines, cosines, still], dim=-1)
+    turned[..., :pairs].addcmul_(x[..., pairs : 2 * pairs], sines, value=-1)
+    turned[..., pairs : 2 * pairs].addcmul_(x[..., :pairs], sines)
+    return turned

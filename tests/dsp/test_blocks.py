@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lily.dsp.blocks import SampleFifo, ahead
+from lily.dsp.blocks import SampleFifo, ahead, joined
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(0, 12)), max_size=12))
@@ -67,3 +67,11 @@ def test_an_error_of_an_item_arrives_in_its_place():
     assert [next(stream), next(stream)] == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(stream)
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 20))
+def test_joined_frames_are_the_same_frames_in_longer_blocks(lengths, least):
+    frames = torch.arange(2 * sum(lengths)).view(2, -1, 1)
+    blocks = list(joined(frames.split(lengths, dim=1), least))
+    assert torch.equal(torch.cat([frames[:, :0], *blocks], dim=1), frames)
+    assert all(block.shape[1] >= least for block in blocks[:-1])
