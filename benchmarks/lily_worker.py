@@ -10,15 +10,17 @@ from pathlib import Path
 
 
 def main(folder: str, threads: int, device: str, precision: str) -> None:
-    """Load Lily once, then answer requests until the pipe closes."""
+    """Load Lily once, as its command line does, then answer requests until the pipe closes."""
     import torch
 
     torch.set_num_threads(threads)
     from lily.checkpoints.resolve import resolve_config
+    from lily.cli.malloc import keep_freed_memory
     from lily.evaluation.benchmark import StageClock
     from lily.inference.engine import InferenceEngine
 
     engine = InferenceEngine(resolve_config(weights=folder), device, precision)
+    keep_freed_memory()
     ready = {"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()}
     print(json.dumps({**ready, "precision": str(engine.precision)}), flush=True)
     for line in sys.stdin:

@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     weights, where = options.weights.resolve(), [str(options.threads), options.device]
+    (weights / "noise.wav").unlink(missing_ok=True)  # of an earlier series
     recording = write_recording(weights / "noise.wav", SECONDS, 1)
     asked = {"input": str(recording), "seed": SEED}
     rows: dict[str, list[dict[str, Any]]] = {"audiosr": [], **{name: [] for name in CASES}}

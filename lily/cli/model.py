@@ -60,13 +60,17 @@ def load_engine(options: argparse.Namespace, run: UpsampleOptions) -> InferenceE
         completed(run, config)
         config = with_weights(config, notify)
         require_weights(config)
-        if not config["inference"].get("large", False):  # whose weights are freed once lowered
+        large = config["inference"].get("large", False)
+        if not large:
             keep_freed_memory()
         # torch takes seconds to import, so the progress line and refusals come first.
         with uncollected():
             from lily.inference.engine import InferenceEngine
 
-            return InferenceEngine(config, options.device, options.precision)
+            engine = InferenceEngine(config, options.device, options.precision)
+        if large:  # not before: float32 weights are freed once they are rounded
+            keep_freed_memory()
+        return engine
 
 
 class LoadBar:

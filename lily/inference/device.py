@@ -20,6 +20,7 @@ from lily.inference.options import DEVICES
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.layers import Upsample
 from lily.model.winograd import Conv3x3
+from lily.model.winograd_1d import Conv1d
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -126,7 +127,12 @@ def release_memory(device: torch.device) -> None:
 
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it; emulated, it is slower than float32."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_avx512_bf16_supported() or multiplies_tiles()
+
+
+def multiplies_tiles() -> bool:
+    """Whether this CPU multiplies whole tiles of bfloat16 (AMX), 16 times as fast as float32."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def processor(device: torch.device) -> str:
@@ -139,12 +145,14 @@ def processor(device: torch.device) -> str:
 
 
 def _use_winograd(model: LatentDiffusion) -> None:
-    """Let wide 3 x 3 convolutions make fewer products; results differ by rounding.
+    """Let wide convolutions make fewer products in float32; results differ by rounding.
 
     The U-Net, which is evaluated at every step, keeps its transformed kernels: 225 MiB at AudioSR's
-    size. The autoencoder runs once a chunk and transforms its own each time. bfloat16 would gain
-    nothing and round more.
+    size. The autoencoder and the vocoder run once a chunk and transform theirs each time.
     """
+    for module in model.first_stage_model.vocoder.modules():
+        if isinstance(module, Conv1d):
+            module.prepare()
     for part, keep in ((model.unet, True), (model.first_stage_model, False)):
         for module in part.modules():
             if isinstance(module, Conv3x3):
@@ -164,15 +172,16 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
             if isinstance(module, Upsample):
                 module.fuse()
     for module in model.modules():
-        if isinstance(module, Conv3x3):
+        if isinstance(module, Conv3x3 | Conv1d):
             module.reset()  # a model that was placed on a CPU before carries dead kernels
     if precision is not torch.float32:
-        model.lower(precision)
+        # Without AMX, fewer products in float32 are as fast as all of them in bfloat16.
+        model.lower(precision, vocoder=device.type != "cpu" or multiplies_tiles())
     if device.type == "cuda":
         first = model.first_stage_model
         for part in (model.unet, first.encoder, first.decoder):
             part.to(memory_format=torch.channels_last)
     model.to(device)
-    if device.type == "cpu" and precision is torch.float32:
+    if device.type == "cpu":
         _use_winograd(model)
     return model

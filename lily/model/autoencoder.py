@@ -193,11 +193,15 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(own.embed_dim, config.z_channels, 1)
         self.vocoder = make_vocoder(_vocoder_config(vocoder_config or {}))
 
-    def lower(self, precision: torch.dtype) -> None:
-        """Store the weights in ``precision``, the vocoder's where it can be heard in float32."""
+    def lower(self, precision: torch.dtype, vocoder: bool = True) -> None:
+        """Store the weights in ``precision``, the vocoder's where it can be heard in float32.
+
+        Without ``vocoder`` all of the vocoder's stay in float32.
+        """
         own = (self.encoder, self.decoder, self.quant_conv, self.post_quant_conv)
         lower((module for part in own for module in part.modules()), precision)
-        self.vocoder.lower(precision)
+        if vocoder:
+            self.vocoder.lower(precision)
 
     def encode(self, log_mel: Tensor) -> DiagonalGaussian:
         """Log-mel (B, 1, T, M) to the posterior of (B, z, T / 8, M')."""

@@ -82,10 +82,13 @@ class LatentDiffusion(nn.Module):
         """Whether any conditioning layer has left its neutral start."""
         return any(bool(m.global_out.weight.any()) for m in self.unet.conditioned())
 
-    def lower(self, precision: torch.dtype) -> None:
-        """Store the weights in ``precision`` where that costs no quality; for inference only."""
+    def lower(self, precision: torch.dtype, vocoder: bool = True) -> None:
+        """Store the weights in ``precision`` where that costs no quality; for inference only.
+
+        Without ``vocoder`` the vocoder's stay in float32.
+        """
         self.unet.lower(precision)
-        self.first_stage_model.lower(precision)
+        self.first_stage_model.lower(precision, vocoder)
 
     def encode_target(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-mel (B, T, M) to a scaled latent draw (B, z, L, M')."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 from operator import mul
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,14 @@ from lily.config.presets import CarrierVocoderConfig, HifiganConfig, IstftVocode
 from lily.model.carrier_vocoder import CarrierVocoder
 from lily.model.istft_vocoder import IstftVocoder
 from lily.model.layers import in_float32, lower
+from lily.model.winograd_1d import Conv1d
 
 MEL_RATE = 100  # log-mel frames a second
 SLOPE = 0.1  # of the leaky ReLUs
 HALO = 24  # mel frames: the 48 kHz HiFi-GAN sees about 21 on each side, the ISTFT vocoder 23
 # From this rate on HiFi-GAN stays in float32. Half precision rounds every feature by up to -54 dB:
-# at low rates that turns what is there, at these it is white noise over the band to be filled in.
+# at low rates that turns what is there, at these it is white noise over the band to be filled in. A
+# CPU without AMX rounds nothing: lily/inference/device.py.
 FINE_RATE = 24_000  # features a second
 # Features that a CPU takes through a bank of residual blocks at a time. Each of 24 convolutions
 # reads and writes all of them: so many stay in the cache; more wait for memory, twice as long.
@@ -52,13 +54,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        half = kernel // 2
-        self.convs1 = nn.ModuleList(
-            nn.Conv1d(width, width, kernel, dilation=d, padding=half * d) for d in dilations
-        )
-        self.convs2 = nn.ModuleList(
-            nn.Conv1d(width, width, kernel, padding=half) for _ in dilations
-        )
+        self.convs1 = nn.ModuleList(Conv1d(width, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(Conv1d(width, kernel) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) to the same shape."""
@@ -106,12 +103,14 @@ class HifiganVocoder(nn.Module):
 
     def forward(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L) to samples (B, L * hop) in [-1, 1]; ``noise`` is not used."""
-        x = self.conv_pre(log_mel)
-        for place in range(self.coarse):
-            x = self._stage(place, x)
+        x, lowered = log_mel, 0
+        if self.conv_pre.weight.dtype is not torch.float32:
+            x, lowered = self.conv_pre(x), self.coarse
+            for place in range(lowered):
+                x = self._stage(place, x)
         with in_float32(log_mel):
-            x = x.float()
-            for place in range(self.coarse, len(self.ups)):
+            x = x.float() if lowered else self.conv_pre(x.float())
+            for place in range(lowered, len(self.ups)):
                 x = self._stage(place, x)
             # PyTorch's default slope of 0.01 here, unlike the others: the reference has it so.
             # Kernel 10 at rate 5 makes one sample too many, 16 at the output: they are cut off.
@@ -126,17 +125,20 @@ class HifiganVocoder(nn.Module):
         tiles = []
         for start in range(0, length, TILE):
             first, stop = max(0, start - self.reach), min(length, start + TILE)
-            made = _mean(bank, x[..., first : stop + self.reach].contiguous())
+            made = _mean(bank, x[..., first : stop + self.reach])
             tiles.append(made[..., start - first : stop - first])
         return torch.cat(tiles, -1)
 
-    def _bank(self, place: int) -> list[nn.Module]:
-        return list(self.resblocks[place * self.kernels : (place + 1) * self.kernels])
+    def _bank(self, place: int) -> list[ResBlock]:
+        blocks = list(self.resblocks)[place * self.kernels : (place + 1) * self.kernels]
+        return cast(list[ResBlock], blocks)
 
 
-def _mean(bank: list[nn.Module], x: Tensor) -> Tensor:
+def _mean(bank: list[ResBlock], x: Tensor) -> Tensor:
     """The mean of what a bank's blocks make of the same features."""
     first, *others = bank
+    if any(block.convs1[0].minimal for block in bank):  # those keep channels innermost in memory
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
     total = first(x)
     for block in others:  # summed as they come: one at a time in memory
         total = total + block(x)

@@ -81,6 +81,8 @@ class Conv3x3(nn.Conv2d):
         """
         self.reset()
         width = self.out_channels
+        if self.weight.dtype is not torch.float32:
+            return
         if min(self.in_channels, width) < WIDE or (keep and width > KEPT):
             return
         # On the coarse grids of kept kernels wider than WIDE both sides gain as much, and those of

@@ -1,0 +1,158 @@
+"""1-D convolutions by minimal filtering, for wide layers on a CPU in float32.
+
+A tile of m outputs of a filter of r taps needs n = m + r - 1 products a pair of channels instead of
+m r. Inputs and kernels are evaluated as polynomials at n points of the projective line, multiplied
+and summed over channels, which is one matrix product for each point, and interpolated:
+
+    y = A^T [ sum over channels of (G g) * (B^T d) ]
+
+The points are the directions (cos, sin) of n equal angles, k pi / n: rounding grows by 5 dB with
+every point, to 98 dB below the output with 14; the integers and their reciprocals, which are usual,
+are 4 to 9 dB worse. Longer filters are cut into segments that read the same transformed tiles.
+Source: Winograd 1980, Arithmetic Complexity of Computations; Lavin and Gray 2016, arXiv:1509.09308.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TILE = 7  # outputs; a segment of 7 taps has 13 points and a quarter of the products
+# Products of an output, channels times taps, from which the products saved outweigh the transforms.
+WIDE = 300
+# Bytes of transformed input or output that are worked on at a time. With 2 MiB the matrix products
+# of the widest layers are too thin, and take a fifth longer.
+STRIP_BYTES = 8 << 20
+
+
+class Conv1d(nn.Conv1d):
+    """A convolution that keeps the length, direct until ``prepare`` is called."""
+
+    def __init__(self, width: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__(width, width, kernel, dilation=dilation, padding=kernel // 2 * dilation)
+        self.minimal = False
+
+    def prepare(self) -> None:
+        """Make fewer products from now on where the layer is wide enough to gain by it.
+
+        For inference on a CPU in float32: with gradients, on other devices and in other types the
+        layer stays a direct convolution. The state dict stays the same.
+        """
+        wide = self.in_channels * self.kernel_size[0] >= WIDE
+        self.minimal = wide and self.weight.dtype is torch.float32
+
+    def reset(self) -> None:
+        """Use a direct convolution from now on."""
+        self.minimal = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) to the same shape."""
+        suits = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        suits = suits and x.dim() == 3 and x.numel() > 0
+        if not self.minimal or not suits or torch.is_grad_enabled():
+            return super().forward(x)
+        return convolve(x, self.weight, self.bias, self.dilation[0])
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
+    """Convolve (B, C, T), zeros around it, with an odd kernel (C', C, k): (B, C', T).
+
+    Channels are innermost in memory in the result; an input that has them there is not copied.
+    """
+    kernels = transformed(weight)
+    rows = x.transpose(1, 2).contiguous()  # (B, T, C)
+    batch, length, _ = rows.shape
+    width = len(weight)
+    span = TILE * dilation  # rows of a tile of every phase of the dilation
+    tiles = -(-length // span)
+    row_bytes = 4 * len(kernels[0]) * batch * dilation * max(weight.shape[:2])
+    step = max(1, min(tiles, STRIP_BYTES // row_bytes))
+    out = rows.new_empty(batch, tiles * span, width)
+    for first in range(0, tiles, step):
+        count = min(step, tiles - first)
+        # The tiles of a strip read into as many that follow as the filter has segments.
+        start = first * span - weight.shape[2] // 2 * dilation
+        strip = _padded(rows, start, start + (count + len(kernels)) * span)
+        made = _strip(strip, kernels, dilation, weight.shape[2])[:, :, :, :count]
+        made = made.permute(1, 3, 0, 2, 4)  # (B, count, TILE, dilation, C')
+        place = out[:, first * span : (first + count) * span].view(made.shape)
+        if bias is None:
+            place.copy_(made)
+        else:
+            torch.add(made, bias, out=place)
+    return out[:, :length].transpose(1, 2)
+
+
+def _padded(rows: Tensor, start: int, stop: int) -> Tensor:
+    """``rows`` (B, T, C) from ``start`` to ``stop``, zeros where there are none."""
+    first, last = max(start, 0), min(stop, rows.shape[1])
+    return F.pad(rows[:, first:last], (0, 0, first - start, stop - last))
+
+
+def _strip(rows: Tensor, kernels: list[Tensor], dilation: int, taps: int) -> Tensor:
+    """Filter rows (B, wide * TILE * dilation, C): outputs (TILE, B, dilation, wide, C').
+
+    The phases of a dilated filter are signals of their own and stand one after the other; the
+    outputs of as many tiles at the end of each as the filter has segments are of no use.
+    """
+    segments, (points, width, channels) = len(kernels), kernels[0].shape
+    batch, wide = len(rows), rows.shape[1] // (TILE * dilation)
+    count = batch * dilation * wide
+    tiles = rows.new_empty(TILE, count + segments, channels)
+    tiles[:, count:] = 0
+    phases = rows.view(batch, wide, TILE, dilation, channels).permute(2, 0, 3, 1, 4)
+    tiles[:, :count].unflatten(1, (batch, dilation, wide)).copy_(phases)
+    outputs, inputs, _ = matrices(taps)
+    # A tile reads its own rows and those of the next.
+    read = (count + segments - 1) * channels
+    own, following = tiles.flatten(1)[:, :read], tiles[: points - TILE].flatten(1)[:, channels:]
+    at_points = torch.mm(inputs[:, :TILE], own).addmm_(inputs[:, TILE:], following)
+    at_points = at_points.view(points, -1, channels)
+    products = torch.bmm(at_points[:, :count], kernels[0].transpose(1, 2))
+    for place in range(1, segments):
+        moved = at_points[:, place : place + count]
+        products.baddbmm_(moved, kernels[place].transpose(1, 2))
+    made = torch.mm(outputs, products.view(points, -1))
+    return made.view(TILE, batch, dilation, wide, width)
+
+
+def transformed(weight: Tensor) -> list[Tensor]:
+    """The segments of a kernel (C', C, k) at the points: (points, C', C) each."""
+    _, _, kernel = matrices(weight.shape[2])
+    taps, made = weight.flatten(0, 1).T, []  # (k, C' * C)
+    last = segments_of(weight.shape[2]) - 1
+    for place in range(last + 1):
+        own = taps[place * TILE : None if place == last else (place + 1) * TILE]
+        made.append(torch.mm(kernel[:, : len(own)], own).unflatten(1, weight.shape[:2]))
+    return made
+
+
+def segments_of(taps: int) -> int:
+    """Segments of a filter: TILE taps each, so that all read the same tiles, the last up to 8."""
+    return max(1, -(-(taps - 1) // TILE))
+
+
+@cache
+def matrices(taps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A^T (TILE, n), B^T (n, n) and G (n, r) of the segments of a filter of so many taps."""
+    segments = segments_of(taps)
+    longest = taps if segments == 1 else max(TILE, taps - (segments - 1) * TILE)
+    points = TILE + longest - 1
+    angles = torch.arange(points, dtype=torch.float64) * (math.pi / points)
+
+    def powers(width: int) -> Tensor:
+        """Every point's homogeneous powers, (points, width)."""
+        order = torch.arange(width)
+        return angles.cos()[:, None] ** (width - 1 - order) * angles.sin()[:, None] ** order
+
+    outputs, kernel = powers(TILE), powers(longest)
+    inputs = torch.linalg.inv(powers(points)).T
+    # Rows of length 1; the inputs take what is divided out, point by point.
+    outputs_size, kernel_size = (each.norm(dim=1, keepdim=True) for each in (outputs, kernel))
+    inputs = inputs * outputs_size * kernel_size
+    outputs, kernel = outputs / outputs_size, kernel / kernel_size
+    return outputs.T.float().contiguous(), inputs.float(), kernel.float()
