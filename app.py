@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing them takes seconds
+    import gradio
+
+    from lily.ui.cache import Cache
+    from lily.ui.shelf import EngineShelf
 
 # Gradio reads these when it is imported. The page reports nothing to anyone, and its files lie in a
 # folder of their own, which lily.ui.cache keeps within its limits.
@@ -16,6 +25,8 @@ os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / "lily
 # torch reads this when it is imported: what an Apple GPU lacks runs on the CPU, with a warning.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
+# For the run under way; containers kill a server 10 s after SIGTERM, and Gradio takes 5 s at most.
+STOP_SECONDS = 4.0
 SESSIONS = 64  # Gradio keeps 0.1 MB of settings for each visitor; a copy that is dropped is rebuilt
 
 log = logging.getLogger("lily")
@@ -44,6 +55,7 @@ def main() -> None:
     models, notice = offered(settings.model)
     shelf = EngineShelf(models, engine_maker(), ready=made_ready, note=encoder_note, spare=BUNDLED)
     cache, most_bytes = cache_of(settings), settings.max_mb * 1_000_000
+    page = None
     try:
         cache.watch()
         page = build_page(shelf, settings, cache, notice)
@@ -63,9 +75,23 @@ def main() -> None:
             prevent_thread_lock=True,
         )
         log.info("The page is ready at %s (Ctrl+C stops it).", address)
-        page.block_thread()
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(1)
     finally:
-        cache.close()
+        _end(shelf, page, cache)
+
+
+def _end(shelf: EngineShelf, page: gradio.Blocks | None, cache: Cache) -> None:
+    """End the run under way and the server, then remove all temporary files."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one would break this off
+        signal.signal(number, signal.SIG_IGN)
+    ended = shelf.close(STOP_SECONDS)
+    if page is not None:
+        page.close(verbose=False)
+    cache.close()
+    if not ended:  # its thread would write again, and torch would abort the process
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -38,4 +38,4 @@ class OutOfMemory(LilyError):
 
 
 class Stopped(LilyError):
-    """A run was stopped before any chunk of it was finished."""
+    """A run was stopped before any chunk of it was finished, or its server is being stopped."""

@@ -192,6 +192,7 @@ class Run:
                     event = next(loading)
                 except StopIteration as end:
                     return end.value
+                self._shelf.check_open()
                 if event is not None:
                     self.progress.load(event)
                 if isinstance(event, Notice):
@@ -256,6 +257,7 @@ class Run:
         began = shown = self._clock()
         try:
             for event in events:
+                self._shelf.check_open()
                 if self._growing:
                     yield from self._grow(event)
                 self._take_in(event)

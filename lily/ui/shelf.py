@@ -16,11 +16,12 @@ from lily.checkpoints.events import LoadEvent, Notice, Notify
 from lily.config.inference import InferenceConfig
 from lily.config.presets import Config
 from lily.config.sections import build
-from lily.errors import ConfigError, HubUnreachable, InputError, LilyError
+from lily.errors import ConfigError, HubUnreachable, InputError, LilyError, Stopped
 from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
 
+STOPPING = "The server is being stopped; run it again when it is back."
 NO_MEMORY = "This model takes no other recording."
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class EngineShelf:
         self._note = note
         self._spare = spare
         self._lock = threading.Lock()  # not an RLock: a generator may be closed by another thread
+        self._closing = threading.Event()
         self._name = ""
         self._engine: Engine | None = None
 
@@ -99,12 +101,29 @@ class EngineShelf:
         return build(InferenceConfig, self._config(preset)["inference"], f"{preset}: inference")
 
     def acquire(self, seconds: float) -> bool:
-        """Wait up to ``seconds`` for the engine to be free; true if it is now the caller's."""
+        """Wait up to ``seconds`` for the engine to be free; true if it is now the caller's.
+
+        Raises Stopped after ``close``.
+        """
+        self.check_open()
         return self._lock.acquire(timeout=seconds)
 
     def release(self) -> None:
         """Give the engine back after ``acquire``."""
         self._lock.release()
+
+    def check_open(self) -> None:
+        """Raise Stopped after ``close``; a run asks between its steps."""
+        if self._closing.is_set():
+            raise Stopped(STOPPING)
+
+    def close(self, seconds: float) -> bool:
+        """End the run under way within its step, and start no other one; at a server's end.
+
+        False if the run has not ended within ``seconds``.
+        """
+        self._closing.set()
+        return self._lock.acquire(timeout=seconds)  # for good
 
     def ready(self, preset: str) -> bool:
         """True if ``load(preset)`` will not have to load anything."""

@@ -16,7 +16,7 @@ from fakes import BOUNDS, FakeEngine, write_recording
 from fuzz import tiny_engine
 
 from lily.checkpoints.events import Downloading
-from lily.errors import ConfigError, HubUnreachable, InputError, WeightsError
+from lily.errors import ConfigError, HubUnreachable, InputError, Stopped, WeightsError
 from lily.inference.options import UpsampleOptions
 from lily.ui.cache import Cache
 from lily.ui.estimate import Pace
@@ -61,6 +61,20 @@ def test_a_run_ends_with_one_readable_file(start, recording):
     assert soundfile.info(take.result.output).frames == 12 * 48_000
     assert last.progress["phase"] == "done"
     assert "--seed 5" in last.command
+
+
+def test_closing_the_shelf_ends_the_run_under_way_and_refuses_the_next(start, recording, shelf):
+    run = start(recording, seed=5)
+    snapshots = run.snapshots()
+    while next(snapshots).progress["phase"] != "filling":
+        pass
+    assert not shelf.close(0.0)  # the run has the engine
+    with pytest.raises(Stopped, match="server is being stopped"):
+        list(snapshots)
+    assert run.ended.is_set() and not list(run._cache.folder.glob("lily-*/*"))
+    with pytest.raises(Stopped, match="server is being stopped"):
+        next(start(recording).snapshots())
+    assert shelf.close(1.0)
 
 
 def test_a_comparison_is_one_run_with_two_takes_and_one_report(start, recording, engine):

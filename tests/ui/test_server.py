@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -162,3 +164,29 @@ def test_a_server_that_is_stopped_leaves_no_file(tmp_path, client, stop):
         app.process.send_signal(stop)
         assert app.process.wait(timeout=PATIENCE) == 0
         assert not app.cache.exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_during_runs_ends_them_and_leaves_no_file(tmp_path, client, stop):
+    noise = np.random.default_rng(0).normal(0, 0.1, (120 * 8_000, 1))
+    with running(tmp_path) as app:
+        path = upload(client, app, "long.flac", encoded(noise, 8_000, "flac", "flac", "s16"))
+        answers: list[tuple[str, object]] = []
+
+        def run() -> None:
+            with suppress(httpx.HTTPError), httpx.Client(timeout=PATIENCE) as own:
+                answers.append(ask(own, app, "upsample", audio=file_data(path)))
+
+        visitors = [threading.Thread(target=run) for _ in range(2)]
+        for visitor in visitors:
+            visitor.start()
+        deadline = time.monotonic() + PATIENCE
+        while not list(app.cache.glob("lily-chunks-*/*.chunk")):
+            assert time.monotonic() < deadline and not answers
+            time.sleep(0.05)
+        app.process.send_signal(stop)
+        app.process.send_signal(stop)  # of someone impatient
+        assert app.process.wait(timeout=PATIENCE) == 0
+        assert not app.cache.exists()
+        for visitor in visitors:
+            visitor.join(PATIENCE)
