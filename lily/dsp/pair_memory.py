@@ -66,9 +66,11 @@ class Pairs:
 
     def above(self, cutoff_hz: float) -> _Lookup | None:
         """What is known above a cutoff; None if nothing is."""
-        key, start = self.hz < KEY_END * cutoff_hz, self.hz < VALUE_START * cutoff_hz
-        usable = self.known[:, start].all(1)
-        if not key.any() or start.all() or not usable.any():
+        key, start = self.hz < KEY_END * cutoff_hz, int((self.hz < VALUE_START * cutoff_hz).sum())
+        if not key.any() or start == len(self.hz) or not self.known[:, start - 1].any():
+            return None  # the usual case, without a look at the other bins
+        usable = self.known[:, :start].all(1)
+        if not usable.any():
             return None
         tested = (self.hz >= TESTED[0] * cutoff_hz) & (self.hz < TESTED[1] * cutoff_hz)
         lower = self.hz < KEY_END * cutoff_hz / 2

@@ -164,15 +164,22 @@ class RowContexts:
 
     caches: tuple[ContextCache, ...]  # each of one recording, (1, H, 1 + N, D); N may differ
 
+    @property
+    def _shared(self) -> bool:
+        """Whether all rows are chunks of one recording."""
+        return len(set(map(id, self.caches))) == 1
+
     def attend(self, index: int, q: Tensor) -> Tensor:
         """As ``ContextCache.attend``, for as many rows as there are caches."""
-        if len(set(map(id, self.caches))) == 1:  # chunks of one recording
+        if self._shared:
             return self.caches[0].attend(index, q)
         rows = zip(self.caches, q.split(1), strict=True)
         return torch.cat([cache.attend(index, row) for cache, row in rows])
 
     def rotation(self, times: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
         """As ``ContextCache.rotation``; the periods follow each recording's own tokens."""
+        if self._shared:
+            return self.caches[0].rotation(times, pairs)
         rows = zip(self.caches, times.split(1), strict=True)
         cosines, sines = zip(*(cache.rotation(row, pairs) for cache, row in rows), strict=True)
         return torch.cat(cosines), torch.cat(sines)
@@ -269,8 +276,9 @@ class GlobalConditionedSpatialTransformer(SpatialTransformer):
         """Features (R, C, L, M') and what the context says to each band of theirs."""
         columns, positions = x.shape[-2:]
         bands = min(self.bands, positions)
-        pooled = x.unflatten(3, (bands, positions // bands)).mean(-1)  # (R, C, L, bands)
-        features = pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (R, L * bands, C)
+        each = positions // bands
+        pooled = x if each == 1 else x.unflatten(3, (bands, each)).mean(-1)  # (R, C, L, bands)
+        features = pooled.flatten(2).transpose(1, 2)  # (R, L * bands, C)
         q = split_heads(self.global_q(F.layer_norm(features, features.shape[-1:])), self.heads)
         q = rotate(q, *conditioning.turn(columns, self.stride, bands, self.pairs))
         mixed = conditioning.cache.attend(self.index, q)
