@@ -74,13 +74,14 @@ def profile_encoder(config: Config) -> Iterator[dict[str, Any]]:
             count = min(500, seconds * 100 - start)
             reader.push(torch.randn(count, encoder.config.mel_bins, generator=generator) - 5)
         with torch.inference_mode():
-            cache = model.unet.context_cache(reader.finish())
+            context = reader.finish()
+            cache = model.unet.context_cache(context)
         elapsed = time.perf_counter() - began
         largest.remove()
         yield {
             "seconds": seconds,
             "compute_seconds": round(elapsed, 3),
-            "tokens": cache.keys[0].shape[2] - 1,
+            "tokens": context.tokens.shape[1],
             "cache_bytes_fp32": cache.bytes,
             "cache_bytes_bf16": cache.bytes // 2,
             "largest_activation_bytes": largest.bytes,

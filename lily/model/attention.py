@@ -111,10 +111,10 @@ class SpatialTransformer(nn.Module):
 class ContextCache:
     """Keys and values of one context for every transformer: made once per recording."""
 
-    keys: tuple[Tensor, ...]  # each (B or 1, H, 1 + N, D), already rotated
+    keys: tuple[Tensor, ...]  # each (B or 1, H, K, D), already rotated; K: vector, tokens, padding
     values: tuple[Tensor, ...]
     spacing: float  # seconds between tokens
-    valid: Tensor | None  # (B, 1, 1, 1 + N) bool, or None where all are real
+    mask: Tensor | None  # (B, 1, 1, K): 0 where keys are real, else -inf; None where all are real
 
     @property
     def bytes(self) -> int:
@@ -127,7 +127,7 @@ class ContextCache:
             self,
             keys=tuple(key.to(device) for key in self.keys),
             values=tuple(value.to(device) for value in self.values),
-            valid=None if self.valid is None else self.valid.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
         )
 
     def scaled(self, share: float) -> ContextCache:
@@ -139,10 +139,9 @@ class ContextCache:
     def attend(self, index: int, q: Tensor) -> Tensor:
         """What transformer ``index`` reads for its queries (R, H, N', D); same shape."""
         k, v = self.keys[index].to(q.dtype), self.values[index].to(q.dtype)
+        mask = None if self.mask is None else self.mask.to(q.dtype)
         shape = (q.shape[0], -1, -1, -1)
-        return F.scaled_dot_product_attention(
-            q, k.expand(shape), v.expand(shape), attn_mask=self.valid
-        )
+        return F.scaled_dot_product_attention(q, k.expand(shape), v.expand(shape), attn_mask=mask)
 
     def rotation(self, times: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, N', pairs) that turn queries at ``times`` (R, N') in seconds."""
@@ -154,7 +153,7 @@ class ContextCache:
             keys=tuple(k[index] for k in self.keys),
             values=tuple(v[index] for v in self.values),
             spacing=self.spacing,
-            valid=None if self.valid is None else self.valid[index],
+            mask=None if self.mask is None else self.mask[index],
         )
 
 
@@ -162,7 +161,7 @@ class ContextCache:
 class RowContexts:
     """A context a row, of any recordings: each row attends alone, so that no other changes it."""
 
-    caches: tuple[ContextCache, ...]  # each of one recording, (1, H, 1 + N, D); N may differ
+    caches: tuple[ContextCache, ...]  # each of one recording, (1, H, K, D); K may differ
 
     @property
     def _shared(self) -> bool:

@@ -25,6 +25,8 @@ from lily.model.global_encoder import GlobalAudioEncoder, GlobalContext
 from lily.model.layers import Upsample, group_norm, lower, zeroed
 from lily.model.winograd import Conv3x3
 
+KEYS = 16  # PyTorch's attention on a CPU takes so many at once, and a rest one by one
+
 
 def timestep_embedding(steps: Tensor, width: int) -> Tensor:
     """Diffusion times (B,) to sinusoids (B, width), periods 2 pi to 20,000 pi steps."""
@@ -160,15 +162,13 @@ class UNet(nn.Module):
     def context_cache(self, context: GlobalContext) -> ContextCache:
         """Keys and values for every transformer; they depend on neither step nor chunk."""
         pairs = {module.index: module.keys_values(context) for module in self.conditioned()}
-        valid = context.valid
-        if valid is not None:
-            valid = F.pad(valid, (1, 0), value=True)[:, None, None]  # the vector is always real
-        order = sorted(pairs)
+        order, rest = sorted(pairs), (1 + context.tokens.shape[1]) % KEYS
+        extra = KEYS - rest if rest > 1 else 0  # 15 more would take longer than a rest of one
         return ContextCache(
-            keys=tuple(pairs[i][0] for i in order),
-            values=tuple(pairs[i][1] for i in order),
+            keys=tuple(F.pad(pairs[i][0], (0, 0, 0, extra)) for i in order),
+            values=tuple(F.pad(pairs[i][1], (0, 0, 0, extra)) for i in order),
             spacing=context.spacing,
-            valid=valid,
+            mask=_key_mask(context, extra),
         )
 
     def forward(self, x: Tensor, steps: Tensor, conditioning: Conditioning | None = None) -> Tensor:
@@ -195,3 +195,17 @@ def _run(
         else:
             x = layer(x)
     return x
+
+
+def _key_mask(context: GlobalContext, extra: int) -> Tensor | None:
+    """What is added to the scores of keys, (B, 1, 1, K), of which the last ``extra`` are padding.
+
+    0 where they are real, minus infinity elsewhere; None where all are real.
+    """
+    if context.valid is None and not extra:
+        return None
+    tokens = torch.zeros(context.tokens.shape[:2], device=context.tokens.device)
+    if context.valid is not None:
+        tokens = tokens.masked_fill(~context.valid, -torch.inf)
+    mask = F.pad(F.pad(tokens, (1, 0)), (0, extra), value=-torch.inf)  # the vector is always real
+    return mask[:, None, None]

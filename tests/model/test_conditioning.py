@@ -171,6 +171,19 @@ def test_padding_tokens_are_not_attended_to(unet, make_context, x):
     assert relative(answer(unet, x, cut), padded) < 1e-5
 
 
+@pytest.mark.parametrize("tokens", [1, 14, 15, 16, 60])
+def test_padding_keys_are_not_attended_to(unet, make_context, randn, tokens):
+    context = make_context(1)
+    context = replace(context, tokens=context.tokens[:, :tokens], times=context.times[:, :tokens])
+    cache, module = unet.context_cache(context), next(unet.conditioned())
+    keys, values = module.keys_values(context)
+    assert keys.shape[2] == 1 + tokens and cache.keys[0].shape[2] % 16 <= 1
+    queries = randn(2, *keys.shape[1:2], 20, keys.shape[3])
+    scores = queries @ keys.transpose(2, 3) / keys.shape[3] ** 0.5
+    expected = scores.softmax(-1) @ values
+    torch.testing.assert_close(cache.attend(0, queries), expected, atol=1e-5, rtol=0)
+
+
 def test_keys_and_values_are_made_once_and_used_at_every_step(unet, make_context, x):
     made = []
     hooks = [
