@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lily.bandwidth.rows import Rows
+
 # In a bin, full scale 0: the lowest is what `lily/bandwidth/segments.py` calls audible.
 LEVELS_DB = tuple(range(-100, -20, 10))
 STEPS = 256  # of a byte, up to the highest bin
@@ -30,7 +32,7 @@ class BoundaryLocator:
         self._levels = 10 ** (torch.tensor(LEVELS_DB, dtype=torch.float64) / 10)
         self._width = -(-bins // STEPS)  # bins of a step
         self._step_hz = bin_hz * self._width
-        self._stored: list[np.ndarray] = [np.zeros((0, len(LEVELS_DB)), "u1")]
+        self._stored = Rows(np.uint8, len(LEVELS_DB))
 
     def add(self, power: Tensor) -> None:
         """Append frames of power (L, F)."""
@@ -39,12 +41,12 @@ class BoundaryLocator:
         from_above = loudest.flip(1).cummax(dim=1).values  # (L, steps), rising
         levels = self._levels.to(power.dtype).expand(len(power), -1).contiguous()
         reach = loudest.shape[1] - 1 - torch.searchsorted(from_above, levels)
-        self._stored.append(reach.clamp(min=0).numpy().astype("u1"))
+        self._stored.append(reach.clamp(min=0).numpy())
 
     @property
     def nbytes(self) -> int:
         """Size of what is kept so far, in bytes."""
-        return sum(reach.nbytes for reach in self._stored)
+        return self._stored.nbytes
 
     def locate(self, interval: int, before_hz: float, after_hz: float) -> float:
         """Return the boundary in frames from the start.
@@ -52,8 +54,7 @@ class BoundaryLocator:
         ``interval`` is the first one after the change; its start is returned where no frame tells,
         for example in a pause.
         """
-        self._stored = [np.concatenate(self._stored)]
-        (reach,) = self._stored
+        reach = self._stored.all
         first, count = interval * self._per_interval, self._per_interval
         narrowing = after_hz < before_hz
         cutoff = MARGIN * min(before_hz, after_hz) / self._step_hz

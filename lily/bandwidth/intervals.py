@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lily.bandwidth.cutoff import LOWEST_DB, grid_hz, smoothed
+from lily.bandwidth.rows import Rows
 
 INTERVAL_SECONDS = 0.25  # aimed at: 12 frames
 STEP_DB = 0.8  # of a level's byte: 256 of them reach from -180 to +24 dB
@@ -27,7 +28,7 @@ class IntervalSpectra:
         self.per_interval = max(1, round(INTERVAL_SECONDS / frame_seconds))
         self._loudest: Tensor | None = None  # (F,) of the interval that is being filled
         self._frames = 0  # in it
-        self._stored: list[np.ndarray] = []  # (N, G) each
+        self._stored = Rows(np.uint8, self._places.size)
 
     def add(self, power: Tensor) -> None:
         """Append frames of power (L, F)."""
@@ -46,15 +47,14 @@ class IntervalSpectra:
     @property
     def nbytes(self) -> int:
         """Size of the levels so far, in bytes."""
-        return sum(levels.nbytes for levels in self._stored)
+        return self._stored.nbytes
 
     def levels(self) -> np.ndarray:
         """Levels (N, G) of the intervals so far, as bytes; drops a last one under half full."""
         rest = []
         if self._loudest is not None and 2 * self._frames >= self.per_interval:
             rest = [self._bytes(self._loudest[None])]
-        self._stored = [np.concatenate([*self._stored, np.zeros((0, self._places.size), "u1")])]
-        return np.concatenate([*self._stored, *rest])
+        return np.concatenate([self._stored.all, *rest])
 
     def _sizes(self, frames: int) -> tuple[int, int]:
         first = min(frames, self.per_interval - self._frames)

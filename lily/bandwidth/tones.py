@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lily.bandwidth.rows import Rows
+
 FIRST = 5  # bin: those below hold an offset, spread by the window, and rumble
 WITHIN_DB = 60.0  # of the loudest bin: a bin belongs to a tone
 MOST_HZ = 950.0  # of all such bins: four tones, each spread over 9 bins by the window
@@ -31,13 +33,13 @@ class ToneMeter:
     def __init__(self, bin_hz: float, bins: int) -> None:
         self._most, self._together = int(MOST_HZ / bin_hz), int(MOST_TOGETHER_HZ / bin_hz)
         self._places = torch.arange(FIRST + 1, bins + 1)
-        self._levels: list[np.ndarray] = []  # of the loudest bin of each frame, in dB
-        self._few: list[np.ndarray] = []  # whether a frame holds a few tones only
+        self._levels = Rows(np.float16)  # of the loudest bin of each frame, in dB
+        self._few = Rows(np.bool_)  # whether a frame holds a few tones only
 
     @property
     def nbytes(self) -> int:
         """Size of everything kept so far, in bytes."""
-        return sum(array.nbytes for array in (*self._levels, *self._few))
+        return self._levels.nbytes + self._few.nbytes
 
     def add(self, power: Tensor) -> None:
         """Add frames of power (L, F)."""
@@ -50,15 +52,15 @@ class ToneMeter:
         few[few.clone()] = ~_any_run(inside[few], self._together + 1)
         few |= highest <= OCTAVE * lowest
         levels = 10 * torch.log10(loudest[:, 0] + 1e-20)
-        self._levels.append(levels.numpy().astype(np.float16))
+        self._levels.append(levels.numpy())
         self._few.append(few.numpy())
 
     @property
     def only_tones(self) -> bool:
         """Whether the signal so far holds nothing but a few tones at a time; silence does not."""
-        levels = np.concatenate([*self._levels, np.zeros(0, np.float16)])
+        levels = self._levels.all
         heard = levels > max(levels.max(initial=-np.inf) - HEARD_DB, SILENCE_DB)
-        few = np.concatenate([*self._few, np.zeros(0, bool)])[heard]
+        few = self._few.all[heard]
         return bool(few.size and few.mean() >= SHARE)
 
 
