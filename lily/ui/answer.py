@@ -12,6 +12,7 @@ from lily.ui.progress import idle
 from lily.ui.run import Snapshot
 from lily.ui.shares import Shares
 from lily.ui.view import NOTHING, mixable, player_value
+from lily.ui.waiting import Waiting
 from lily.ui.widget import widget
 
 SCRIPTS = (
@@ -71,9 +72,20 @@ class Answer:
         return updates
 
 
-def progress_panel() -> gr.HTML:
+def progress_panel(waiting: Waiting) -> gr.HTML:
     """Build the panel that tells what a run is doing, inside the current Blocks context."""
-    return widget("chunk_map", idle(), scripts=("library",), label="Progress", elem_id="chunk-map")
+
+    def look(asked: Any) -> dict[str, str]:  # Gradio marks it, and a method cannot be marked
+        return waiting.look(asked)
+
+    return widget(
+        "chunk_map",
+        idle(),
+        scripts=("library",),
+        label="Progress",
+        elem_id="chunk-map",
+        server_functions=[look],
+    )
 
 
 def player(mixes: Mixes, first: dict[str, Any] = NOTHING) -> gr.HTML:

@@ -16,6 +16,7 @@ from lily.ui.archive import Archive, queue_panel
 from lily.ui.settings import Settings
 from lily.ui.shelf import EngineShelf
 from lily.ui.uses import USES
+from lily.ui.waiting import Waiting
 
 QUIET: dict[str, Any] = {
     "queue": False,
@@ -77,7 +78,9 @@ class Controls:
         return [self.restore, self.stop]
 
 
-def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Controls:
+def controls(
+    shelf: EngineShelf, settings: Settings, archive: Archive, waiting: Waiting
+) -> Controls:
     """Build the column inside the current Blocks context."""
     first = shelf.presets[0]
     bounds, note = shelf.bounds(first), shelf.encoder_note(first)
@@ -102,7 +105,7 @@ def controls(shelf: EngineShelf, settings: Settings, archive: Archive) -> Contro
         stop = gr.Button(
             "Stop", variant="stop", elem_id="stop", interactive=False, min_width=90, scale=1
         )
-    progress = progress_panel()
+    progress = progress_panel(waiting)
     queue = queue_panel(archive)
     compare = gr.Checkbox(**compare_choice(note), elem_id="compare")
     with gr.Accordion("Settings", open=False, elem_id="settings"):

@@ -150,7 +150,7 @@ class Handlers:
         if not recording:
             yield self._ended(blank, "error", NO_RECORDING)
             raise gr.Error(NO_RECORDING, visible=False, print_exception=False)
-        yield {self._answer.progress: blank} | self._running()
+        yield {self._answer.progress: _waiting(blank, visitor)} | self._running()
 
     def run(
         self,
@@ -209,7 +209,8 @@ class Handlers:
         job = self._jobs.keep(self._asked(path, *values))
         blank = Progress([], recording=Path(path).name).value()
         alone = {self._controls.recording: path} if asked.get("alone") is True else {}
-        yield {self._answer.progress: blank, self.job: job} | alone | self._running()
+        shown = {self._answer.progress: _waiting(blank, visitor), self.job: job}
+        yield shown | alone | self._running()
 
     def arm_again(
         self,
@@ -229,8 +230,8 @@ class Handlers:
             yield self._ended(blank | {"job": str(asked.get("job"))}, "error", str(error))
             raise gr.Error(str(error), visible=False, print_exception=False) from error
         blank = Progress([], recording=Path(values[0]).name).value()
-        shown = {self._answer.progress: blank, self._controls.recording: values[0]}
-        yield shown | {self.job: job} | self._running()
+        shown = {self._answer.progress: _waiting(blank, visitor), self.job: job}
+        yield shown | {self._controls.recording: values[0]} | self._running()
 
     def run_again(
         self,
@@ -324,6 +325,11 @@ class Handlers:
 def _session(visitor: gr.Request | None) -> str:
     """The name of an open page; empty for a call from Python."""
     return getattr(visitor, "session_hash", None) or ""
+
+
+def _waiting(blank: dict[str, Any], visitor: gr.Request | None) -> dict[str, Any]:
+    """The progress of a run that waits; by ``visitor`` the panel asks for its place."""
+    return blank | {"visitor": _session(visitor)}
 
 
 def _as_progress(value: Any) -> dict[str, Any]:

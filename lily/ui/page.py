@@ -1,7 +1,8 @@
 """Lay the page out and wire it: a recording and one button, the player, two public endpoints.
 
 All handlers that need the engine share a concurrency group of one, so that a second visitor waits
-and sees the position. ``/upsample`` and ``/compare`` are its contract with programs.
+and sees how many runs are before theirs. ``/upsample`` and ``/compare`` are its contract with
+programs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lily.ui.settings import Settings
 from lily.ui.shares import Shares
 from lily.ui.shelf import EngineShelf
 from lily.ui.uploads import uploads_only
+from lily.ui.waiting import ENGINE, Waiting
 
 TITLE = "Lily"
 LEAD = "Gives a recording its missing highs. What was there stays; what is new is generated."
@@ -37,7 +39,7 @@ AT_ONCE: dict[str, Any] = {
     "trigger_mode": "multiple",
     "api_visibility": "private",
 }
-ENGINE_QUEUE = {"concurrency_id": "engine", "concurrency_limit": 1}
+ENGINE_QUEUE = {"concurrency_id": ENGINE, "concurrency_limit": 1}
 
 
 def cache_of(settings: Settings) -> Cache:
@@ -60,7 +62,8 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
         with gr.Row(equal_height=False, elem_id="columns"):
             with gr.Column(scale=2, min_width=320, elem_id="question"):
                 mixes = Mixes()
-                left = controls(shelf, settings, Archive(mixes, cache))
+                waiting = Waiting(shelf)
+                left = controls(shelf, settings, Archive(mixes, cache), waiting)
             with gr.Column(scale=4, min_width=320, elem_id="answer"):
                 with gr.Row(elem_id="examples"):
                     buttons = [
@@ -79,6 +82,7 @@ def build_page(shelf: EngineShelf, settings: Settings, cache: Cache, notice: str
         _endpoints(Endpoints(shelf, cache, settings, pace), shelf)
     for block in page.blocks.values():
         uploads_only(block)
+    waiting.page = page
     return page.queue(max_size=settings.queue_places)
 
 
@@ -86,8 +90,7 @@ def _wire(page: gr.Blocks, handlers: Handlers, left: Controls, right: Answer) ->
     """Connect the controls: a run starts at once, waits for the engine, and can be stopped."""
     changed = [*right.outputs, *left.buttons]
     running = {
-        "show_progress": "minimal",
-        "show_progress_on": right.progress,
+        "show_progress": "hidden",  # the panel says more, also while its visitor waits
         # A stopped run ends with its step. "once" would drop, without a word, a run that is
         # asked for in between; the queue makes it wait. Two at once: arm() disables Restore.
         "trigger_mode": "multiple",

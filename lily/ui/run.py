@@ -204,6 +204,7 @@ class Run:
         if load := self._workload(self._preset):
             self._estimate = Estimate(self._pace, load, self._clock)
             self.progress.expect(self._estimate)
+            self._shelf.estimate = self._estimate
 
     def _use(self, preset: str) -> None:
         """Expect what the spare model takes, if the one that was asked for could not be had."""

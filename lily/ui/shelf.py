@@ -20,6 +20,7 @@ from lily.errors import ConfigError, HubUnreachable, InputError, LilyError, Stop
 from lily.inference.events import Event
 from lily.inference.options import UpsampleOptions
 from lily.ui.background import follow
+from lily.ui.estimate import Estimate
 
 STOPPING = "The server is being stopped; run it again when it is back."
 NO_MEMORY = "This model takes no other recording."
@@ -88,6 +89,7 @@ class EngineShelf:
         self._spare = spare
         self._lock = threading.Lock()  # not an RLock: a generator may be closed by another thread
         self._closing = threading.Event()
+        self.estimate: Estimate | None = None  # of the run under way
         self._name = ""
         self._engine: Engine | None = None
 
@@ -110,7 +112,13 @@ class EngineShelf:
 
     def release(self) -> None:
         """Give the engine back after ``acquire``."""
+        self.estimate = None
         self._lock.release()
+
+    def seconds_left(self) -> float | None:
+        """What is left of the run under way; None if there is none or it is not known."""
+        left = estimate.time_left() if (estimate := self.estimate) else None
+        return left.left if left else None
 
     def check_open(self) -> None:
         """Raise Stopped after ``close``; a run asks between its steps."""

@@ -64,15 +64,11 @@ body:is([data-lily-run="running"], [data-lily-run="error"]):not([data-lily-shown
   content: " (earlier)"; font-weight: 400; color: var(--body-text-color-subdued); }
 #about { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); }
 #about p { max-width: 100ch; }
-/* The panel stays legible while its visitor queues, with the position in its corner; what went
-   wrong it says itself, where Gradio's pill would lie over the sentence. */
+/* The panel stays legible while its visitor queues. Place, time and errors it says itself: Gradio's
+   pill would lie over the sentence, and its time ignores how long the recordings are. */
 #chunk-map { padding: 2px 0; }
 #chunk-map .pending { opacity: 1; }
-#chunk-map > [data-testid="status-tracker"] { overflow: visible; }
-#chunk-map > [data-testid="status-tracker"] .progress-text { transform: none; padding: 10px 12px;
-  font-family: var(--font); color: var(--body-text-color-subdued); }
-#chunk-map > [data-testid="status-tracker"] .error { display: none; }
-#chunk-map > [data-testid="status-tracker"] .clear-status { display: none; }
+#chunk-map > [data-testid="status-tracker"] { display: none; }
 body[data-lily-run="lost"] .toast-wrap { display: none !important; }  /* the panel says it */
 footer .divider { display: none !important; }
 @media (max-width: 640px) {

@@ -132,14 +132,19 @@ def test_a_run_that_a_full_queue_refuses_gives_the_buttons_back(visit, tmp_path)
     assert page.locator("#stop").is_disabled()
 
 
-def test_a_second_visitor_waits_and_sees_the_place(visit, tmp_path):
-    first, second = visit(), visit()
+def test_visitors_who_wait_see_how_many_are_before_them_and_for_how_long(visit, tmp_path):
+    first, second, third = visit(), visit(), visit()
     start(first, write_recording(tmp_path / "long.wav", 8_000, 2, 50.0), steps=40)
     first.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
     start(second, write_recording(tmp_path / "short.wav", 8_000, 1, 2.0), steps=4)
-    second.wait_for_selector("#chunk-map .progress-text:has-text('queue: 1/1')")
+    start(third, write_recording(tmp_path / "third.wav", 8_000, 1, 2.0), steps=4)
+    second.wait_for_selector("#chunk-map .text:text-matches('^Waiting: 1 run before yours, about')")
+    ends = "^Waiting: 2 runs before yours; the first ends in about [0-9:]+ (s|min)$"
+    third.wait_for_selector(f"#chunk-map .text:text-matches('{ends}')")
+    assert third.inner_text("#chunk-map .live") == "Waiting: 2 runs before yours"
     first.context.close()  # a visitor who goes away frees the engine
     second.wait_for_selector(DONE)
+    third.wait_for_selector(DONE)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,5 +1,5 @@
 // Draws the chunk map from props.value (see lily/ui/progress.py). Gradio runs this file, after
-// library.js, as a function body with `element`, `props` and `watch` in scope. Cells are updated in place, so that
+// library.js, as a function body with `element`, `props`, `server` and `watch` in scope. Cells are updated in place, so that
 // an hour's seven hundred chunks cost little, and text is only ever set as text.
 
 const WAITING = 0;
@@ -12,6 +12,9 @@ const library = new Library(storageOrNone());
 let received = performance.now(); // when the value that is on show arrived
 let asked = received; // when the server was last asked whether it is there
 
+let placed = 0; // when the server was last asked for the place in its queue
+
+const PLACE_MS = 1500; // between these questions
 const SILENCE_MS = 5000; // without news of a run, after which the server is asked
 const LOST = "The server does not answer. Finished chunks are kept there; this page keeps trying.";
 
@@ -73,6 +76,19 @@ async function lookForServer() {
   element.dataset.phase = document.body.dataset.lilyRun = "lost";
   find("text").textContent = find("live").textContent = LOST;
   find("clock").textContent = "";
+}
+
+// A run that waits for others: how many, and for how long?
+async function lookAtQueue() {
+  const { running, phase, visitor } = props.value ?? {};
+  const now = performance.now();
+  if (!running || phase !== "waiting" || !visitor || now - placed < PLACE_MS) return;
+  placed = now;
+  const { text } = await server.look({ visitor }).catch(() => ({}));
+  if (!text || props.value?.phase !== "waiting" || element.dataset.phase === "lost") return;
+  find("text").textContent = text;
+  const spoken = text.split(/[,;]/)[0]; // the number is spoken, the seconds are not
+  if (find("live").textContent !== spoken) find("live").textContent = spoken;
 }
 
 function makeRow() {
@@ -142,6 +158,7 @@ const ticking = setInterval(() => {
   if (!element.isConnected) clearInterval(ticking);
   else if (element.dataset.phase !== "lost") drawClock();
   lookForServer();
+  lookAtQueue();
 }, 1000);
 watch("value", draw);
 draw();
