@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print every measure by case and system, and the paired differences."""
     require_folder(options.folder)
-    files = _files(options)
+    borrowable, files = _recordings(options), _files(options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
     cases = tuple(Case(kind, value) for kind, values in kinds for value in values)
     if options.tones:
@@ -87,7 +87,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from lily.evaluation.report import plot, summarise
     from lily.evaluation.run import evaluate
 
-    rows = list(tqdm(evaluate(engine, files, settings), unit="row", disable=None))
+    measured = evaluate(engine, files, settings, borrowable)
+    rows = list(tqdm(measured, unit="row", disable=None))
     summary = summarise(rows)
     if options.json:
         print(json.dumps(summary), flush=True)
@@ -106,8 +107,8 @@ def _controls(asked: list[str] | None, cases: list[str]) -> tuple[str, ...]:
     return () if asked is None else tuple(asked or cases)
 
 
-def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
-    """The files asked for as (path, kind, source); a kind is the folder a file lies in."""
+def _recordings(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
+    """The recordings there are as (path, kind, source); a kind is the folder a file lies in."""
     recordings = find_recordings(options.folder)
     if options.split:
         try:
@@ -117,14 +118,20 @@ def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
                 f"{options.split} is no split; give the split.json of a training run."
             ) from error
         recordings = [r for r in recordings if r.name in held_out]
-    if options.limit is not None:
-        most, chosen = len(recordings), min(len(recordings), options.limit)
-        recordings = [recordings[place * most // chosen] for place in range(chosen)]
-    if len(recordings) < 2:
-        raise InputError(
-            f"{options.folder} gives {len(recordings)} recordings to measure; give at least two."
-        )
     return [(r.path, r.path.parent.name, r.source) for r in recordings]
+
+
+def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
+    """The recordings to measure: all, or as many as asked for, evenly over the folder."""
+    files = _recordings(options)
+    if options.limit is not None:
+        most, chosen = len(files), min(len(files), options.limit)
+        files = [files[place * most // chosen] for place in range(chosen)]
+    if len(files) < 2:
+        raise InputError(
+            f"{options.folder} gives {len(files)} recordings to measure; give at least two."
+        )
+    return files
 
 
 def _judges(asked: list[str] | None) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ measured on.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import commonprefix
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -63,24 +64,30 @@ class _Item:
     source: str
     reference: Tensor
     name: str
+    path: Path = Path()  # of the whole recording
 
 
 def evaluate(
     engine: InferenceEngine,
     files: Sequence[tuple[Path, str, str]],
     settings: Settings,
+    borrowable: Sequence[tuple[Path, str, str]] = (),
 ) -> Iterator[Row]:
     """Measure every file, given as (path, kind, source), in every case; at least two files.
 
-    Raises InputError for a judge that is not installed.
+    The files of ``borrowable``, of which ``files`` may be a part, are those that may be borrowed;
+    without it ``files`` are. Raises InputError for a judge that is not installed.
     """
     settings.check()
-    items = [_Item(k, s, _excerpt(p, settings.seconds), p.name) for p, k, s in files]
+    items = [_Item(k, s, _excerpt(p, settings.seconds), p.name, p) for p, k, s in files]
     tones = [_Item("tones", "tones", samples, name) for name, samples in harmonic_tones()]
+    whole: dict[str, list[Path]] = {}
+    for path, _, source in borrowable or files:
+        whole.setdefault(source, []).append(path)
     with tempfile.TemporaryDirectory() as folder:
         for case in settings.cases:
             chosen = tones if case.kind == "tones" else items
-            yield from _Run(engine, chosen, settings, case, Path(folder)).rows()
+            yield from _Run(engine, chosen, settings, case, Path(folder), whole).rows()
 
 
 class _Run:
@@ -93,9 +100,11 @@ class _Run:
         settings: Settings,
         case: Case,
         folder: Path,
+        whole: Mapping[str, Sequence[Path]],
     ) -> None:
+        """``whole`` are the recordings that may be borrowed, by source."""
         self.engine, self.items, self.settings, self.case = engine, items, settings, case
-        self.folder = folder
+        self.folder, self.whole = folder, whole
         self.contexts: dict[int, GlobalContext] = {}
         self.tilts: dict[tuple[int, Carrier], Tilt] = {}
 
@@ -203,17 +212,10 @@ class _Run:
             return true_settings(*heard, degraded.cutoff_hz, self.engine.mel)
         if not self.engine.settings.pair_memory:
             return {}  # borrowed recordings act through their pairs
-        other: int | None = self._stranger(index)
-        if system == "borrowed":
-            count = len(self.items)
-            order = ((index + step) % count for step in range(1, count))
-            other = next((i for i in order if self.items[i].source == here.source), None)
-        if other is None:
-            return {}
-        path = self.folder / f"whole-{other}.wav"
-        if not path.exists():
-            write_audio(path, self.items[other].reference, SAMPLE_RATE)
-        return {"context_files": (path,)}
+        if system == "stranger":
+            return {"context_files": (self.items[self._stranger(index)].path,)}
+        others = [path for path in self.whole.get(here.source, ()) if path != here.path]
+        return {"context_files": (nearest_name(here.path, others),)} if others else {}
 
     def _context(self, index: int) -> GlobalContext:
         if index not in self.contexts:
@@ -276,6 +278,18 @@ def _variety(truth: Spectra, made: Sequence[Spectra], cutoff_hz: float) -> dict[
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return fmean(known) if known else None
+
+
+def nearest_name(path: Path, others: Sequence[Path]) -> Path:
+    """The path that begins most like ``path``: of the same voice or album, if names tell.
+
+    Of several it is the one that follows ``path``, after the last the first.
+    """
+
+    def order(other: Path) -> tuple[int, bool, Path]:
+        return -len(commonprefix([str(path), str(other)])), other < path, other
+
+    return min(others, key=order)
 
 
 def _excerpt(path: Path, seconds: float) -> Tensor:

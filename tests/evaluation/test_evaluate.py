@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -19,7 +20,7 @@ from lily.evaluation.cases import degrade_for
 from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import differences, plot, summarise
-from lily.evaluation.run import CONTROLS, SYSTEMS, Row, evaluate
+from lily.evaluation.run import CONTROLS, SYSTEMS, Row, evaluate, nearest_name
 from lily.evaluation.settings import Case, Settings
 from lily.inference.engine import InferenceEngine
 from lily.training.train import _build, with_profile
@@ -66,6 +67,16 @@ def test_every_recording_goes_through_every_system_once(rows):
     assert len(rows) == 3 * (2 * len(SYSTEMS) - len(CONTROLS) - len(INFORMED)) - 1
     assert [r.name for r in rows if r.system == "borrowed"] == ["a__0.wav", "a__1.wav"]
     assert len({(r.name, r.case, r.system) for r in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a__de__2", "a__de__3"), ("a__de__3", "a__de__1"), ("a__fr__1", "a__nl__1")],
+)
+def test_what_is_borrowed_has_the_nearest_name(name, expected):
+    names = ["a__de__1", "a__de__2", "a__de__3", "a__fr__1", "a__nl__1", "b__fr__1"]
+    others = [Path("voices", other) for other in names if other != name]
+    assert nearest_name(Path("voices", name), others) == Path("voices", expected)
 
 
 def test_other_contexts_give_other_results(rows):
