@@ -30,9 +30,8 @@ SHARE = 0.9  # of the frames that are heard
 class ToneMeter:
     """Count the frames of a signal that hold nothing but a few tones."""
 
-    def __init__(self, bin_hz: float, bins: int) -> None:
+    def __init__(self, bin_hz: float) -> None:
         self._most, self._together = int(MOST_HZ / bin_hz), int(MOST_TOGETHER_HZ / bin_hz)
-        self._places = torch.arange(FIRST + 1, bins + 1)
         self._levels = Rows(np.float16)  # of the loudest bin of each frame, in dB
         self._few = Rows(np.bool_)  # whether a frame holds a few tones only
 
@@ -46,8 +45,9 @@ class ToneMeter:
         power = power[:, FIRST:]
         loudest = power.amax(1, keepdim=True)
         inside = power > loudest * 10 ** (-WITHIN_DB / 10)
-        lowest = torch.where(inside, self._places, self._places[-1]).amin(1)
-        highest = torch.where(inside, self._places, 0).amax(1)
+        marks = inside.to(torch.uint8)
+        lowest = FIRST + 1 + marks.argmax(1)
+        highest = FIRST + inside.shape[1] - marks.flip(1).argmax(1)
         few = inside.sum(1) <= self._most
         few[few.clone()] = ~_any_run(inside[few], self._together + 1)
         few |= highest <= OCTAVE * lowest

@@ -19,7 +19,7 @@ class Track:
         self._statistics = BandStatistics(bin_hz, bins, hop_seconds)
         self._declicked: BandStatistics | None = None  # from the first click on
         self._images = ImageDetector(bin_hz, nyquist_hz)
-        self._tones = ToneMeter(bin_hz, bins)
+        self._tones = ToneMeter(bin_hz)
         # What was found in the frames so far, by the noise ceiling; detecting takes 30 ms a minute.
         self._found_cutoffs: dict[float, Cutoff] = {}
         self._found_segments: dict[float, Segments] = {}

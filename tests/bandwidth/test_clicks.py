@@ -4,7 +4,7 @@ import pytest
 import torch
 from signals import RATE, hiss, low, meter_of, music
 
-from lily.bandwidth.clicks import suppress_clicks
+from lily.bandwidth.clicks import BESIDE, GAP, ISOLATED, _isolated, suppress_clicks
 
 
 def crackle(x: torch.Tensor, rate: float, decay: float = 0.0) -> torch.Tensor:
@@ -102,3 +102,17 @@ def test_a_click_is_removed_and_the_rest_is_kept() -> None:
     assert 1 <= touched.sum() <= 2
     assert (declicked[0, touched, above].mean(-1) < 0.01 * power[0, touched, above].mean(-1)).all()
     assert torch.equal(declicked[0, ~touched], power[0, ~touched])
+
+
+def test_a_cell_is_isolated_where_it_is_far_above_both_medians() -> None:
+    cells = torch.rand(2, 400, generator=torch.Generator().manual_seed(0)) ** 8
+    cells[:, 50:60] = 0.0  # where everything is far above
+    expected = torch.zeros_like(cells, dtype=torch.bool)
+    padded = torch.nn.functional.pad(cells, (GAP + BESIDE, GAP + BESIDE))
+    for channel, place in torch.cartesian_prod(torch.arange(2), torch.arange(400)).tolist():
+        middle = place + GAP + BESIDE
+        before = padded[channel, middle - GAP - BESIDE : middle - GAP].median()
+        after = padded[channel, middle + GAP + 1 : middle + GAP + 1 + BESIDE].median()
+        expected[channel, place] = cells[channel, place] > ISOLATED * max(before, after)
+    assert 5 < expected.sum() < 200
+    assert torch.equal(_isolated(cells), expected)
