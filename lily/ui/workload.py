@@ -72,11 +72,13 @@ def workload(
     info = probe(asked.recording)
     if info.seconds is None:
         return None
-    guided = (bounds.guidance.default if asked.guidance is None else asked.guidance) > 1
+    guidance = bounds.guidance.default if asked.guidance is None else asked.guidance
+    first, end = bounds.guided if guidance > 1 else (0, 0)
+    rows = 1 + (end - first) / 1000  # of an evaluation, on average: guided ones have two
     return Workload(
         preset,
         info.seconds,
-        (asked.steps or bounds.steps.default) * (1 + guided),
+        round((asked.steps or bounds.steps.default) * rows),
         encoder,
         info.channels,
         bounds.batch * (bounds.chunk - bounds.overlap) * LATENT_SECONDS,
