@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -74,22 +73,26 @@ def main() -> None:
             quiet=True,  # or Gradio advises a public link
             prevent_thread_lock=True,
         )
+        stopped: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):  # any number of them: nothing is interrupted
+            signal.signal(number, lambda received, _frame: stopped.append(received))
         log.info("The page is ready at %s (Ctrl+C stops it).", address)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(1)
+        while not stopped:
+            time.sleep(0.2)
     finally:
         _end(shelf, page, cache)
 
 
 def _end(shelf: EngineShelf, page: gradio.Blocks | None, cache: Cache) -> None:
     """End the run under way and the server, then remove all temporary files."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second one would break this off
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one would interrupt this
         signal.signal(number, signal.SIG_IGN)
-    ended = shelf.close(STOP_SECONDS)
-    if page is not None:
-        page.close(verbose=False)
-    cache.close()
+    try:
+        ended = shelf.close(STOP_SECONDS)
+        if page is not None:
+            page.close(verbose=False)
+    finally:
+        cache.close()
     if not ended:  # its thread would write again, and torch would abort the process
         os._exit(0)
 
