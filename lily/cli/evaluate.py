@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Print every measure by case and system, and the paired differences."""
     require_folder(options.folder)
-    borrowable, files = _recordings(options), _files(options)
+    borrowable = _recordings(options)
+    files = _chosen(borrowable, options)
     kinds = (("lowpass", options.cutoffs), ("mp3", options.mp3), ("changing", options.changing))
     cases = tuple(Case(kind, value) for kind, values in kinds for value in values)
     if options.tones:
@@ -122,8 +123,14 @@ def _recordings(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
 
 
 def _files(options: argparse.Namespace) -> list[tuple[Path, str, str]]:
-    """The recordings to measure: all, or as many as asked for, evenly over the folder."""
-    files = _recordings(options)
+    """The recordings to measure, of those there are."""
+    return _chosen(_recordings(options), options)
+
+
+def _chosen(
+    files: list[tuple[Path, str, str]], options: argparse.Namespace
+) -> list[tuple[Path, str, str]]:
+    """All recordings, or as many as asked for, evenly over the folder."""
     if options.limit is not None:
         most, chosen = len(files), min(len(files), options.limit)
         files = [files[place * most // chosen] for place in range(chosen)]

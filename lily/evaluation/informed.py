@@ -1,8 +1,8 @@
 """What a user may know of a recording's original, for the cases in which it is given.
 
-``borrowed``: another recording of the same source, full-band and whole, the one whose name begins
-most alike: of the same voice or album. ``stranger``: one of another source. ``set``: the true wall
-and brightness. Each is compared with the encoder on without it.
+``borrowed``: another recording of the same source, full-band, the one whose name begins most alike:
+of the same voice or album. ``stranger``: one of another source. Of either the first three minutes
+are read. ``set``: the true wall and brightness. Each is compared with the encoder on without it.
 """
 
 from __future__ import annotations

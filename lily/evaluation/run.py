@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lily.audio.read import read_audio
 from lily.audio.write import write_audio
+from lily.errors import InputError
 from lily.evaluation.baselines import BASELINES, Carrier, Tilt, continued, fit_tilt
 from lily.evaluation.cases import Degraded, degrade_for
 from lily.evaluation.envelope_controls import ENVELOPE_CONTROLS, envelope_control
@@ -64,7 +65,7 @@ class _Item:
     source: str
     reference: Tensor
     name: str
-    path: Path = Path()  # of the whole recording
+    path: Path | None = None  # of the whole recording; None for a synthetic one
 
 
 def evaluate(
@@ -139,9 +140,8 @@ class _Run:
                 yield control, *self._drawn(path, degraded, True, context)
         if self.case.name in self.settings.informed:
             for system in INFORMED:
-                given = self._given(index, degraded, system)
-                if given:
-                    yield system, *self._drawn(path, degraded, True, **given)
+                if made := self._informed(index, degraded, path, system):
+                    yield system, *made
 
     def _tilt(self, half: int, carrier: Carrier, cutoff_hz: float) -> Tilt:
         if (half, carrier) not in self.tilts:
@@ -203,19 +203,32 @@ class _Run:
         pairs = context.pairs.mismatched(degraded.cutoff_hz, generator)
         return replace(context, pairs=pairs)
 
-    def _given(self, index: int, degraded: Degraded, system: str) -> dict[str, Any]:
-        """Options that give what is known of the original; none where nothing is."""
-        here = self.items[index]
+    def _informed(
+        self, index: int, degraded: Degraded, path: Path, system: str
+    ) -> tuple[list[Tensor], float] | None:
+        """As ``_drawn``, with what is known of the original; None where nothing is."""
         if system == "set":
-            blind = self._drawn(self._written(index, degraded), degraded, True)[0][0]
-            heard = (samples[:, degraded.judged] for samples in (here.reference, blind))
-            return true_settings(*heard, degraded.cutoff_hz, self.engine.mel)
-        if not self.engine.settings.pair_memory:
-            return {}  # borrowed recordings act through their pairs
+            blind = self._drawn(path, degraded, True)[0][0]
+            reference = self.items[index].reference
+            heard = (samples[:, degraded.judged] for samples in (reference, blind))
+            given = true_settings(*heard, degraded.cutoff_hz, self.engine.mel)
+            return self._drawn(path, degraded, True, **given) if given else None
+        for lender in self._lenders(index, system):
+            try:
+                return self._drawn(path, degraded, True, context_files=(lender,))
+            except InputError:  # silent, a few tones, or as narrow as the recording
+                continue
+        return None
+
+    def _lenders(self, index: int, system: str) -> list[Path]:
+        """The files that a recording may borrow from, the best first."""
+        path, source = self.items[index].path, self.items[index].source
+        if path is None or not self.engine.settings.pair_memory:
+            return []  # borrowed recordings act through their pairs
         if system == "stranger":
-            return {"context_files": (self.items[self._stranger(index)].path,)}
-        others = [path for path in self.whole.get(here.source, ()) if path != here.path]
-        return {"context_files": (nearest_name(here.path, others),)} if others else {}
+            stranger = self.items[self._stranger(index)].path
+            return [stranger] if stranger else []
+        return by_name(path, [p for p in self.whole.get(source, ()) if p != path])
 
     def _context(self, index: int) -> GlobalContext:
         if index not in self.contexts:
@@ -280,16 +293,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def nearest_name(path: Path, others: Sequence[Path]) -> Path:
-    """The path that begins most like ``path``: of the same voice or album, if names tell.
+def by_name(path: Path, others: Sequence[Path]) -> list[Path]:
+    """Sort paths: first those that begin most like ``path``.
 
-    Of several it is the one that follows ``path``, after the last the first.
+    They are of the same voice or album, if names tell. Of several that begin alike, those that
+    follow ``path`` come before the others.
     """
 
     def order(other: Path) -> tuple[int, bool, Path]:
         return -len(commonprefix([str(path), str(other)])), other < path, other
 
-    return min(others, key=order)
+    return sorted(others, key=order)
 
 
 def _excerpt(path: Path, seconds: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -20,7 +21,7 @@ from lily.evaluation.cases import degrade_for
 from lily.evaluation.informed import INFORMED, true_settings
 from lily.evaluation.metrics import distances
 from lily.evaluation.report import differences, plot, summarise
-from lily.evaluation.run import CONTROLS, SYSTEMS, Row, evaluate, nearest_name
+from lily.evaluation.run import CONTROLS, SYSTEMS, Row, _Item, _Run, by_name, evaluate
 from lily.evaluation.settings import Case, Settings
 from lily.inference.engine import InferenceEngine
 from lily.training.train import _build, with_profile
@@ -76,7 +77,22 @@ def test_every_recording_goes_through_every_system_once(rows):
 def test_what_is_borrowed_has_the_nearest_name(name, expected):
     names = ["a__de__1", "a__de__2", "a__de__3", "a__fr__1", "a__nl__1", "b__fr__1"]
     others = [Path("voices", other) for other in names if other != name]
-    assert nearest_name(Path("voices", name), others) == Path("voices", expected)
+    assert by_name(Path("voices", name), others)[0] == Path("voices", expected)
+
+
+def test_what_is_borrowed_may_be_a_recording_that_is_not_measured():
+    silence, items = torch.zeros(1, 1), []
+    for name, source in (("a/x__1", "a"), ("b/x__1", "b"), ("tone", "tones")):
+        path = None if source == "tones" else Path(name)
+        items.append(_Item("music", source, silence, name, path))
+    whole = {"a": [Path("a/x__1"), Path("a/y__1"), Path("a/x__2")], "b": [Path("b/x__1")]}
+    engine = SimpleNamespace(settings=SimpleNamespace(pair_memory=True))
+    case = Case("lowpass", 4e3)
+    run = _Run(engine, items, Settings(cases=(case,)), case, Path(), whole)
+    assert run._lenders(0, "borrowed") == [Path("a/x__2"), Path("a/y__1")]
+    assert run._lenders(1, "borrowed") == []
+    assert run._lenders(1, "stranger") == [Path("a/x__1")]
+    assert run._lenders(2, "borrowed") == run._lenders(2, "stranger") == []
 
 
 def test_other_contexts_give_other_results(rows):
