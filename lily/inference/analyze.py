@@ -87,7 +87,7 @@ class Analysis:
 
     @property
     def unchanged(self) -> bool:
-        """Whether nothing is generated; the diagnosis has the reason."""
+        """Whether nothing is generated: the diagnosis has the reason, or given cutoffs are it."""
         return self.full_band or self.peak < SILENT_PEAK
 
     @property
@@ -258,6 +258,11 @@ def unchanged_message(analysis: Analysis, options: UpsampleOptions) -> str:
     said = ["Nothing was generated: the output is the recording at 48 kHz."]
     if unused:
         said.append(f"The given {named} {'has' if len(unused) == 1 else 'have'} no effect on it.")
+    if options.cutoff_hz is not None and analysis.peak >= SILENT_PEAK:
+        begins = f"{analysis.cutoff_hz / 1000:.1f} kHz"
+        return " ".join(
+            [*said, f"The given cutoffs begin at {begins}, too high to fill anything in."]
+        )
     return " ".join(filter(None, [*said, analysis.advice]))
 
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from made import mp3, sound, zeroed
 
-from lily.inference.analyze import analyze
+from lily.inference.analyze import analyze, unchanged_message
 from lily.inference.options import UpsampleOptions
 
 
@@ -77,3 +77,13 @@ def test_sound_that_48_khz_cannot_hold_is_mentioned(tmp_path, rate, ends_hz, sub
 def test_of_silence_nothing_is_lost(tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", np.zeros(rate), rate, subtype="PCM_24")
     assert not analyze(tmp_path / "a.wav", 48_000, UpsampleOptions()).diagnosis.lost_hz
+
+
+def test_given_cutoffs_that_leave_nothing_to_fill_are_the_reason(tmp_path):
+    path = tmp_path / "narrow.wav"
+    soundfile.write(path, noise_up_to(8_000.0, 48_000), 48_000)
+    options = UpsampleOptions(cutoff_hz=((0.0, 20_000.0), (1.0, 21_000.0)))
+    analysis = analyze(path, 48_000, options)
+    said = unchanged_message(analysis, options)
+    assert analysis.unchanged
+    assert "The given cutoffs begin at 20.0 kHz" in said and "Give a cutoff" not in said
