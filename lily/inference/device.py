@@ -19,6 +19,7 @@ from lily.errors import InputError
 from lily.inference.options import DEVICES
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.layers import Upsample
+from lily.model.vocoder import HifiganVocoder
 from lily.model.winograd import Conv3x3
 from lily.model.winograd_1d import Conv1d
 
@@ -176,7 +177,9 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
             module.reset()  # a model that was placed on a CPU before carries dead kernels
     if precision is not torch.float32:
         # Without AMX, fewer products in float32 are as fast as all of them in bfloat16.
-        model.lower(precision, vocoder=device.type != "cpu" or multiplies_tiles())
+        fewer = isinstance(model.first_stage_model.vocoder, HifiganVocoder)
+        fewer = fewer and device.type == "cpu" and not multiplies_tiles()
+        model.lower(precision, vocoder=not fewer)
     if device.type == "cuda":
         first = model.first_stage_model
         for part in (model.unet, first.encoder, first.decoder):
