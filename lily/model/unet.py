@@ -163,7 +163,8 @@ class UNet(nn.Module):
         """Keys and values for every transformer; they depend on neither step nor chunk."""
         pairs = {module.index: module.keys_values(context) for module in self.conditioned()}
         order, rest = sorted(pairs), (1 + context.tokens.shape[1]) % KEYS
-        extra = KEYS - rest if rest > 1 else 0  # 15 more would take longer than a rest of one
+        # On a CPU only: a mask costs a GPU its fast kernel. 15 more would take longer than one.
+        extra = KEYS - rest if rest > 1 and context.tokens.device.type == "cpu" else 0
         return ContextCache(
             keys=tuple(F.pad(pairs[i][0], (0, 0, 0, extra)) for i in order),
             values=tuple(F.pad(pairs[i][1], (0, 0, 0, extra)) for i in order),

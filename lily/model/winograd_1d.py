@@ -33,6 +33,8 @@ class Conv1d(nn.Conv1d):
     """A convolution that keeps the length, direct until ``prepare`` is called."""
 
     def __init__(self, width: int, kernel: int, dilation: int = 1) -> None:
+        if kernel % 2 == 0:
+            raise ValueError(f"A kernel of {kernel} taps changes the length; give an odd one.")
         super().__init__(width, width, kernel, dilation=dilation, padding=kernel // 2 * dilation)
         self.minimal = False
 
@@ -62,6 +64,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
     """Convolve (B, C, T), zeros around it, with an odd kernel (C', C, k): (B, C', T).
 
     Channels are innermost in memory in the result; an input that has them there is not copied.
+    Without gradients.
     """
     kernels = transformed(weight)
     rows = x.transpose(1, 2).contiguous()  # (B, T, C)

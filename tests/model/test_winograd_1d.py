@@ -116,6 +116,11 @@ def test_a_layer_that_would_not_gain_stays_as_it_is(randn, width, kernel):
         assert torch.equal(narrow(x), expected)
 
 
+def test_an_even_kernel_is_refused():
+    with pytest.raises(ValueError, match="odd"):
+        Conv1d(8, 4)
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_another_type_is_convolved_directly(randn, before):
     rounded = layer(randn, 48, 7)
