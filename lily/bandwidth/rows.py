@@ -21,7 +21,7 @@ class Rows:
         self._count = 0
 
     def append(self, rows: np.ndarray) -> None:
-        """Append rows (L, ...), rounded to the type."""
+        """Append rows (L, ...), converted to the type."""
         stop = self._count + len(rows)
         if stop > len(self._room):
             room = np.empty(

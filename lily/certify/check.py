@@ -54,11 +54,9 @@ def format_note(subtype: str, peak: float, recorded_subtype: str, asked: str) ->
     """
     if subtype == "FLOAT":
         instead = " instead of a FLAC" if asked == "flac" else ""
-        level = 20 * math.log10(peak)
-        return (
-            f"The output is a 32-bit float WAV{instead}, as 24 bits cannot hold its peak of "
-            f"{level:+.2f} dBFS."
-        )
+        level = round(20 * math.log10(peak), 2)
+        held = f"its peak of {level:+.2f} dBFS" if level > 0 else "its peak at full scale"
+        return f"The output is a 32-bit float WAV{instead}, as 24 bits cannot hold {held}."
     if recorded_subtype in WIDER:
         return (
             f"The output is 24-bit and the recording {WIDER[recorded_subtype]}: its samples are "

@@ -67,7 +67,7 @@ class Pairs:
     def above(self, cutoff_hz: float) -> _Lookup | None:
         """What is known above a cutoff; None if nothing is."""
         key, start = self.hz < KEY_END * cutoff_hz, int((self.hz < VALUE_START * cutoff_hz).sum())
-        if not key.any() or start == len(self.hz) or not self.known[:, start - 1].any():
+        if not key.any() or start == len(self.hz) or not self.known[:, max(start, 1) - 1].any():
             return None  # the usual case, without a look at the other bins
         usable = self.known[:, :start].all(1)
         if not usable.any():

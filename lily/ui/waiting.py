@@ -13,7 +13,7 @@ ENGINE = "engine"  # the concurrency group of all runs
 
 
 class Waiting:
-    """Looks into Gradio's queue of runs."""
+    """Find a visitor's place in Gradio's queue of runs."""
 
     page: gr.Blocks  # once it is built
 
@@ -35,7 +35,7 @@ class Waiting:
 
 
 def sentence(before: int, seconds_left: float | None) -> str:
-    """What a visitor is told; ``seconds_left`` is of the run under way, None if it is not known."""
+    """The sentence for a visitor who waits; ``seconds_left`` are those of the run under way."""
     runs = "1 run" if before == 1 else f"{before} runs"
     text = f"Waiting: {runs} before yours"
     if seconds_left is None:
