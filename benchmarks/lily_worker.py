@@ -9,8 +9,15 @@ import time
 from pathlib import Path
 
 
-def main(folder: str, threads: int, device: str, precision: str) -> None:
-    """Load Lily once, as its command line does, then answer requests until the pipe closes."""
+def main(folder: str, threads: int, device: str, precision: str, recording: str) -> None:
+    """Load Lily once, as its command line does, then answer requests until the pipe closes.
+
+    The command line looks at its ``recording`` before it loads the model, which starts the process
+    that decodes.
+    """
+    from lily.audio.probe import probe
+
+    probe(Path(recording))
     import torch
 
     torch.set_num_threads(threads)

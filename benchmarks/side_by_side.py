@@ -88,7 +88,8 @@ def main() -> None:
         rows["audiosr"].append(ask(command, request, options.threads))
         for name, (precision, chosen) in CASES.items():
             worker = str(HERE / "lily_worker.py")
-            command = [sys.executable, worker, str(weights / "audiosr-random"), *where, precision]
+            command = [sys.executable, worker, str(weights / "audiosr-random"), *where]
+            command += [precision, str(recording)]
             request = {**asked, "options": {"seed": SEED, **chosen}}
             rows[name].append(ask(command, request, options.threads))
     result = {name: median(taken, rows["audiosr"]) for name, taken in rows.items()}
