@@ -252,6 +252,6 @@ def test_a_visitor_who_goes_away_frees_the_engine_for_the_next(visit, tmp_path):
     start(first, write_recording(tmp_path / "long.wav", 8_000, 2, 50.0), compare=True, steps=40)
     first.wait_for_selector("#chunk-map .rows .cell[data-state='sampling']")
     start(second, write_recording(tmp_path / "short.wav", 8_000, 1, 2.0), compare=True, steps=4)
-    second.wait_for_selector("#chunk-map .progress-text:has-text('queue: 1/1')")
+    second.wait_for_selector("#chunk-map:has-text('1 run before yours')")
     first.context.close()
     second.wait_for_selector(DONE)
