@@ -8,7 +8,8 @@ and summed over channels, which is one matrix product for each point, and interp
 
 The points are the directions (cos, sin) of n equal angles, k pi / n: rounding grows by 5 dB with
 every point, to 93 dB below the output with 14; with integers and their reciprocals, which are
-usual, it is 4 to 9 dB louder. Longer filters are cut into segments that read the same transformed tiles.
+usual, it is 4 to 9 dB louder. Longer filters are cut into segments that read the same transformed
+tiles.
 Source: Winograd 1980, Arithmetic Complexity of Computations; Lavin and Gray 2016, arXiv:1509.09308.
 """
 
