@@ -139,6 +139,8 @@ def _mean(bank: list[ResBlock], x: Tensor) -> Tensor:
     first, *others = bank
     if any(block.convs1[0].minimal for block in bank):  # those keep channels innermost in memory
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    else:  # every block reads it: a part of a longer tensor is copied once
+        x = x.contiguous()
     total = first(x)
     for block in others:  # summed as they come: one at a time in memory
         total = total + block(x)
