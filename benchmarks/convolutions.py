@@ -93,7 +93,7 @@ def vocoder() -> None:
 def main() -> None:
     """Print both parts."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)  # a script of its own: nobody else's draws change
+    torch.manual_seed(0)  # random weights and inputs, the same in every run
     with torch.inference_mode():
         layers()
         vocoder()

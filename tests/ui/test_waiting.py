@@ -1,4 +1,4 @@
-"""Laws of what a visitor who waits is told: the number of runs before theirs, and what is known."""
+"""A waiting visitor reads how many runs are before theirs, and for how long where it is known."""
 
 from __future__ import annotations
 
