@@ -9,6 +9,9 @@ this one changes next to nothing. There is nothing to train.
 The distance of two keys is the mean square of their difference in natural log magnitude, bins
 weighted by 1 / (Hz + 200), which is about the spacing of the ear's bands. Values follow half of the
 difference in level. Averaging keys over 50 ms matches spectra equally well but blurs attacks.
+
+What is constant over a collection is borrowed too: where its recordings end, and their colour
+(lily/dsp/lent_colour.py).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lily.dsp.lent_colour import coloured, silenced
 from lily.dsp.level import NEPER_DB
 from lily.dsp.mel import LOG_FLOOR, LogMel, bin_centres_hz, sounding
 from lily.dsp.unknown import UNKNOWN
@@ -48,21 +52,23 @@ class Pairs:
     known: Tensor  # (N, M) bool
     hz: Tensor  # (M,) centres of the bins
     borrowed: Tensor  # (N,) bool: frames of other recordings
+    ended: Tensor  # (N, M) bool: bins above the end of another recording, known as silent
 
     @classmethod
     def joined(cls, several: Sequence[Pairs]) -> Pairs:
         """The pairs of several recordings."""
-        log_mel, known, borrowed = (
+        log_mel, known, borrowed, ended = (
             torch.cat([getattr(pairs, name) for pairs in several])
-            for name in ("log_mel", "known", "borrowed")
+            for name in ("log_mel", "known", "borrowed", "ended")
         )
-        return cls(log_mel, known, several[0].hz, borrowed)
+        return cls(log_mel, known, several[0].hz, borrowed, ended)
 
     def mismatched(self, cutoff_hz: float, generator: torch.Generator) -> Pairs:
         """The same lows below a cutoff with each other's highs: a control."""
         order, low = torch.randperm(len(self.known), generator=generator), self.hz < cutoff_hz
         log_mel = torch.where(low, self.log_mel, self.log_mel[order])
-        return replace(self, log_mel=log_mel, known=self.known & self.known[order])
+        known, ended = (mask & mask[order] for mask in (self.known, self.ended))
+        return replace(self, log_mel=log_mel, known=known, ended=ended)
 
     def above(self, cutoff_hz: float) -> _Lookup | None:
         """What is known above a cutoff; None if nothing is."""
@@ -75,15 +81,16 @@ class Pairs:
         tested = (self.hz >= TESTED[0] * cutoff_hz) & (self.hz < TESTED[1] * cutoff_hz)
         lower = self.hz < KEY_END * cutoff_hz / 2
         keys = [_Keys.of(self.log_mel[usable], self.hz, mask) for mask in (key, lower)]
-        borrowed = self.borrowed[usable]
-        return _Lookup(self.log_mel[usable], self.known[usable], borrowed, *keys, tested)
+        borrowed, ended = self.borrowed[usable], self.ended[usable]
+        known = self.known[usable]
+        return _Lookup(self.log_mel[usable], known, borrowed, ended, *keys, tested)
 
 
 class PairMemory:
     """Collect pairs from a recording's log-mel, at most ``MOST``, evenly over its length."""
 
     def __init__(self, mel: LogMel) -> None:
-        self._hz = bin_centres_hz(mel).float().cpu()
+        self.mel, self._hz = mel, bin_centres_hz(mel).float().cpu()
         self._next = 0  # index of the next frame
         self._stride = 1
         self._frames: list[Tensor] = []  # (N, M) each
@@ -104,13 +111,19 @@ class PairMemory:
             kept = places % self._stride == 0
             self._frames, self._places = [frames[kept]], [places[kept]]
 
-    def finish(self, borrowed: bool = False) -> Pairs | None:
-        """The pairs, of another recording if ``borrowed``; None for one without sound."""
+    def finish(self, borrowed: bool = False, end_hz: float | None = None) -> Pairs | None:
+        """The pairs, of another recording if ``borrowed``; None for one without sound.
+
+        Above ``end_hz``, where the original of that recording ended, its silence is known.
+        """
         if not sum(map(len, self._places)):
             return None
         frames = torch.cat(self._frames)
         known, others = frames > UNKNOWN, torch.full((len(frames),), borrowed)
-        return Pairs(frames.clamp(min=LOG_FLOOR), known, self._hz, others)
+        ended = torch.zeros_like(known)
+        if end_hz is not None:
+            ended[:, self.mel.first_bin_above(end_hz) :] = True
+        return Pairs(frames.clamp(min=LOG_FLOOR), known | ended, self._hz, others, ended)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,7 @@ class _Lookup:
     log_mel: Tensor  # (N, M)
     known: Tensor  # (N, M) bool
     borrowed: Tensor  # (N,) bool
+    ended: Tensor  # (N, M) bool
     keys: _Keys  # of all bins below the cutoff
     lower_keys: _Keys  # of those below half of it
     tested: Tensor  # (M,) bool: bins between, which the recording has
@@ -166,7 +180,13 @@ class _Lookup:
         lent = torch.zeros_like(share)
         if self.borrowed.any():
             lent = (each * self.borrowed[places][..., None]).sum(1)
+            found = found - (each * self.ended[places] * shifts[..., None]).sum(1)
         return found / share.clamp(min=1e-6), trust * share, trust * lent
+
+    @property
+    def above_end(self) -> Tensor:
+        """The bins (M,) above the end of every recording that knows something; none of its own."""
+        return self.ended.all(0)
 
     def missed_db(self, low: Tensor) -> Tensor:
         """The error (T,) with which the lows of frames (T, M) recall the recorded band's top."""
@@ -206,6 +226,10 @@ class PairRecall:
             if lookup is not None:
                 values, share, lent = lookup.recall(low[here])
                 blended = generated.clone() if blended is generated else blended
-                blended[here] = torch.lerp(generated[here], values, share)
+                own = generated[here]
+                if lookup.borrowed.any():
+                    own = coloured(own, values, lent, heard[here])
+                    own = silenced(own, lookup.above_end, heard[here])
+                blended[here] = torch.lerp(own, values, share)
                 self._lent += float(lent[heard[here]][:, above].sum())
         return blended

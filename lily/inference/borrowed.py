@@ -15,6 +15,7 @@ from lily.audio.read import probe, read_blocks
 from lily.audio.resample import Resampler
 from lily.audio.sample_hash import AudioHash
 from lily.bandwidth.diagnosis import SILENT_PEAK
+from lily.dsp.cutoffs import FULL_BAND_HZ
 from lily.dsp.pair_memory import PairMemory, Pairs
 from lily.errors import InputError
 from lily.inference.analyze import Analysis, Analyzer
@@ -26,6 +27,9 @@ from lily.inference.runtime import Runtime
 
 LONGEST_SECONDS = 180.0  # read of a borrowed recording
 WIDER = 1.1  # its cutoff against the recording's: less would add nothing
+# From here on its cutoff is taken for the end of the original, as codecs and broadcasts leave it;
+# one that ends lower has lost highs itself, which says nothing of the recording's.
+ENDS_FROM_HZ = 15_000.0
 
 
 def context_use(options: UpsampleOptions, chunker: Chunker) -> ContextUse | None:
@@ -87,7 +91,12 @@ class BorrowedRecording:
         log_mels = self.features.log_mels(self._resampled())
         for frames in self.features.encoder_log_mels(log_mels, marked=True):
             memory.push(frames)
-        return memory.finish(borrowed=True)
+        return memory.finish(borrowed=True, end_hz=self._end_hz())
+
+    def _end_hz(self) -> float | None:
+        """Where the highs of its original ended; None if they reach further or were lost."""
+        highest_hz = self.analysis.cutoffs.distinct_hz[-1]
+        return highest_hz if ENDS_FROM_HZ <= highest_hz < FULL_BAND_HZ else None
 
     def _resampled(self) -> Iterator[Tensor]:
         resampler = Resampler(self.analysis.info.sample_rate, self.runtime.sample_rate)

@@ -150,10 +150,10 @@ def share_of(pairs: Pairs, low: torch.Tensor) -> float | None:
     return recall.borrowed_share
 
 
-def lent(log_mel: torch.Tensor) -> Pairs:
+def lent(log_mel: torch.Tensor, end_hz: float | None = None) -> Pairs:
     memory = PairMemory(MEL)
     memory.push(log_mel)
-    pairs = memory.finish(borrowed=True)
+    pairs = memory.finish(borrowed=True, end_hz=end_hz)
     assert pairs is not None
     return pairs
 
@@ -175,3 +175,78 @@ def test_silent_frames_do_not_count_in_the_borrowed_share() -> None:
     both = torch.cat([narrow(known), silent])
     assert share_of(lent(known), both) == pytest.approx(share_of(lent(known), narrow(known)))
     assert share_of(lent(known), silent) is None
+
+
+END = 16_000.0
+ABOVE_END = torch.arange(len(HZ)) >= MEL.first_bin_above(END)
+
+
+def ending(log_mel: torch.Tensor) -> torch.Tensor:
+    return torch.where(ABOVE_END, UNKNOWN, log_mel)
+
+
+def test_the_recordings_own_pairs_colour_and_end_nothing() -> None:
+    known, other = frames(60), frames(60, seed=1)
+    low, generated = narrow(other), torch.full_like(known, -8.0)
+    lookup = remembered(known).above(CUTOFF)
+    values, share, lends = lookup.recall(low)
+    assert not lends.any() and not lookup.above_end.any()
+    made = blended(remembered(known), generated, low)
+    assert torch.equal(made, torch.lerp(generated, values, share))
+
+
+def test_above_the_end_of_a_borrowed_recording_the_same_lows_recall_silence() -> None:
+    known = frames(60)
+    generated = torch.full_like(known, -8.0)
+    made = blended(lent(ending(known), END), generated, narrow(known))
+    assert (made[:, ABOVE_END] - LOG_FLOOR).max() < 0.1
+    open_ended = blended(lent(ending(known)), generated, narrow(known))
+    assert torch.equal(open_ended[:, ABOVE_END], generated[:, ABOVE_END])
+    between = ~ABOVE_END & (HZ > CUTOFF)
+    torch.testing.assert_close(made[:, between], open_ended[:, between])
+
+
+@pytest.mark.parametrize("above_db", [3.0, 12.0, 60.0])
+def test_the_end_of_a_stranger_takes_a_bounded_part_and_no_more_from_what_is_loud(
+    above_db: float,
+) -> None:
+    low = narrow(frames(60, seed=1)) + 8.0  # unlike any that is known
+    generated = torch.full((60, len(HZ)), LOG_FLOOR + above_db / NEPER_DB)
+    made = blended(lent(ending(frames(60)), END), generated, low)
+    assert (made - generated)[:, ~ABOVE_END].abs().max() < 0.01
+    taken_db = (generated - made)[:, ABOVE_END].mean() * NEPER_DB
+    assert 0.5 < taken_db < 3.5
+
+
+def test_where_one_recording_reaches_further_nothing_has_ended() -> None:
+    wide, other = frames(60, seed=2), lent(ending(frames(60)), END)
+    low, generated = narrow(frames(60, seed=1)) + 8.0, torch.full((60, len(HZ)), -8.0)
+    for further in (lent(wide), remembered(wide)):
+        both = Pairs.joined([other, further])
+        assert not both.above(CUTOFF).above_end.any()
+        assert (blended(both, generated, low) - generated).abs().max() < 0.01
+
+
+def test_the_colour_of_what_is_borrowed_reaches_frames_that_recall_nothing() -> None:
+    known = frames(80)
+    low = narrow(known)
+    low[60:] += 8.0  # these are unlike any that is known
+    high = HZ > CUTOFF
+    generated = torch.where(high, known - 2.0, known)
+    own, other = (blended(make(known), generated, low) for make in (remembered, lent))
+    assert (own - generated)[60:, high].abs().max() < 0.05
+    assert (other - generated)[60:, high].mean() > 0.5
+
+
+def test_a_chunk_does_not_depend_on_those_before() -> None:
+    known, other = frames(60), frames(60, seed=1)
+    cutoffs_hz, recall = torch.full((60,), CUTOFF), PairRecall(lent(ending(known), END), MEL)
+    first = recall.blend(known - 1.0, narrow(known), cutoffs_hz)
+    recall.blend(other, narrow(other), cutoffs_hz)
+    assert torch.equal(recall.blend(known - 1.0, narrow(known), cutoffs_hz), first)
+
+
+def test_a_chunk_of_silence_is_left_alone() -> None:
+    silent = torch.full((60, len(HZ)), LOG_FLOOR)
+    made = blended(lent(ending(frames(60)), END), silent, silent)
+    assert (made - silent).abs().max() < 0.01

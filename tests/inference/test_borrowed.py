@@ -92,6 +92,20 @@ def test_what_is_borrowed_adds_its_pairs_and_changes_no_token(engine, files):
     assert not both.pairs.known[:count, high].any() and both.pairs.known[count:, high].all()
 
 
+@pytest.mark.parametrize(("end_hz", "ends"), [(10_000.0, False), (17_000.0, True)])
+def test_a_borrowed_end_counts_where_originals_end(engine, files, tmp_path, end_hz, ends):
+    samples = read_audio(files["wide"])
+    walled = filter_whole(samples, lowpass_kernel(0.99 * end_hz, 1.01 * end_hz, 48_000))
+    path = tmp_path / "walled.wav"
+    soundfile.write(path, walled.T.numpy(), 48_000, subtype="FLOAT")
+    pairs = context_of(engine, files, context_files=(path,)).pairs
+    above = pairs.hz > 1.05 * end_hz
+    lent = pairs.borrowed
+    assert pairs.ended[lent][:, above].all() if ends else not pairs.ended.any()
+    assert bool(pairs.known[lent][:, above].any()) == ends
+    assert not pairs.ended[~lent].any() and not pairs.ended[:, pairs.hz < 0.95 * end_hz].any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [("wide",), ("stereo",), ("wide", "stereo"), ("short",)])
 def test_borrowed_recordings_of_any_form_change_the_highs_alone(engine, files, tmp_path, names):
