@@ -17,11 +17,10 @@ import torch
 
 from lily.errors import InputError
 from lily.inference.options import DEVICES
+from lily.model.conv_1d import Conv1d
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.layers import Upsample
-from lily.model.vocoder import HifiganVocoder
 from lily.model.winograd import Conv3x3
-from lily.model.winograd_1d import Conv1d
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -145,14 +144,15 @@ def processor(device: torch.device) -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _use_winograd(model: LatentDiffusion) -> None:
-    """Let wide convolutions make fewer products in float32; results differ by rounding.
+def _make_fewer_products(model: LatentDiffusion) -> None:
+    """Let wide convolutions make fewer products on a CPU; results differ by rounding.
 
     The U-Net, which is evaluated at every step, keeps its transformed kernels: 225 MiB at AudioSR's
     size. The autoencoder and the vocoder run once a chunk and transform theirs each time.
     """
+    direct = torch.bfloat16 if multiplies_tiles() else None  # too fast to gain by transforms
     for module in model.first_stage_model.vocoder.modules():
-        if isinstance(module, Conv1d):
+        if isinstance(module, Conv1d) and module.weight.dtype is not direct:
             module.prepare()
     for part, keep in ((model.unet, True), (model.first_stage_model, False)):
         for module in part.modules():
@@ -176,15 +176,14 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
         if isinstance(module, Conv3x3 | Conv1d):
             module.reset()  # a model that was placed on a CPU before carries dead kernels
     if precision is not torch.float32:
-        # Without AMX, fewer products in float32 are as fast as all of them in bfloat16.
-        fewer = isinstance(model.first_stage_model.vocoder, HifiganVocoder)
-        fewer = fewer and device.type == "cpu" and not multiplies_tiles()
-        model.lower(precision, vocoder=not fewer)
+        # HiFi-GAN is faster in half precision where a CPU multiplies it itself.
+        rounds = precision is torch.bfloat16 and multiplies_bfloat16()
+        model.lower(precision, vocoder=device.type != "cpu" or rounds)
     if device.type == "cuda":
         first = model.first_stage_model
         for part in (model.unet, first.encoder, first.decoder):
             part.to(memory_format=torch.channels_last)
     model.to(device)
     if device.type == "cpu":
-        _use_winograd(model)
+        _make_fewer_products(model)
     return model

@@ -141,8 +141,9 @@ class StreamingVocoder:
 
     def _in_parts(self, log_mel: Tensor, white: Tensor | None, guide: Guide | None) -> Tensor:
         length, made = VOCODER_FRAMES // self._parts, []
-        for first in range(0, VOCODER_FRAMES, length):
-            stop = first + length + 2 * HALO
+        begin, end = self._needed()
+        for place in range(0, VOCODER_FRAMES, length):
+            first, stop = max(place, begin), min(place + length + 2 * HALO, end)
             inputs: list[Tensor | Guide | None] = [log_mel[:, :, first:stop].to(self.device), None]
             if white is not None:
                 inputs[1] = white[:, first * self.hop : stop * self.hop].to(self.device)
@@ -150,8 +151,20 @@ class StreamingVocoder:
                 inputs.append(guide.frames(first, stop).to(self.device))
             with network_mode(self.device, self.precision):
                 samples = self.vocoder(*inputs)[0].float().cpu()
-            made.append(samples[HALO * self.hop : -HALO * self.hop])
+            skipped = (place + HALO - first) * self.hop
+            made.append(samples[skipped : skipped + length * self.hop])
         return torch.cat(made)
+
+    def _needed(self) -> tuple[int, int]:
+        """The frames [begin, end) of the next block, halos included, that the vocoder needs.
+
+        Before and after the recording they are silent, and a few of those are enough. A block
+        within the recording always has the same shape, and so has a first and a last one.
+        """
+        spared = HALO - self.vocoder.margin
+        is_last = self._next + VOCODER_FRAMES >= self._frames
+        begin = spared if self._next == 0 else 0
+        return begin, VOCODER_FRAMES + 2 * HALO - (spared if is_last else 0)
 
     @property
     def reduced(self) -> str:

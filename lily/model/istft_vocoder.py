@@ -49,6 +49,7 @@ class IstftVocoder(nn.Module):
 
     uses_noise = True
     uses_recording = False
+    margin = 24  # all that it sees
 
     def __init__(self, config: IstftVocoderConfig) -> None:
         super().__init__()

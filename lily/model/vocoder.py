@@ -18,19 +18,19 @@ from torch.nn import functional as F
 
 from lily.config.presets import CarrierVocoderConfig, HifiganConfig, IstftVocoderConfig
 from lily.model.carrier_vocoder import CarrierVocoder
+from lily.model.conv_1d import Conv1d
 from lily.model.istft_vocoder import IstftVocoder
 from lily.model.layers import in_float32, lower
-from lily.model.winograd_1d import Conv1d
 
 MEL_RATE = 100  # log-mel frames a second
 SLOPE = 0.1  # of the leaky ReLUs
 HALO = 24  # mel frames: the 48 kHz HiFi-GAN sees about 21 on each side, the ISTFT vocoder 23
 # From this rate on HiFi-GAN stays in float32. Half precision rounds every feature by up to -54 dB:
-# at low rates that turns what is there, at these it is white noise over the band to be filled in. A
-# CPU without AMX rounds nothing: lily/inference/device.py.
+# at low rates that turns what is there, at these it is white noise over the band to be filled in.
 FINE_RATE = 24_000  # features a second
-# Features that a CPU takes through a bank of residual blocks at a time. Each of 24 convolutions
-# reads and writes all of them: so many stay in the cache; more wait for memory, twice as long.
+# Features that a CPU takes through a bank of residual blocks at a time, twice as many in half
+# precision. Each of 24 convolutions reads and writes all of them: so many stay in the cache; more
+# wait for memory, twice as long.
 TILE = 8192
 
 
@@ -39,6 +39,7 @@ class Vocoder(Protocol):
 
     uses_noise: bool
     uses_recording: bool  # takes a guide (lily/dsp/carriers.py) as a third argument
+    margin: int  # silent log-mel frames before and after a recording, at most HALO
 
     def __call__(self, log_mel: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-mel (B, M, L), and noise (B, L * hop) where it is used, to samples (B, L * hop)."""
@@ -70,6 +71,9 @@ class HifiganVocoder(nn.Module):
 
     uses_noise = False
     uses_recording = False
+    # AudioSR gives it none: zeros around its features, which are loud as a log-mel. After 80 ms of
+    # silence that is not heard.
+    margin = 8
 
     def __init__(self, config: HifiganConfig) -> None:
         super().__init__()
@@ -120,11 +124,12 @@ class HifiganVocoder(nn.Module):
     def _stage(self, place: int, x: Tensor) -> Tensor:
         x = self.ups[place](F.leaky_relu(x, SLOPE))
         bank, length = self._bank(place), x.shape[-1]
-        if x.device.type != "cpu" or length <= TILE:
+        tile = TILE * 4 // x.element_size()
+        if x.device.type != "cpu" or length <= tile:
             return _mean(bank, x)
         tiles = []
-        for start in range(0, length, TILE):
-            first, stop = max(0, start - self.reach), min(length, start + TILE)
+        for start in range(0, length, tile):
+            first, stop = max(0, start - self.reach), min(length, start + tile)
             made = _mean(bank, x[..., first : stop + self.reach])
             tiles.append(made[..., start - first : stop - first])
         return torch.cat(tiles, -1)
@@ -137,7 +142,7 @@ class HifiganVocoder(nn.Module):
 def _mean(bank: list[ResBlock], x: Tensor) -> Tensor:
     """The mean of what a bank's blocks make of the same features."""
     first, *others = bank
-    if any(block.convs1[0].minimal for block in bank):  # those keep channels innermost in memory
+    if any(block.convs1[0].algorithm for block in bank):  # those keep channels innermost in memory
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
     else:  # every block reads it: a part of a longer tensor is copied once
         x = x.contiguous()

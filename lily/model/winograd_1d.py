@@ -19,46 +19,14 @@ import math
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 TILE = 7  # outputs; a segment of 7 taps has 13 points and a quarter of the products
-# Products of an output, channels times taps, from which the products saved outweigh the transforms.
-WIDE = 300
-# Bytes of transformed input or output that are worked on at a time. With 2 MiB the matrix products
-# of the widest layers are too thin, and take a fifth longer.
-STRIP_BYTES = 8 << 20
-
-
-class Conv1d(nn.Conv1d):
-    """A convolution that keeps the length, direct until ``prepare`` is called."""
-
-    def __init__(self, width: int, kernel: int, dilation: int = 1) -> None:
-        if kernel % 2 == 0:
-            raise ValueError(f"A kernel of {kernel} taps changes the length; give an odd one.")
-        super().__init__(width, width, kernel, dilation=dilation, padding=kernel // 2 * dilation)
-        self.minimal = False
-
-    def prepare(self) -> None:
-        """Make fewer products from now on where the layer is wide enough to gain by it.
-
-        For inference on a CPU in float32: with gradients, on other devices and in other types the
-        layer stays a direct convolution. The state dict stays the same.
-        """
-        wide = self.in_channels * self.kernel_size[0] >= WIDE
-        self.minimal = wide and self.weight.dtype is torch.float32
-
-    def reset(self) -> None:
-        """Use a direct convolution from now on."""
-        self.minimal = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) to the same shape."""
-        suits = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        suits = suits and x.dim() == 3 and x.numel() > 0
-        if not self.minimal or not suits or torch.is_grad_enabled():
-            return super().forward(x)
-        return convolve(x, self.weight, self.bias, self.dilation[0])
+# Bytes of transformed input or output that are worked on at a time. Up to 128 channels a quarter of
+# them stays in a core's cache, which takes an eighth off; in wider layers the matrix products would
+# be too thin, and take a fifth longer.
+STRIP_BYTES, NARROW = 8 << 20, 128
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
@@ -74,7 +42,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
     span = TILE * dilation  # rows of a tile of every phase of the dilation
     tiles = -(-length // span)
     row_bytes = 4 * len(kernels[0]) * batch * dilation * max(weight.shape[:2])
-    step = max(1, min(tiles, STRIP_BYTES // row_bytes))
+    strip_bytes = STRIP_BYTES // 4 if max(weight.shape[:2]) <= NARROW else STRIP_BYTES
+    step = max(1, min(tiles, strip_bytes // row_bytes))
     out = rows.new_empty(batch, tiles * span, width)
     for first in range(0, tiles, step):
         count = min(step, tiles - first)

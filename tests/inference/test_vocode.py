@@ -22,6 +22,7 @@ class NoiseVocoder:
 
     uses_noise = True
     uses_recording = False
+    margin = HALO
 
     def __call__(self, log_mel: Tensor, white: Tensor) -> Tensor:
         level = log_mel.mean(dim=1, keepdim=True)  # (1, 1, T)
