@@ -67,7 +67,8 @@ class Pairs:
         """The same lows below a cutoff with each other's highs: a control."""
         order, low = torch.randperm(len(self.known), generator=generator), self.hz < cutoff_hz
         log_mel = torch.where(low, self.log_mel, self.log_mel[order])
-        known, ended = (mask & mask[order] for mask in (self.known, self.ended))
+        known = self.known & self.known[order]
+        ended = known & torch.where(low, self.ended, self.ended[order])
         return replace(self, log_mel=log_mel, known=known, ended=ended)
 
     def above(self, cutoff_hz: float) -> _Lookup | None:
@@ -185,8 +186,8 @@ class _Lookup:
 
     @property
     def above_end(self) -> Tensor:
-        """The bins (M,) above the end of every recording that knows something; none of its own."""
-        return self.ended.all(0)
+        """The bins (M,) that some recording knows to be silent, and none to have sounded."""
+        return self.ended.any(0) & ~(self.known & ~self.ended).any(0)
 
     def missed_db(self, low: Tensor) -> Tensor:
         """The error (T,) with which the lows of frames (T, M) recall the recorded band's top."""

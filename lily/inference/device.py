@@ -20,6 +20,7 @@ from lily.inference.options import DEVICES
 from lily.model.conv_1d import Conv1d
 from lily.model.latent_diffusion import LatentDiffusion
 from lily.model.layers import Upsample
+from lily.model.vocoder import HifiganVocoder
 from lily.model.winograd import Conv3x3
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -176,9 +177,11 @@ def place(model: LatentDiffusion, device: torch.device, precision: torch.dtype) 
         if isinstance(module, Conv3x3 | Conv1d):
             module.reset()  # a model that was placed on a CPU before carries dead kernels
     if precision is not torch.float32:
-        # HiFi-GAN is faster in half precision where a CPU multiplies it itself.
-        rounds = precision is torch.bfloat16 and multiplies_bfloat16()
-        model.lower(precision, vocoder=device.type != "cpu" or rounds)
+        # A CPU that does not multiply it itself makes fewer products of HiFi-GAN in float32.
+        stays = isinstance(model.first_stage_model.vocoder, HifiganVocoder)
+        multiplied = precision is torch.bfloat16 and multiplies_bfloat16()
+        stays = stays and device.type == "cpu" and not multiplied
+        model.lower(precision, vocoder=not stays)
     if device.type == "cuda":
         first = model.first_stage_model
         for part in (model.unet, first.encoder, first.decoder):

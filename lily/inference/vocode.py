@@ -100,7 +100,7 @@ class StreamingVocoder:
         signs = self.image.signs
         guides = self._guides(count) if self.vocoder.uses_recording else []
         channels = []
-        # One per call: the same shape for any recording.
+        # One per call: shapes do not depend on how many channels there are.
         for row, channel in enumerate(self._buffer[:, :count]):
             place = row % len(signs)
             white = None if noises is None else noises[place : place + 1]

@@ -49,7 +49,7 @@ class IstftVocoder(nn.Module):
 
     uses_noise = True
     uses_recording = False
-    margin = 24  # all that it sees
+    margin = 24  # it sees 23
 
     def __init__(self, config: IstftVocoderConfig) -> None:
         super().__init__()

@@ -2,11 +2,11 @@
 
 A tile of ``LENGTH`` inputs becomes as many real numbers, the real and imaginary parts at ``LENGTH``
 / 2 frequencies; the kernel too. Their products, summed over channels, are four matrix products for
-each frequency, and turned back they are ``LENGTH`` - k + 1 outputs of a filter of k taps: 2.4 to
+each frequency, and turned back they are ``LENGTH`` - k + 1 outputs of a filter of k taps: 2.5 to
 3.6 products an output instead of k, for 7 to 15 taps.
 Fourier matrices are orthogonal, so that rounding is not amplified: in bfloat16 it lies 46 dB below
-the output, and 51 dB in a direct convolution. Minimal filtering, which makes fewer products still,
-amplifies it by 40 dB and more and is for float32 (lily/model/winograd_1d.py).
+the output, and 51 dB in a direct convolution. Minimal filtering makes as few products, but
+amplifies it by 16 dB for 3 taps and 34 for 7, so it is for float32 (lily/model/winograd_1d.py).
 
 Frequencies are odd multiples of half a bin, (f + 1/2) / ``LENGTH``: all are complex, and what wraps
 around, with the opposite sign, only reaches outputs that are not used.

@@ -2,7 +2,7 @@
 
 HiFi-GAN: Kong et al. 2020, arXiv:2010.05646, weight norm folded; attribute names are AudioSR's
 (``hifigan/models.py``). Both see a bounded neighbourhood, so blocks with a halo of ``HALO`` frames
-equal one pass.
+equal one pass over the recording and what surrounds it.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ class HifiganVocoder(nn.Module):
 
     uses_noise = False
     uses_recording = False
-    # AudioSR gives it none: zeros around its features, which are loud as a log-mel. After 80 ms of
-    # silence that is not heard.
+    # AudioSR gives it none: it pads with zeros, and a log-mel of 0 is loud.
     margin = 8
 
     def __init__(self, config: HifiganConfig) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TILE = 7  # outputs; a segment of 7 taps has 13 points and a quarter of the products
-# Bytes of transformed input or output that are worked on at a time. Up to 128 channels a quarter of
-# them stays in a core's cache, which takes an eighth off; in wider layers the matrix products would
-# be too thin, and take a fifth longer.
+# Bytes of transformed input or output that are worked on at a time. Layers of up to 128 channels
+# take a quarter of it, which stays in a core's cache: an eighth less time. In wider ones the matrix
+# products would be too thin, and take a fifth longer.
 STRIP_BYTES, NARROW = 8 << 20, 128
 
 

@@ -227,6 +227,13 @@ def test_where_one_recording_reaches_further_nothing_has_ended() -> None:
         assert (blended(both, generated, low) - generated).abs().max() < 0.01
 
 
+def test_a_recording_that_knows_nothing_above_the_end_leaves_it_as_it_is() -> None:
+    end, lower = lent(ending(frames(60)), END), torch.where(HZ < 9_000.0, frames(60), UNKNOWN)
+    for other in (lent(lower), remembered(lower)):
+        both = Pairs.joined([end, other]).above(CUTOFF)
+        assert torch.equal(both.above_end, end.above(CUTOFF).above_end)
+
+
 def test_the_colour_of_what_is_borrowed_reaches_frames_that_recall_nothing() -> None:
     known = frames(80)
     low = narrow(known)

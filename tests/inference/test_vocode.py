@@ -18,25 +18,32 @@ FRAMES = 2 * VOCODER_FRAMES + 100  # three blocks, the last one short
 
 
 class NoiseVocoder:
-    """Plays back its white noise, scaled by the mean log-mel of HALO frames on each side."""
+    """Plays back its white noise, scaled by the mean log-mel of ``margin`` frames on each side."""
 
     uses_noise = True
     uses_recording = False
-    margin = HALO
+
+    def __init__(self, margin: int = HALO) -> None:
+        self.margin = margin
+        self.lengths: list[int] = []  # frames of its calls
 
     def __call__(self, log_mel: Tensor, white: Tensor) -> Tensor:
+        self.lengths.append(log_mel.shape[-1])
         level = log_mel.mean(dim=1, keepdim=True)  # (1, 1, T)
-        seen = torch.nn.functional.avg_pool1d(level, 2 * HALO + 1, 1, HALO, count_include_pad=False)
+        size, padding = 2 * self.margin + 1, self.margin
+        seen = torch.nn.functional.avg_pool1d(level, size, 1, padding, count_include_pad=False)
         return seen[:, 0].repeat_interleave(HOP, dim=1) * white
 
 
 ONE = StereoImage.of(torch.ones(1, 1))
 
 
-def streaming(samples: int) -> StreamingVocoder:
+def streaming(samples: int, margin: int = HALO) -> StreamingVocoder:
     noise = NoiseField(SEED, 1, 1)
     cpu, cutoffs = torch.device("cpu"), Cutoffs.constant(4000.0)
-    return StreamingVocoder(NoiseVocoder(), noise, samples, HOP, cpu, torch.float32, cutoffs, ONE)
+    return StreamingVocoder(
+        NoiseVocoder(margin), noise, samples, HOP, cpu, torch.float32, cutoffs, ONE
+    )
 
 
 def vocoded(frames: Tensor, samples: int, sizes: list[int]) -> Tensor:
@@ -46,11 +53,11 @@ def vocoded(frames: Tensor, samples: int, sizes: list[int]) -> Tensor:
     return torch.cat([*blocks, *vocoder.flush()], dim=1)
 
 
-def whole(frames: Tensor) -> Tensor:
+def whole(frames: Tensor, margin: int = HALO) -> Tensor:
     """The same in one call over all frames, with silence on both sides."""
     padded = torch.nn.functional.pad(frames, (0, 0, HALO, HALO), value=LOG_FLOOR)
     white = NoiseField(SEED, 1, 1).white(-HALO * HOP, padded.shape[1] * HOP)
-    made = [NoiseVocoder()(channel.T[None], white[None])[0] for channel in padded]
+    made = [NoiseVocoder(margin)(channel.T[None], white[None])[0] for channel in padded]
     return torch.stack(made)[:, HALO * HOP : -HALO * HOP]
 
 
@@ -59,6 +66,22 @@ def test_blocks_are_what_one_call_over_the_whole_recording_makes(randn):
     made = vocoded(frames, FRAMES * HOP, [FRAMES])
     # A block's noise lies at its own place: where one block ends and the next begins as well.
     torch.testing.assert_close(made, whole(frames), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 4, 16])
+@pytest.mark.parametrize("count", [1, 512, 513, 1024, 1100, 1535])
+def test_a_vocoder_gets_its_margin_of_silence_before_and_after(randn, count, parts):
+    margin, frames = 8, randn(1, count, MELS)
+    vocoder = streaming(count * HOP, margin)
+    vocoder._parts = parts  # as after memory ran out
+    made = torch.cat([*vocoder.push(frames), *vocoder.flush()], dim=1)
+    torch.testing.assert_close(made, whole(frames, margin), rtol=1e-5, atol=1e-5)
+    if parts == 1:
+        blocks, spared = -(-count // VOCODER_FRAMES), HALO - margin
+        expected = [VOCODER_FRAMES + 2 * HALO] * blocks
+        expected[0] -= spared
+        expected[-1] -= spared
+        assert vocoder.vocoder.lengths == expected
 
 
 @pytest.mark.parametrize("sizes", [[1] * 3 + [FRAMES - 3], [511, 1, 0, FRAMES - 512], [700, 424]])

@@ -46,8 +46,7 @@ def test_a_prepared_layer_equals_itself_before(randn, width, kernel, dilation):
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(7, 5), (11, 1), (15, 3)])
-def test_a_prepared_layer_in_bfloat16_is_as_near_to_float32(randn, kernel, dilation):
-    """Nearly: rounding 6 dB above a direct convolution's is the price of fewer products."""
+def test_overlap_save_rounds_less_than_twice_as_much_as_a_direct_layer(randn, kernel, dilation):
     exact = layer(randn, 192, kernel, dilation)
     rounded = copy.deepcopy(exact).to(torch.bfloat16)
     x = randn(2, 192, 150)
@@ -148,3 +147,37 @@ def test_a_prepared_vocoder_makes_the_same_samples(seeded, randn):
             cast = prepared(log_mel)
     assert (found - expected).abs().max() <= TOLERANCE * expected.abs().max()
     assert torch.equal(cast, found)
+
+
+def test_a_lowered_vocoder_is_as_near_to_float32_with_fewer_products(seeded, randn, monkeypatch):
+    """Layers of 3 taps stay direct, so that both layouts meet in a bank; in tiles and in one."""
+    config = HifiganConfig(n_mels=32, upsample_initial_channel=768)
+    exact = seeded(lambda: HifiganVocoder(config)).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in exact.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0, 0.7 / parameter[0].numel() ** 0.5, generator=generator)
+    lowered, log_mel = copy.deepcopy(exact), randn(1, 32, 12) - 5
+    lowered.lower(torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected, direct = exact(log_mel), lowered(log_mel)
+        for module in lowered.modules():
+            if isinstance(module, Conv1d):
+                module.prepare()
+        found = [lowered(log_mel)]
+        monkeypatch.setattr("lily.model.vocoder.TILE", 100)
+        found.append(lowered(log_mel))
+    error = (direct - expected).square().mean().sqrt()
+    for samples in found:
+        assert not torch.equal(samples, direct)
+        assert (samples - expected).square().mean().sqrt() < 1.5 * error
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_small_vocoder_is_stored_in_the_precision_that_is_asked_for(
+    make_model, monkeypatch, precision
+):
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "multiplies_tiles", lambda: False)
+    vocoder = place(make_model(), CPU, precision).first_stage_model.vocoder
+    assert precision in {parameter.dtype for parameter in vocoder.parameters()}
