@@ -20,7 +20,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from lily.model.strips import in_strips
 
 # Inputs of a tile. Longer ones make fewer products, and their kernels take more memory and time.
 LENGTH = 32
@@ -40,31 +41,19 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
         raise ValueError(f"A kernel of {taps} taps is longer than a tile; {LENGTH} at most.")
     kernels = transformed(weight)
     rows = x.transpose(1, 2).contiguous()  # (B, T, C)
-    batch, length, _ = rows.shape
     tile = LENGTH - taps + 1
-    span = tile * dilation  # rows of a tile of every phase of the dilation
-    tiles = -(-length // span)
-    row_bytes = x.element_size() * LENGTH * batch * dilation * max(weight.shape[:2])
-    step = max(1, min(tiles, STRIP_BYTES // row_bytes))
-    out = rows.new_empty(batch, tiles * span, width)
-    for first in range(0, tiles, step):
-        count = min(step, tiles - first)
-        start = first * span - taps // 2 * dilation
-        strip = _padded(rows, start, start + count * span + (LENGTH - tile) * dilation)
-        made = _strip(strip, kernels, dilation, tile)
-        made = made.permute(1, 3, 0, 2, 4)  # (B, count, tile, dilation, C')
-        place = out[:, first * span : (first + count) * span].view(made.shape)
-        if bias is None:
-            place.copy_(made)
-        else:
-            torch.add(made, bias, out=place)
-    return out[:, :length].transpose(1, 2)
-
-
-def _padded(rows: Tensor, start: int, stop: int) -> Tensor:
-    """``rows`` (B, T, C) from ``start`` to ``stop``, zeros where there are none."""
-    first, last = max(start, 0), min(stop, rows.shape[1])
-    return F.pad(rows[:, first:last], (0, 0, first - start, stop - last))
+    row_bytes = x.element_size() * LENGTH * len(rows) * dilation * max(weight.shape[:2])
+    return in_strips(
+        rows,
+        lambda strip: _strip(strip, kernels, dilation, tile),
+        bias,
+        width=width,
+        tile=tile,
+        dilation=dilation,
+        before=taps // 2 * dilation,
+        beyond=(LENGTH - tile) * dilation,
+        tiles_at_once=STRIP_BYTES // row_bytes,
+    )
 
 
 def _strip(rows: Tensor, kernels: Tensor, dilation: int, tile: int) -> Tensor:

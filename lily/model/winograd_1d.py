@@ -20,7 +20,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from lily.model.strips import in_strips
 
 TILE = 7  # outputs; a segment of 7 taps has 13 points and a quarter of the products
 # Bytes of transformed input or output that are worked on at a time. Layers of up to 128 channels
@@ -37,33 +38,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) 
     """
     kernels = transformed(weight)
     rows = x.transpose(1, 2).contiguous()  # (B, T, C)
-    batch, length, _ = rows.shape
-    width = len(weight)
-    span = TILE * dilation  # rows of a tile of every phase of the dilation
-    tiles = -(-length // span)
-    row_bytes = 4 * len(kernels[0]) * batch * dilation * max(weight.shape[:2])
+    width, _, taps = weight.shape
+    row_bytes = 4 * len(kernels[0]) * len(rows) * dilation * max(weight.shape[:2])
     strip_bytes = STRIP_BYTES // 4 if max(weight.shape[:2]) <= NARROW else STRIP_BYTES
-    step = max(1, min(tiles, strip_bytes // row_bytes))
-    out = rows.new_empty(batch, tiles * span, width)
-    for first in range(0, tiles, step):
-        count = min(step, tiles - first)
+    return in_strips(
+        rows,
+        lambda strip: _strip(strip, kernels, dilation, taps),
+        bias,
+        width=width,
+        tile=TILE,
+        dilation=dilation,
+        before=taps // 2 * dilation,
         # The tiles of a strip read into as many that follow as the filter has segments.
-        start = first * span - weight.shape[2] // 2 * dilation
-        strip = _padded(rows, start, start + (count + len(kernels)) * span)
-        made = _strip(strip, kernels, dilation, weight.shape[2])[:, :, :, :count]
-        made = made.permute(1, 3, 0, 2, 4)  # (B, count, TILE, dilation, C')
-        place = out[:, first * span : (first + count) * span].view(made.shape)
-        if bias is None:
-            place.copy_(made)
-        else:
-            torch.add(made, bias, out=place)
-    return out[:, :length].transpose(1, 2)
-
-
-def _padded(rows: Tensor, start: int, stop: int) -> Tensor:
-    """``rows`` (B, T, C) from ``start`` to ``stop``, zeros where there are none."""
-    first, last = max(start, 0), min(stop, rows.shape[1])
-    return F.pad(rows[:, first:last], (0, 0, first - start, stop - last))
+        beyond=len(kernels) * TILE * dilation,
+        tiles_at_once=strip_bytes // row_bytes,
+    )
 
 
 def _strip(rows: Tensor, kernels: list[Tensor], dilation: int, taps: int) -> Tensor:
